@@ -1,0 +1,40 @@
+# `make demo` and `make test` need nothing but Python ≥ 3.10; each makes the virtual environment that it needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO := outputs/demo
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint conformance clean
+
+demo: $(VENV)/core.installed
+	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --sheet $(DEMO)/pedestrians.png
+	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		train_accelerate.py recipes/demo.yaml data=$(DEMO)/pedestrians output_dir=$(DEMO)
+	$(BIN)/bdam evaluate $(DEMO)/model --data $(DEMO)/pedestrians --output $(DEMO)/results.json
+	$(BIN)/bdam search $(DEMO)/model --data $(DEMO)/pedestrians --grid $(DEMO)/ranked.png
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+conformance: $(VENV)/dev.installed
+	$(BIN)/python tests/conformance/fetch.py
+	$(BIN)/python -m pytest tests/conformance/test_bdam_conformance.py
+
+clean:
+	rm -rf $(VENV) outputs .cache
+
+$(VENV)/core.installed: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/dev.installed: $(VENV)/core.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[dev]
+	touch $@

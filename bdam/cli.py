@@ -1,0 +1,124 @@
+"""The `bdam` command."""
+
+import random
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+# Rooms are imported by the commands that enter them, so that `bdam --help` answers at once.
+
+app = typer.Typer(help="Text-to-image person retrieval that separates who a person is from what they wear.")
+data_app = typer.Typer(help="Make and inspect data sets.")
+app.add_typer(data_app, name="data")
+console = Console()
+
+Checkpoint = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
+Data = Annotated[Path, typer.Option(help="Folder of a data set.")]
+Split = Annotated[str, typer.Option(help="train, validation or test.")]
+Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+
+
+@data_app.command()
+def pedestrians(
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    train: Annotated[int, typer.Option(help="Persons in the training split.")] = 600,
+    validation: Annotated[int, typer.Option(help="Persons in the validation split.")] = 60,
+    test: Annotated[int, typer.Option(help="Persons in the test split.")] = 120,
+    outfits: Annotated[int, typer.Option(help="Outfits per person.")] = 2,
+    pictures: Annotated[int, typer.Option(help="Pictures per outfit.")] = 2,
+    height: Annotated[int, typer.Option(help="Height of the pictures; they are half as wide.")] = 96,
+    seed: Seed = 0,
+    sheet: Annotated[Path | None, typer.Option(help="PNG for a contact sheet.")] = None,
+) -> None:
+    """Draw people who do not exist, in several outfits, and write about them."""
+    from bdam.data.pedestrians import contact_sheet, generate_pedestrians
+
+    data = generate_pedestrians(train, validation, test, outfits, pictures, (height, height // 2), seed=seed)
+    data.save_to_disk(output)
+    if sheet is not None:
+        contact_sheet(data["test"]).save(sheet)
+    counts = ", ".join(f"{split} {len(dataset)}" for split, dataset in data.items())
+    console.print(f"Wrote {output}: pictures {counts}.")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    data: Data,
+    split: Split = "test",
+    clothing_weight: Annotated[float, typer.Option(help="Weight of clothing in the mixed score.")] = 0.5,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the records.")] = None,
+) -> None:
+    """Score a model by the standard, same-clothes and clothes-changed protocols, on three galleries."""
+    from bdam.evaluation import protocols
+    from bdam.evaluation.features import extract_features
+    from bdam.evaluation.report import results_table, write_results
+
+    dataset = load_split(data, split)
+    features = extract_features(*load_model(checkpoint), dataset)
+    records = protocols.evaluate(features, (0.0, clothing_weight), split=split, checkpoint=str(checkpoint), seed=0)
+    console.print(results_table(records))
+    if output is not None:
+        write_results(output, records)
+
+
+@app.command()
+def search(
+    checkpoint: Checkpoint,
+    data: Data,
+    sentences: Annotated[
+        list[str] | None, typer.Argument(help="What to search for; captions of the split if none.")
+    ] = None,
+    split: Split = "test",
+    clothing_weight: Annotated[float, typer.Option(help="0: the person alone; 1: the clothes alone.")] = 0.5,
+    k: Annotated[int, typer.Option(help="Pictures per sentence.")] = 8,
+    seed: Seed = 0,
+    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.")] = None,
+) -> None:
+    """Find people by a sentence."""
+    from bdam.evaluation.figures import RankedQuery, ranked_grid
+    from bdam.retrieval.gallery import Gallery
+
+    dataset = load_split(data, split)
+    gallery = Gallery(*load_model(checkpoint), dataset)
+    persons = {caption: row["person_id"] for row in dataset.remove_columns("image") for caption in row["captions"]}
+    queries = []
+    for sentence in sentences or random.Random(seed).sample(sorted(persons), 3):
+        hits = gallery.search(sentence, clothing_weight, k)
+        rows = [dataset[hit.row] for hit in hits]
+        right = [row["person_id"] == persons[sentence] for row in rows] if sentence in persons else None
+        queries.append(RankedQuery(sentence, [row["image"] for row in rows], [hit.score for hit in hits], right))
+        table = Table("rank", "picture", "score", "identity", "clothing", title=sentence)
+        for rank, (hit, row) in enumerate(zip(hits, rows, strict=True), 1):
+            parts = (hit.score, hit.identity, hit.clothing)
+            table.add_row(str(rank), row["image_id"], *(f"{part:.3f}" for part in parts))
+        console.print(table)
+    if grid is not None:
+        ranked_grid(queries, grid)
+
+
+def load_model(checkpoint: Path):
+    """Model and processor of a checkpoint, through the code that was saved with it."""
+    from transformers import AutoModel, AutoProcessor
+
+    if not (checkpoint / "config.json").is_file():
+        raise typer.BadParameter(
+            f"{checkpoint} holds no model: there is no config.json. Train one with train_accelerate.py."
+        )
+    if not list(checkpoint.glob("*.safetensors")):
+        raise typer.BadParameter(f"{checkpoint} holds no weights: there is no *.safetensors beside config.json.")
+    model = AutoModel.from_pretrained(checkpoint, trust_remote_code=True)
+    return model.eval(), AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+
+
+def load_split(path: Path, split: str):
+    from bdam.data.loading import load_data
+
+    data = load_data(path)
+    if split not in data:
+        raise typer.BadParameter(f"{path} has no split {split!r}: it has {', '.join(data)}.")
+    return data[split]

@@ -1,0 +1,54 @@
+"""The columns of every data set: one row per picture, under the same names from the reader to the loss."""
+
+from datasets import Features, Image, List, Value
+
+
+IDENTITY_ATTRIBUTES = (
+    "gender",
+    "age",
+    "build",
+    "height",
+    "hair_style",
+    "hair_colour",
+    "skin_tone",
+    "glasses",
+    "beard",
+)
+CLOTHING_ATTRIBUTES = (
+    "upper",
+    "upper_colour",
+    "pattern",
+    "pattern_colour",
+    "lower",
+    "lower_colour",
+    "shoes",
+    "shoes_colour",
+    "bag",
+    "bag_colour",
+    "hat",
+    "hat_colour",
+    "scarf",
+    "scarf_colour",
+)
+
+FEATURES = Features(
+    {
+        "image": Image(),
+        "image_id": Value("string"),
+        "person_id": Value("int64"),
+        # Unique over all persons; None where a benchmark does not know who changed clothes.
+        "outfit_id": Value("int64"),
+        # What people write when they search, as opposed to the two descriptions of the picture in the gallery.
+        "captions": List(Value("string")),
+        "identity_description": Value("string"),
+        "clothing_description": Value("string"),
+    }
+)
+
+PEDESTRIAN_FEATURES = Features(
+    {
+        **FEATURES,
+        "identity_attributes": {name: Value("string") for name in IDENTITY_ATTRIBUTES},
+        "clothing_attributes": {name: Value("string") for name in CLOTHING_ATTRIBUTES},
+    }
+)

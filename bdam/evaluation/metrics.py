@@ -1,0 +1,227 @@
+"""Retrieval metrics of text-to-image person search: R-1, R-5, R-10, mAP and mINP.
+
+The gallery is never sorted. The rank of a positive follows from the number of negatives that score at least as much,
+so the cost is one matrix product and one comparison of its result per positive of a query.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+PROTOCOLS = ("standard", "same-clothes", "clothes-changed")
+
+
+class QueryRanks(NamedTuple):
+    """How each of the Q queries fared: (Q,) tensors on the CPU, 0 for a query that has no positive.
+
+    Attributes:
+        first_rank: Rank of the best positive, counted from 1 (int64).
+        average_precision: Mean over the positives of the precision at the positive, not interpolated (float64).
+        inverse_negative_penalty: Number of positives over the rank of the last of them (float64).
+    """
+
+    first_rank: Tensor
+    average_precision: Tensor
+    inverse_negative_penalty: Tensor
+
+
+def retrieval_metrics(
+    query_embeds: Tensor,
+    gallery_embeds: Tensor,
+    query_person_ids: Tensor,
+    gallery_person_ids: Tensor,
+    *,
+    query_outfit_ids: Tensor | None = None,
+    gallery_outfit_ids: Tensor | None = None,
+    own_pictures: Tensor | None = None,
+    protocol: str = "standard",
+    chunk_size: int = 256,
+) -> dict[str, float | int]:
+    """R-k, mAP and mINP (Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", 2021).
+
+    Arguments and errors are those of [`rank_queries`].
+
+    Returns:
+        `r1`, `r5`, `r10`, `map` and `minp` as percentages, means over the queries that have a positive;
+        `num_queries`, the number of those queries; `num_gallery`, the number of pictures in the gallery.
+
+    Raises:
+        ValueError: No query has a positive.
+    """
+    queries = rank_queries(
+        query_embeds,
+        gallery_embeds,
+        query_person_ids,
+        gallery_person_ids,
+        query_outfit_ids=query_outfit_ids,
+        gallery_outfit_ids=gallery_outfit_ids,
+        own_pictures=own_pictures,
+        protocol=protocol,
+        chunk_size=chunk_size,
+    )
+    counted = queries.first_rank > 0
+    if not counted.any():
+        raise ValueError(
+            f"none of the {len(counted)} queries has a positive among {len(gallery_embeds)} gallery pictures under "
+            f"the {protocol!r} protocol: check that both sides use the same person and outfit ids"
+        )
+
+    def percentage(values: Tensor) -> float:
+        return 100 * values[counted].double().mean().item()
+
+    return {
+        "r1": percentage(queries.first_rank <= 1),
+        "r5": percentage(queries.first_rank <= 5),
+        "r10": percentage(queries.first_rank <= 10),
+        "map": percentage(queries.average_precision),
+        "minp": percentage(queries.inverse_negative_penalty),
+        "num_queries": int(counted.sum()),
+        "num_gallery": len(gallery_embeds),
+    }
+
+
+@torch.no_grad()
+def rank_queries(
+    query_embeds: Tensor,
+    gallery_embeds: Tensor,
+    query_person_ids: Tensor,
+    gallery_person_ids: Tensor,
+    *,
+    query_outfit_ids: Tensor | None = None,
+    gallery_outfit_ids: Tensor | None = None,
+    own_pictures: Tensor | None = None,
+    protocol: str = "standard",
+    chunk_size: int = 256,
+) -> QueryRanks:
+    """Rank the gallery by inner product for every query.
+
+    A tie is a miss: a negative that scores exactly as much as a positive ranks before it, so that a collapsed model,
+    whose scores are all equal, finds nobody. Scores are compared as the matrix product rounds them.
+
+    Args:
+        query_embeds: (Q, D) vectors of the queries; half precision is computed in float32.
+        gallery_embeds: (G, D) vectors of the gallery pictures, on the same device.
+        query_person_ids: (Q,) person each query describes.
+        gallery_person_ids: (G,) person in each picture.
+        query_outfit_ids: (Q,) outfit each query describes; needed by the two protocols about clothes.
+        gallery_outfit_ids: (G,) outfit in each picture; needed by the two protocols about clothes.
+        own_pictures: (Q,) index in the gallery of the picture each query was written for, which is then ignored;
+            -1 where there is none.
+        protocol: Which pictures of the query's person are positives: `"standard"` all of them, `"same-clothes"` those
+            in the query's outfit, `"clothes-changed"` those in another one. The person's other pictures are ignored,
+            neither right nor wrong.
+        chunk_size: Number of queries scored at once; the largest buffers are two of `chunk_size` x G scores.
+
+    Raises:
+        ValueError: Unknown protocol, shapes that do not match, missing outfit ids, an own picture that does not show
+            the query's person, or a score that is not finite.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    if query_embeds.ndim != 2 or gallery_embeds.ndim != 2 or query_embeds.shape[1] != gallery_embeds.shape[1]:
+        raise ValueError(
+            "query_embeds and gallery_embeds must be (Q, D) and (G, D) with the same D, "
+            f"got {tuple(query_embeds.shape)} and {tuple(gallery_embeds.shape)}"
+        )
+    query_persons = _one_per_row("query_person_ids", query_person_ids, query_embeds)
+    gallery_persons = _one_per_row("gallery_person_ids", gallery_person_ids, gallery_embeds)
+    if protocol != "standard":
+        query_outfits = _one_per_row("query_outfit_ids", query_outfit_ids, query_embeds)
+        gallery_outfits = _one_per_row("gallery_outfit_ids", gallery_outfit_ids, gallery_embeds)
+    if own_pictures is not None:
+        own_pictures = _one_per_row("own_pictures", own_pictures, query_embeds)
+        _check_own_pictures(own_pictures, query_persons, gallery_persons)
+    dtype = torch.promote_types(torch.result_type(query_embeds, gallery_embeds), torch.float32)
+    gallery_embeds = gallery_embeds.to(dtype)
+
+    # Sorted by person, the pictures of one person are one slice of the gallery.
+    sorted_persons, by_person = gallery_persons.sort()
+    start = torch.searchsorted(sorted_persons, query_persons)
+    length = torch.searchsorted(sorted_persons, query_persons, right=True) - start
+    # Queries whose persons have about as many pictures share a chunk, which keeps its padding short.
+    by_length = length.argsort()
+    by_length = by_length[length[by_length] > 0]
+
+    queries = QueryRanks(
+        first_rank=torch.zeros(len(query_embeds), dtype=torch.int64),
+        average_precision=torch.zeros(len(query_embeds), dtype=torch.float64),
+        inverse_negative_penalty=torch.zeros(len(query_embeds), dtype=torch.float64),
+    )
+    for begin in range(0, len(by_length), chunk_size):
+        rows = by_length[begin : begin + chunk_size]
+        last = length[rows, None] - 1
+        offsets = torch.arange(int(last.max()) + 1, device=rows.device)
+        pictures = by_person[start[rows, None] + offsets.minimum(last)]
+        is_positive = offsets <= last
+        if protocol != "standard":
+            same_outfit = gallery_outfits[pictures] == query_outfits[rows, None]
+            is_positive &= same_outfit if protocol == "same-clothes" else ~same_outfit
+        if own_pictures is not None:
+            is_positive &= pictures != own_pictures[rows, None]
+
+        scores = _finite_scores(query_embeds, gallery_embeds, rows)
+        ranks = _positive_ranks(scores, pictures, is_positive)
+        for values, chunk_values in zip(queries, _summarise(ranks.cpu()), strict=True):
+            values[rows.cpu()] = chunk_values
+    return queries
+
+
+def _finite_scores(query_embeds: Tensor, gallery_embeds: Tensor, rows: Tensor) -> Tensor:
+    """Inner products (B, G) of some rows of the queries with the gallery, in the precision of the gallery."""
+    with torch.autocast(rows.device.type, enabled=False):
+        scores = query_embeds[rows].to(gallery_embeds.dtype) @ gallery_embeds.T
+    if not torch.stack(scores.aminmax()).isfinite().all():
+        query = int(rows[~scores.isfinite().all(1)][0])
+        raise ValueError(f"scores of query {query} are not finite: look for NaN or infinity in the embeddings")
+    return scores
+
+
+def _positive_ranks(scores: Tensor, pictures: Tensor, is_positive: Tensor) -> Tensor:
+    """Ranks (B, P) of the positives of each query, best first and then zeros, from its scores (B, G), overwritten.
+
+    `pictures` (B, P) are all pictures of the query's person, the last one repeated as padding.
+    """
+    num_positives = is_positive.sum(1)
+    thresholds = scores.gather(1, pictures).masked_fill(~is_positive, -torch.inf).sort(1, descending=True).values
+    # What remains to be outranked by are the negatives: the pictures of everybody else.
+    scores.scatter_(1, pictures, -torch.inf)
+    ranks = torch.zeros_like(pictures)
+    # Ones and zeros in the dtype of the scores are summed several times faster than booleans, exactly up to 2**24.
+    ahead = torch.empty_like(scores)
+    for place in range(int(num_positives.max())):
+        torch.ge(scores, thresholds[:, place, None], out=ahead)
+        ranks[:, place] = (place + 1 + ahead.sum(1)) * (place < num_positives)
+    return ranks
+
+
+def _summarise(ranks: Tensor) -> QueryRanks:
+    """First rank, average precision and inverse negative penalty (B,) of ranks (B, P) that end in zeros."""
+    found = ranks > 0
+    num_positives = found.sum(1).double()
+    precision = torch.where(found, found.cumsum(1).double() / ranks, 0.0)
+    return QueryRanks(
+        first_rank=ranks[:, 0],
+        average_precision=precision.sum(1) / num_positives.clamp(min=1),
+        inverse_negative_penalty=num_positives / ranks.amax(1).clamp(min=1),
+    )
+
+
+def _one_per_row(name: str, values: Tensor | None, embeds: Tensor) -> Tensor:
+    """The ids, on the device of the embeddings, once there is one for each of them."""
+    if values is None:
+        raise ValueError(f"{name} is missing: the protocols about clothes need the outfit of every query and picture")
+    values = torch.as_tensor(values, dtype=torch.int64, device=embeds.device)
+    if values.shape != embeds.shape[:1]:
+        raise ValueError(f"{name} must have one id per embedding, ({len(embeds)},), got {tuple(values.shape)}")
+    return values.contiguous()
+
+
+def _check_own_pictures(own_pictures: Tensor, query_persons: Tensor, gallery_persons: Tensor) -> None:
+    if ((own_pictures < -1) | (own_pictures >= len(gallery_persons))).any():
+        raise ValueError(f"own_pictures must be -1 or an index below {len(gallery_persons)}, the size of the gallery")
+    queries = (own_pictures >= 0).nonzero()[:, 0]
+    strangers = queries[gallery_persons[own_pictures[queries]] != query_persons[queries]]
+    if len(strangers):
+        raise ValueError(f"own_pictures: the picture of query {int(strangers[0])} shows another person than the query")

@@ -1,0 +1,70 @@
+"""A model and its processor from a recipe."""
+
+from collections.abc import Iterable
+
+from datasets import Dataset
+from tokenizers import BertWordPieceTokenizer
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    BertTokenizer,
+    PreTrainedTokenizerBase,
+    ViTImageProcessorPil,
+)
+
+from bdam.training.recipes import Recipe
+from configuration_bdam import BDAMConfig
+from modeling_bdam import BDAMModel
+from processing_bdam import BDAMProcessor
+
+
+def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
+    """The encoders' own image processor and tokenizer; for an encoder from scratch, a tokenizer learned from `train`."""
+    height, width = recipe.image_size
+    size = {"height": height, "width": width}
+    if isinstance(recipe.vision_encoder, str):
+        image_processor = AutoImageProcessor.from_pretrained(recipe.vision_encoder, backend="pil", size=size)
+        image_processor.do_center_crop, image_processor.do_convert_rgb = False, True
+    else:
+        image_processor = ViTImageProcessorPil(size=size, do_convert_rgb=True)
+    if isinstance(recipe.text_encoder, str):
+        tokenizer = AutoTokenizer.from_pretrained(recipe.text_encoder)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, recipe.max_text_length)
+    else:
+        tokenizer = learn_tokenizer(_texts(train), recipe.max_text_length)
+    return BDAMProcessor(image_processor=image_processor, tokenizer=tokenizer)
+
+
+def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
+    """
+    Encoders that the recipe names are loaded with their pretrained weights; those it describes start from scratch.
+
+    Raises:
+        ValueError: if the recipe mixes the two, or names an encoder that cannot be loaded.
+    """
+    vision, text = recipe.vision_encoder, recipe.text_encoder
+    if isinstance(vision, str) and isinstance(text, str):
+        return BDAMModel.from_vision_text_pretrained(vision, text, image_size=recipe.image_size, **recipe.model)
+    if isinstance(vision, str) or isinstance(text, str):
+        raise ValueError("`vision_encoder` and `text_encoder` must both be names, or both configs.")
+    vocabulary = {"vocab_size": len(processor.tokenizer), "pad_token_id": processor.tokenizer.pad_token_id}
+    config = BDAMConfig(
+        vision_config={"image_size": list(recipe.image_size), **vision},
+        text_config={"max_position_embeddings": recipe.max_text_length, **vocabulary, **text},
+        **recipe.model,
+    )
+    return BDAMModel(config)
+
+
+def learn_tokenizer(texts: Iterable[str], max_length: int, vocab_size: int = 4096) -> PreTrainedTokenizerBase:
+    """A lower-casing WordPiece tokenizer as BERT's, its vocabulary learned from `texts`."""
+    word_pieces = BertWordPieceTokenizer(lowercase=True)
+    word_pieces.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=1, show_progress=False)
+    return BertTokenizer(vocab=word_pieces.get_vocab(), model_max_length=max_length)
+
+
+def _texts(dataset: Dataset) -> Iterable[str]:
+    for row in dataset.select_columns(["captions", "identity_description", "clothing_description"]):
+        yield from row["captions"]
+        yield row["identity_description"]
+        yield row["clothing_description"]

@@ -1,0 +1,134 @@
+"""Recipes: what to train is data, not code."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+
+Probability = Field(ge=0, le=1)
+
+
+class LossWeights(BaseModel):
+    """Weights of the task losses in the total (Eq. 6)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    info_nce_loss: NonNegativeFloat = 1.0
+    triplet_loss: NonNegativeFloat = 1.0
+    alignment_loss: NonNegativeFloat = 1.0
+    decoupling_loss: NonNegativeFloat = 1.0
+    gate_loss: NonNegativeFloat = 0.0
+
+
+class Recipe(BaseModel):
+    """
+    One training run. The defaults are the paper's (§IV-A) where it gives a number; where it gives none, they are the
+    field's custom.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    # What to learn from, and where the run goes.
+    data: str
+    output_dir: str
+    seed: NonNegativeInt = 0
+
+    # Encoders: a Hub id or folder of a pretrained one, or the config of one to train from scratch.
+    vision_encoder: str | dict[str, Any] = "google/vit-base-patch16-224"
+    text_encoder: str | dict[str, Any] = "google-bert/bert-base-uncased"
+    image_size: tuple[PositiveInt, PositiveInt] = (224, 224)
+    max_text_length: PositiveInt = 77
+    model: dict[str, Any] = {}
+
+    # Batches.
+    persons_per_batch: PositiveInt = 16
+    pictures_per_person: int = Field(default=4, ge=2)
+    description_dropout: float = Field(default=0.0, ge=0, le=1)
+    identity_query: float = Field(default=0.0, ge=0, le=1)
+    augment: bool = True
+    num_workers: NonNegativeInt = 4
+
+    # Optimisation.
+    num_epochs: PositiveInt = 60
+    learning_rate: PositiveFloat = 1e-4
+    weight_decay: NonNegativeFloat = 1e-3
+    warmup_epochs: NonNegativeFloat = 0.0
+    gradient_accumulation_steps: PositiveInt = 1
+    max_grad_norm: PositiveFloat = 1.0
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    loss_weights: LossWeights = LossWeights()
+
+    # Evaluation.
+    eval_every: PositiveInt = 1
+    eval_batch_size: PositiveInt = 64
+    report_to: list[str] = []
+
+
+def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
+    """
+    Reads a recipe and applies `key=value` overrides; nested keys are dotted, values are YAML.
+
+    A recipe that starts with `extends: other.yaml` states only what differs from that one.
+
+    Raises:
+        FileNotFoundError: if there is no such recipe.
+        ValueError: naming the recipe, the key and what is wrong with it.
+    """
+    values = _read(Path(path))
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ValueError(f"Override {override!r} is not of the form key=value.")
+        _merge(values, _nest(key.split("."), yaml.safe_load(value)))
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem) for problem in error.errors())
+        raise ValueError(f"Recipe {path}: {problems}.") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"No recipe at {path}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"Recipe {path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"Recipe {path} must be a mapping of keys to values, got {type(values).__name__}.")
+    parent = values.pop("extends", None)
+    return values if parent is None else _merge(_read(path.parent / parent), values)
+
+
+def _merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Updates `values` in place, descending into mappings that both sides have."""
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
+    return values
+
+
+def _nest(keys: list[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: _nest(keys[1:], value) if keys[1:] else value}
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key `{key}`"
+    if problem["type"] == "missing":
+        return f"`{key}` is missing: put it into the recipe or give {key}=… on the command line"
+    return f"`{key}`: {problem['msg']}, got {problem['input']!r}"

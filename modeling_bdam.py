@@ -1,0 +1,1250 @@
+# Copyright 2026 The BDAM authors.
+# SPDX-License-Identifier: Apache-2.0
+"""PyTorch BDAM model: who a person is, apart from what they wear."""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+
+
+try:
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+except ImportError:  # the CUDA kernels are optional
+    selective_scan_fn = None
+
+try:
+    from .configuration_bdam import BDAMConfig
+except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
+    from configuration_bdam import BDAMConfig
+
+
+# Losses. Each is a plain function of features, computed in float32 whatever the autocast dtype.
+
+
+def info_nce_loss(similarity: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+    r"""
+    InfoNCE with several positives per row (Eq. 1 and 3): the mean over rows i and their positives p of
+    `-log(exp(s_ip) / (exp(s_ip) + Σ_n exp(s_in)))`, where n runs over the negatives alone, so that no positive is ever
+    pushed away. With one positive per row this is the usual cross-entropy.
+
+    Args:
+        similarity (`torch.Tensor` of shape `(num_rows, num_columns)`): similarities, already divided by τ.
+        positives (`torch.BoolTensor` of the same shape): the positive columns; at least one per row.
+    """
+    negatives = similarity.masked_fill(positives, torch.finfo(similarity.dtype).min).logsumexp(dim=1, keepdim=True)
+    terms = nn.functional.softplus(negatives - similarity)
+    return ((terms * positives).sum(dim=1) / positives.sum(dim=1)).mean()
+
+
+def triplet_loss(features: torch.Tensor, person_ids: torch.Tensor, margin: float, mining: str = "all") -> torch.Tensor:
+    r"""
+    Triplet loss on squared Euclidean distances (Eq. 4).
+
+    Args:
+        features (`torch.Tensor` of shape `(batch_size, hidden_size)`): identity features `f_id`.
+        person_ids (`torch.LongTensor` of shape `(batch_size,)`): who is on each picture.
+        margin (`float`): m, in squared feature units.
+        mining (`str`): `"all"` is the mean over all valid triplets, as Eq. 4 is written; `"hard"` the mean over anchors
+            of the triplet of their farthest positive and nearest negative (Hermans et al. 2017).
+
+    Returns:
+        The loss; zero (with a graph) if the batch holds no valid triplet.
+    """
+    squared_norms = features.square().sum(dim=1)
+    distances = (squared_norms[:, None] + squared_norms[None, :] - 2 * features @ features.T).clamp(min=0)
+    same_person = person_ids[:, None] == person_ids[None, :]
+    positives = same_person & ~torch.eye(len(features), dtype=torch.bool, device=features.device)
+    if mining == "hard":
+        anchors = positives.any(dim=1) & ~same_person.all(dim=1)
+        farthest_positive = distances.masked_fill(~positives, 0).amax(dim=1)
+        nearest_negative = distances.masked_fill(same_person, torch.finfo(distances.dtype).max).amin(dim=1)
+        terms = (farthest_positive - nearest_negative + margin).clamp(min=0)[anchors]
+    else:
+        anchor_index, positive_index = positives.nonzero(as_tuple=True)
+        violations = distances[anchor_index, positive_index, None] - distances[anchor_index] + margin
+        terms = violations.clamp(min=0)[~same_person[anchor_index]]
+    return terms.sum() / max(terms.numel(), 1)
+
+
+def hsic_loss(
+    identity_features: torch.Tensor, clothing_features: torch.Tensor, kernel: str = "linear", normalize: bool = False
+) -> torch.Tensor:
+    r"""
+    Hilbert-Schmidt independence criterion `tr(K_id H K_clo H) / (N - 1)²` (Eq. 2; Gretton et al. 2005).
+
+    With linear kernels this equals the squared Frobenius norm of the cross-covariance, which is the cheaper of the two
+    forms where the batch is larger than the features.
+
+    Args:
+        identity_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated identity features.
+        clothing_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated clothing features.
+        kernel (`str`): `"linear"` as in the paper, or `"rbf"` with the median squared distance as bandwidth.
+        normalize (`bool`): divide by `sqrt(HSIC(id, id) HSIC(clo, clo))` (centred kernel alignment; Kornblith et al. 2019).
+    """
+    num_samples, hidden_size = identity_features.shape
+    if num_samples < 2:
+        return (identity_features.sum() + clothing_features.sum()) * 0.0
+    if kernel == "linear" and num_samples > hidden_size:
+        covariance = _cross_covariance
+        views = (identity_features, clothing_features)
+    else:
+        covariance = _kernel_covariance
+        views = (_centered_kernel(identity_features, kernel), _centered_kernel(clothing_features, kernel))
+    dependence = covariance(*views)
+    if normalize:
+        scale = covariance(views[0], views[0]) * covariance(views[1], views[1])
+        return dependence * (scale + torch.finfo(scale.dtype).eps).rsqrt()
+    return dependence / (num_samples - 1) ** 2
+
+
+def _cross_covariance(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return ((left - left.mean(dim=0)).T @ (right - right.mean(dim=0))).square().sum()
+
+
+def _kernel_covariance(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return (left * right).sum()
+
+
+def _centered_kernel(features: torch.Tensor, kernel: str) -> torch.Tensor:
+    """`H K H` of shape `(batch_size, batch_size)`."""
+    if kernel == "linear":
+        centered = features - features.mean(dim=0)
+        return centered @ centered.T
+    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist").square()
+    off_diagonal = ~torch.eye(len(features), dtype=torch.bool, device=features.device)
+    bandwidth = distances.detach()[off_diagonal].median().clamp(min=torch.finfo(features.dtype).eps)
+    gram = torch.exp(-distances / bandwidth)
+    gram = gram - gram.mean(dim=0, keepdim=True)
+    return gram - gram.mean(dim=1, keepdim=True)
+
+
+def gate_regularizer(gate: torch.Tensor, fusion_weights: torch.Tensor | None = None) -> torch.Tensor:
+    r"""
+    Mean `KL(Bernoulli(g) ‖ Bernoulli(½))`, plus the same for the two fusion weights: zero where both gates are undecided.
+
+    Table IV has a row "w/o Gate Reg." that the paper never defines; this is our reading of it.
+
+    Args:
+        gate (`torch.Tensor` of shape `(batch_size, hidden_size)`): the disentanglement gate.
+        fusion_weights (`torch.Tensor` of shape `(batch_size, 2)`, *optional*): picture and text weights, summing to 1.
+    """
+    loss = _divergence_from_half(gate).mean()
+    if fusion_weights is None:
+        return loss
+    both_present = (fusion_weights > 0).all(dim=1)  # where one modality is missing, there is nothing to decide
+    return loss + (_divergence_from_half(fusion_weights[:, 0]) * both_present).sum() / both_present.sum().clamp(min=1)
+
+
+def _divergence_from_half(probability: torch.Tensor) -> torch.Tensor:
+    probability = probability.clamp(1e-6, 1 - 1e-6)
+    return math.log(2) + torch.xlogy(probability, probability) + torch.xlogy(1 - probability, 1 - probability)
+
+
+# The Mamba layer
+
+
+class BDAMSelectiveScan(torch.autograd.Function):
+    """
+    The selective scan of Mamba, fused over time: nothing of shape `(batch_size, seq_len, channels, state_size)` is built.
+
+    The forward keeps one state and a copy of it every `checkpoint_interval` steps. The backward walks the chunks
+    between two copies from the last to the first, recomputes the states of one chunk, then follows the adjoint
+    recurrence through it. Products of decays are never formed, neither directly nor as sums of logarithms, so the scan
+    is as stable as the recurrence itself. Call it through [`selective_scan`], which describes the arguments.
+
+    Inside, states are `(batch_size, state_size, channels)`: the long dimension is the contiguous one. Matrix products
+    write through `out=`, which autocast leaves alone.
+    """
+
+    checkpoint_interval = 8
+
+    @staticmethod
+    def forward(ctx, u, delta, A, B, C):
+        batch_size, seq_len, channels = u.shape
+        A_transposed = A.t().contiguous()
+        state = u.new_zeros(batch_size, A.shape[1], channels)
+        decay = torch.empty_like(state)
+        y = u.new_empty(seq_len, batch_size, 1, channels)
+        checkpoints = []
+        for t in range(seq_len):
+            if t % BDAMSelectiveScan.checkpoint_interval == 0 and any(ctx.needs_input_grad):
+                checkpoints.append(state.clone())
+            BDAMSelectiveScan._step(state, u[:, t], delta[:, t], A_transposed, B[:, t], out=state, out_decay=decay)
+            torch.bmm(C[:, t, None, :], state, out=y[t])
+        ctx.save_for_backward(u, delta, A_transposed, B, C, *checkpoints)
+        return y.squeeze(2).transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y):
+        u, delta, A_transposed, B, C, *checkpoints = ctx.saved_tensors
+        grad_y = grad_y.contiguous()
+        batch_size, seq_len, channels = u.shape
+        state_size, interval = B.shape[-1], BDAMSelectiveScan.checkpoint_interval
+
+        grad_input = u.new_empty(seq_len, batch_size, 1, channels)  # with respect to delta_t u_t
+        grad_delta = u.new_empty(seq_len, batch_size, channels)
+        grad_B = u.new_empty(seq_len, batch_size, state_size, 1)
+        grad_C = torch.empty_like(grad_B)
+        grad_A = u.new_zeros(batch_size, state_size, channels)  # summed over the batch at the end
+        grad_state = torch.zeros_like(grad_A)
+        states = u.new_empty(interval + 1, *grad_state.shape)
+        decays = u.new_empty(interval, *grad_state.shape)
+
+        for start in reversed(range(0, seq_len, interval)):
+            chunk = range(start, min(start + interval, seq_len))
+            states[0] = checkpoints.pop()
+            for i, t in enumerate(chunk):
+                BDAMSelectiveScan._step(
+                    states[i], u[:, t], delta[:, t], A_transposed, B[:, t], out=states[i + 1], out_decay=decays[i]
+                )
+            for i, t in reversed(list(enumerate(chunk))):
+                delta_t, grad_y_t = delta[:, t], grad_y[:, t]
+                # y_t = C_t h_t
+                torch.bmm(states[i + 1], grad_y_t.unsqueeze(2), out=grad_C[t])
+                grad_state.addcmul_(grad_y_t.unsqueeze(1), C[:, t].unsqueeze(2))
+                # h_t = ... + (delta_t u_t) B_t
+                torch.bmm(B[:, t].unsqueeze(1), grad_state, out=grad_input[t])
+                torch.bmm(grad_state, (delta_t * u[:, t]).unsqueeze(2), out=grad_B[t])
+                # h_t = exp(delta_t A) h_{t-1} + ..., from here on grad_state belongs to h_{t-1}; h_t has served its turn
+                grad_state.mul_(decays[i])
+                grad_exponent = torch.mul(grad_state, states[i], out=states[i + 1])
+                grad_A.addcmul_(grad_exponent, delta_t.unsqueeze(1))
+                torch.sum(grad_exponent.mul_(A_transposed), dim=1, out=grad_delta[t])
+
+        grad_input = grad_input.squeeze(2).transpose(0, 1)
+        grad_delta = grad_delta.transpose(0, 1).addcmul_(grad_input, u)
+        grad_B, grad_C = (grad.squeeze(3).transpose(0, 1) for grad in (grad_B, grad_C))
+        return grad_input * delta, grad_delta, grad_A.sum(0).t(), grad_B, grad_C
+
+    @staticmethod
+    def _step(state, u_t, delta_t, A_transposed, B_t, out, out_decay):
+        """Write `exp(delta_t A)` into `out_decay` and the next state into `out`, which may be `state` itself."""
+        torch.mul(delta_t.unsqueeze(1), A_transposed, out=out_decay).exp_()
+        torch.mul(state, out_decay, out=out).addcmul_((delta_t * u_t).unsqueeze(1), B_t.unsqueeze(2))
+
+
+def selective_scan(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor
+) -> torch.Tensor:
+    """
+    The selective state space recurrence of Mamba ([Gu & Dao, 2023](https://arxiv.org/abs/2312.00752), Equation 2 and
+    Algorithm 2), from an empty state:
+
+        h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t
+        y_t = C_t h_t
+
+    The recurrence runs in float32 (float64 for float64 inputs), whatever the dtype of the inputs. CUDA tensors go
+    through the kernel of `mamba_ssm` where that package is installed.
+
+    Args:
+        u (`torch.Tensor` of shape `(batch_size, seq_len, channels)`): Input sequence.
+        delta (`torch.Tensor` of shape `(batch_size, seq_len, channels)`): Step sizes, positive (after softplus).
+        A (`torch.Tensor` of shape `(channels, state_size)`): State matrix, diagonal per channel, negative.
+        B (`torch.Tensor` of shape `(batch_size, seq_len, state_size)`): Input projection of every step.
+        C (`torch.Tensor` of shape `(batch_size, seq_len, state_size)`): Output projection of every step.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, seq_len, channels)`, in the dtype of `u`.
+    """
+    input_dtype = u.dtype
+    scan_dtype = torch.promote_types(input_dtype, torch.float32)
+    u, delta, A, B, C = (tensor.to(scan_dtype) for tensor in (u, delta, A, B, C))
+    if u.shape[1] == 1:
+        y = _selective_scan_single_step(u, delta, A, B, C)
+    elif selective_scan_fn is not None and u.is_cuda and scan_dtype == torch.float32:
+        u, delta, B, C = (tensor.transpose(1, 2) for tensor in (u, delta, B, C))
+        y = selective_scan_fn(u, delta, A, B, C).transpose(1, 2)
+    else:
+        u, delta, B, C = (tensor.contiguous() for tensor in (u, delta, B, C))
+        y = BDAMSelectiveScan.apply(u, delta, A, B, C)
+    return y.to(input_dtype)
+
+
+def _selective_scan_single_step(u, delta, A, B, C):
+    """With one step there is no state to decay. `A` keeps a zero gradient, as DistributedDataParallel expects one."""
+    return (B * C).sum(-1, keepdim=True) * delta * u + 0.0 * A.sum(-1)
+
+
+class BDAMMambaMixer(nn.Module):
+    """
+    The Mamba block ([Gu & Dao, 2023](https://arxiv.org/abs/2312.00752), Section 3.4): gated, with a causal depthwise
+    convolution before the selective scan. Parameters have the names and shapes of `mamba_ssm.Mamba` and of
+    `transformers`' `MambaMixer`, so weights go both ways.
+
+    Every step depends on itself and earlier steps only, so padding at the end of a sequence needs no mask.
+
+    Args:
+        hidden_size (`int`): Width of the input and the output.
+        state_size (`int`, *optional*, defaults to 16): Size of the state of every channel.
+        conv_kernel (`int`, *optional*, defaults to 4): Steps that the convolution sees.
+        expand (`int`, *optional*, defaults to 2): Channels inside the block, as a multiple of `hidden_size`.
+    """
+
+    def __init__(self, hidden_size: int, state_size: int = 16, conv_kernel: int = 4, expand: int = 2):
+        super().__init__()
+        self.state_size = state_size
+        self.time_step_rank = math.ceil(hidden_size / 16)
+        channels = expand * hidden_size
+
+        self.in_proj = nn.Linear(hidden_size, 2 * channels, bias=False)
+        self.conv1d = nn.Conv1d(channels, channels, conv_kernel, groups=channels, padding=conv_kernel - 1)
+        self.x_proj = nn.Linear(channels, self.time_step_rank + 2 * state_size, bias=False)
+        self.dt_proj = nn.Linear(self.time_step_rank, channels)
+        self.A_log = nn.Parameter(torch.empty(channels, state_size))
+        self.D = nn.Parameter(torch.empty(channels))
+        self.out_proj = nn.Linear(channels, hidden_size, bias=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self, min_time_step: float = 1e-3, max_time_step: float = 1e-1):
+        """
+        Initialise as `mamba_ssm` does: `A = -(1, ..., state_size)` (S4D-Real), `D = 1`, step sizes log-uniform between
+        `min_time_step` and `max_time_step`, PyTorch's defaults for everything else.
+        """
+        for module in (self.in_proj, self.conv1d, self.x_proj, self.out_proj):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+        conv_bound = self.conv1d.kernel_size[0] ** -0.5
+        init.uniform_(self.conv1d.bias, -conv_bound, conv_bound)
+
+        steps = torch.arange(1, self.state_size + 1, device=self.A_log.device)
+        init.copy_(self.A_log, steps.log().expand_as(self.A_log))
+        init.ones_(self.D)
+
+        weight_bound = self.time_step_rank**-0.5
+        init.uniform_(self.dt_proj.weight, -weight_bound, weight_bound)
+        log_time_step = torch.empty_like(self.dt_proj.bias).uniform_(math.log(min_time_step), math.log(max_time_step))
+        time_step = log_time_step.exp()
+        init.copy_(self.dt_proj.bias, time_step + torch.log(-torch.expm1(-time_step)))  # inverse of softplus
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Maps `hidden_states` of shape `(batch_size, seq_len, hidden_size)` to the same shape."""
+        hidden_states, gate = self.in_proj(hidden_states).chunk(2, dim=-1)
+        hidden_states = nn.functional.silu(self._causal_conv(hidden_states))
+
+        time_step, B, C = self.x_proj(hidden_states).split(
+            [self.time_step_rank, self.state_size, self.state_size], dim=-1
+        )
+        delta = nn.functional.softplus(self.dt_proj(time_step))
+        A = -torch.exp(self.A_log.float())
+        scanned = selective_scan(hidden_states, delta, A, B, C)
+        return self.out_proj((scanned + self.D * hidden_states) * nn.functional.silu(gate))
+
+    def _causal_conv(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        seq_len = hidden_states.shape[1]
+        if seq_len == 1:  # the other taps see only padding
+            return hidden_states * self.conv1d.weight[:, 0, -1] + self.conv1d.bias
+        return self.conv1d(hidden_states.transpose(1, 2))[..., :seq_len].transpose(1, 2)
+
+
+# Attention
+
+
+class BDAMIdentityLinear(nn.Linear):
+    """A linear map that starts as the identity."""
+
+
+class BDAMZeroLinear(nn.Linear):
+    """A linear map that starts at zero: on a residual path, an update that is learned from nothing."""
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Unpack[TransformersKwargs],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    attn_weights = torch.matmul(query, key.transpose(-1, -2)) * scaling
+    if attention_mask is not None:
+        attn_weights = attn_weights + attention_mask
+    attn_weights = nn.functional.softmax(attn_weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    attn_weights = nn.functional.dropout(attn_weights, p=dropout, training=module.training)
+    attn_output = torch.matmul(attn_weights, value).transpose(1, 2).contiguous()
+    return attn_output, attn_weights
+
+
+class BDAMAttention(nn.Module):
+    """Multi-head attention of one token sequence to another, or to itself."""
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        hidden_size = config.vision_config.hidden_size
+        self.config = config
+        self.head_dim = hidden_size // config.num_branch_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.q_proj = nn.Linear(hidden_size, hidden_size)
+        self.k_proj = nn.Linear(hidden_size, hidden_size)
+        self.v_proj = nn.Linear(hidden_size, hidden_size)
+        self.o_proj = BDAMZeroLinear(hidden_size, hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, context: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
+        """Queries from `hidden_states` (B, L, D), keys and values from `context` (B, L', D), by default the same."""
+        context = hidden_states if context is None else context
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attn_output, _ = attention_interface(
+            self,
+            self._split_heads(self.q_proj(hidden_states)),
+            self._split_heads(self.k_proj(context)),
+            self._split_heads(self.v_proj(context)),
+            attention_mask=None,
+            scaling=self.scaling,
+            dropout=self.config.dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return self.o_proj(attn_output.reshape(hidden_states.shape))
+
+    def _split_heads(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return hidden_states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+class BDAMMLP(nn.Module):
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        hidden_size = config.vision_config.hidden_size
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(hidden_size, config.branch_intermediate_size)
+        self.fc2 = BDAMZeroLinear(config.branch_intermediate_size, hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
+
+
+# The bidirectional decoupled alignment module
+
+
+class BDAMBranchLayer(GradientCheckpointingLayer):
+    """One pre-norm self-attention layer of a branch."""
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        hidden_size = config.vision_config.hidden_size
+        self.layer_norm1 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = BDAMAttention(config)
+        self.layer_norm2 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = BDAMMLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        hidden_states = hidden_states + self.dropout(self.self_attn(self.layer_norm1(hidden_states), **kwargs))
+        return hidden_states + self.dropout(self.mlp(self.layer_norm2(hidden_states)))
+
+
+class BDAMBranch(nn.Module):
+    """Projection of the visual tokens into one stream, and its self-attention layers."""
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        hidden_size = config.vision_config.hidden_size
+        self.projection = BDAMIdentityLinear(hidden_size, hidden_size)
+        self.layers = nn.ModuleList([BDAMBranchLayer(config) for _ in range(config.num_branch_layers)])
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        hidden_states = self.projection(hidden_states)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, **kwargs)
+        return hidden_states
+
+
+class BDAMExchange(nn.Module):
+    """Cross-attention from one stream to the other, with residual and norm."""
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        hidden_size = config.vision_config.hidden_size
+        self.cross_attn = BDAMAttention(config) if config.use_cross_attention else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self, hidden_states: torch.Tensor, other_stream: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
+        if self.cross_attn is not None:
+            hidden_states = hidden_states + self.dropout(self.cross_attn(hidden_states, other_stream, **kwargs))
+        return self.layer_norm(hidden_states)
+
+
+class BDAMGate(nn.Module):
+    """The disentanglement gate `g = σ(Linear([f̂_id; f̂_clo]))`, one weight per dimension."""
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        hidden_size = config.vision_config.hidden_size
+        self.projection = BDAMZeroLinear(2 * hidden_size, hidden_size) if config.use_gate else None
+
+    def forward(self, identity: torch.Tensor, clothing: torch.Tensor) -> torch.Tensor:
+        if self.projection is None:
+            return torch.full_like(identity, 0.5)
+        return torch.sigmoid(self.projection(torch.cat([identity, clothing], dim=-1)))
+
+
+@dataclass
+class BDAMPictureOutput(ModelOutput):
+    r"""
+    What the picture says about the person, before any description.
+
+    Args:
+        identity_tokens (`torch.FloatTensor` of shape `(batch_size, num_tokens, hidden_size)`):
+            Gated identity tokens; their mean is `identity_features`.
+        identity_features (`torch.FloatTensor` of shape `(batch_size, hidden_size)`):
+            `f_id = g ⊙ f̂_id`.
+        clothing_features (`torch.FloatTensor` of shape `(batch_size, hidden_size)`, *optional*):
+            `f_clo = (1 - g) ⊙ f̂_clo`. None without BDAM, as are the following.
+        pooled_clothing (`torch.FloatTensor` of shape `(batch_size, hidden_size)`, *optional*):
+            `f̂_clo`, the clothing feature before the gate, which clothing descriptions supervise.
+        gate (`torch.FloatTensor` of shape `(batch_size, hidden_size)`, *optional*):
+            The disentanglement gate g.
+    """
+
+    identity_tokens: torch.FloatTensor | None = None
+    identity_features: torch.FloatTensor | None = None
+    clothing_features: torch.FloatTensor | None = None
+    pooled_clothing: torch.FloatTensor | None = None
+    gate: torch.FloatTensor | None = None
+
+
+class BDAMDecoupler(nn.Module):
+    """
+    The bidirectional decoupled alignment module (§III-B): visual tokens in, an identity and a clothing feature out.
+
+    It is initialised so that it starts as the plain encoder: the projections are the identity, every residual update is
+    zero and the gate is ½.
+    """
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        self.identity_branch = BDAMBranch(config)
+        self.clothing_branch = BDAMBranch(config)
+        self.identity_exchange = BDAMExchange(config)
+        self.clothing_exchange = BDAMExchange(config)
+        self.gate = BDAMGate(config)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BDAMPictureOutput:
+        identity_tokens = self.identity_branch(hidden_states, **kwargs)
+        clothing_tokens = self.clothing_branch(hidden_states, **kwargs)
+        identity_tokens, clothing_tokens = (
+            self.identity_exchange(identity_tokens, clothing_tokens, **kwargs),
+            self.clothing_exchange(clothing_tokens, identity_tokens, **kwargs),
+        )
+        pooled_identity = identity_tokens.mean(dim=1)
+        pooled_clothing = clothing_tokens.mean(dim=1)
+        gate = self.gate(pooled_identity, pooled_clothing)
+        return BDAMPictureOutput(
+            identity_tokens=gate[:, None] * identity_tokens,
+            identity_features=gate * pooled_identity,
+            clothing_features=(1 - gate) * pooled_clothing,
+            pooled_clothing=pooled_clothing,
+            gate=gate,
+        )
+
+
+# Fusion
+
+
+@dataclass
+class BDAMTextOutput(ModelOutput):
+    r"""
+    What the text encoder makes of a batch of texts.
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, sequence_length, text_hidden_size)`):
+            Token states.
+        features (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`):
+            Sentence vectors.
+        attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+            1 for tokens, 0 for padding; a row of zeros is a text that is missing.
+        hidden_states, attentions (`tuple[torch.FloatTensor, ...]`, *optional*):
+            The encoder's, returned with `output_hidden_states=True` and `output_attentions=True`.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    features: torch.FloatTensor | None = None
+    attention_mask: torch.LongTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the tokens that `attention_mask` (B, L) keeps: (B, L, D) → (B, D), zero where it keeps none."""
+    weights = attention_mask[:, :, None].to(hidden_states.dtype)
+    return (hidden_states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+class BDAMAlignment(nn.Module):
+    """The dimensional alignment before fusion: an FFN from one modality's width to the fusion width."""
+
+    def __init__(self, config: BDAMConfig, input_size: int):
+        super().__init__()
+        hidden_size = config.fusion_hidden_size
+        self.fc1 = nn.Linear(input_size, hidden_size)
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(config.dropout)
+        self.fc2 = nn.Linear(hidden_size, hidden_size)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.fc2(self.dropout(self.activation_fn(self.fc1(hidden_states))))
+        return self.layer_norm(hidden_states)
+
+
+class BDAMFusionGate(nn.Module):
+    """`softmax(Linear([f_img; f_txt]))`: how much picture and description count. A missing modality weighs nothing."""
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        self.projection = BDAMZeroLinear(2 * config.fusion_hidden_size, 2) if config.use_fusion_gate else None
+
+    def forward(self, image_states: torch.Tensor, text_states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """`present` (B, 2) says which of picture and description there are; returns weights (B, 2) that sum to 1."""
+        if self.projection is None:
+            logits = image_states.new_zeros(len(image_states), 2)
+        else:
+            logits = self.projection(torch.cat([image_states, text_states], dim=-1))
+        logits = logits.float().masked_fill(~present, torch.finfo(torch.float32).min)
+        return logits.softmax(dim=-1).to(image_states.dtype)
+
+
+class BDAMFusion(nn.Module):
+    """
+    The Mamba fusion module (§III-D): identity features of the picture and of its description → one vector.
+
+    With `fusion_mode="pooled"` the Mamba stack sees the one vector `W_img f_img + W_txt f_txt`, a sequence of length 1. With
+    `"tokens"` it scans the weighted identity tokens followed by the weighted description tokens; the means over both
+    parts are then added, so that both modes agree where the stack does nothing.
+    """
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        align = BDAMAlignment if config.use_fusion_alignment else _linear_alignment
+        self.mode = config.fusion_mode
+        self.image_alignment = align(config, config.vision_config.hidden_size)
+        self.text_alignment = align(config, config.text_config.hidden_size)
+        self.gate = BDAMFusionGate(config)
+        self.mamba_layers = nn.ModuleList(
+            [
+                BDAMMambaMixer(
+                    config.fusion_hidden_size,
+                    state_size=config.mamba_state_size,
+                    conv_kernel=config.mamba_conv_kernel,
+                    expand=config.mamba_expand,
+                )
+                for _ in range(config.num_mamba_layers if config.use_mamba else 0)
+            ]
+        )
+        self.output_projection = nn.Linear(config.fusion_hidden_size, config.projection_dim)
+
+    def forward(
+        self, picture: BDAMPictureOutput | None, description: BDAMTextOutput | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns `f_final` (B, projection_dim), not normalised, and the fusion weights (B, 2)."""
+        image_tokens, image_mask = self._image_tokens(picture)
+        text_tokens, text_mask = self._text_tokens(description)
+        if image_tokens is None:
+            image_tokens, image_mask = text_tokens[:, :0], text_mask[:, :0]
+        if text_tokens is None:
+            text_tokens, text_mask = image_tokens[:, :0], image_mask[:, :0]
+
+        present = torch.stack([image_mask.any(dim=1), text_mask.any(dim=1)], dim=1)
+        fusion_weights = self.gate(masked_mean(image_tokens, image_mask), masked_mean(text_tokens, text_mask), present)
+        image_tokens = image_tokens * fusion_weights[:, :1, None]
+        text_tokens = text_tokens * fusion_weights[:, 1:, None]
+
+        if self.mode == "pooled":
+            hidden_states = masked_mean(image_tokens, image_mask) + masked_mean(text_tokens, text_mask)
+            hidden_states = self._scan(hidden_states[:, None])[:, 0]
+        else:
+            num_image_tokens = image_tokens.shape[1]
+            hidden_states = self._scan(torch.cat([image_tokens, text_tokens], dim=1))
+            hidden_states = masked_mean(hidden_states[:, :num_image_tokens], image_mask) + masked_mean(
+                hidden_states[:, num_image_tokens:], text_mask
+            )
+        return self.output_projection(hidden_states), fusion_weights
+
+    def _image_tokens(self, picture: BDAMPictureOutput | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if picture is None:
+            return None, None
+        states = picture.identity_features[:, None] if self.mode == "pooled" else picture.identity_tokens
+        return self.image_alignment(states), torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+
+    def _text_tokens(self, description: BDAMTextOutput | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if description is None:
+            return None, None
+        mask = description.attention_mask.bool()
+        if self.mode == "pooled":
+            return self.text_alignment(description.features[:, None]), mask.any(dim=1, keepdim=True)
+        return self.text_alignment(description.last_hidden_state), mask
+
+    def _scan(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        for layer in self.mamba_layers:
+            hidden_states = layer(hidden_states) + hidden_states
+        return hidden_states
+
+
+def _linear_alignment(config: BDAMConfig, input_size: int) -> nn.Linear:
+    return nn.Linear(input_size, config.fusion_hidden_size)
+
+
+# The model
+
+# The paper's tasks (Eq. 6), in its order.
+TASKS = ("info_nce_loss", "triplet_loss", "alignment_loss", "decoupling_loss")
+
+
+@dataclass
+class BDAMOutput(ModelOutput):
+    r"""
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned with `return_loss=True`):
+            Sum of the four task losses of the paper (Eq. 6 with all weights 1). Training balances them instead.
+        info_nce_loss, triplet_loss, alignment_loss, decoupling_loss, gate_loss (`torch.FloatTensor` of shape `(1,)`, *optional*):
+            The unweighted terms: Eq. 3, Eq. 4, Eq. 1, Eq. 2 and the gate regulariser.
+        logits_per_image (`torch.FloatTensor` of shape `(image_batch_size, text_batch_size)`, *optional*):
+            Similarities of gallery entries and queries, divided by τ.
+        logits_per_text (`torch.FloatTensor` of shape `(text_batch_size, image_batch_size)`, *optional*):
+            Its transpose.
+        image_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
+            Identity embeddings of the gallery entries: picture, description, or both fused. L2-normalised.
+        text_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
+            Identity embeddings of the queries. L2-normalised.
+        clothing_image_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
+            Clothing embeddings of the pictures. L2-normalised.
+        clothing_text_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
+            Clothing embeddings of the clothing descriptions. L2-normalised.
+        fusion_weights (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
+            Weight of picture and of description in each gallery entry.
+        picture_output (`BDAMPictureOutput`, *optional*):
+            Identity and clothing features, and the gate.
+        description_output (`BDAMTextOutput`, *optional*):
+            Output of the text encoder for the identity descriptions.
+        clothing_description_output (`BDAMTextOutput`, *optional*):
+            Output of the text encoder for the clothing descriptions.
+        text_model_output (`BDAMTextOutput`, *optional*):
+            Output of the text encoder for the queries.
+        vision_model_output (`BaseModelOutput`, *optional*):
+            Output of the picture encoder.
+    """
+
+    loss: torch.FloatTensor | None = None
+    info_nce_loss: torch.FloatTensor | None = None
+    triplet_loss: torch.FloatTensor | None = None
+    alignment_loss: torch.FloatTensor | None = None
+    decoupling_loss: torch.FloatTensor | None = None
+    gate_loss: torch.FloatTensor | None = None
+    logits_per_image: torch.FloatTensor | None = None
+    logits_per_text: torch.FloatTensor | None = None
+    image_embeds: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    clothing_image_embeds: torch.FloatTensor | None = None
+    clothing_text_embeds: torch.FloatTensor | None = None
+    fusion_weights: torch.FloatTensor | None = None
+    picture_output: BDAMPictureOutput | None = None
+    description_output: BDAMTextOutput | None = None
+    clothing_description_output: BDAMTextOutput | None = None
+    text_model_output: BDAMTextOutput | None = None
+    vision_model_output: BaseModelOutput | None = None
+
+    def to_tuple(self) -> tuple:
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
+
+class BDAMPreTrainedModel(PreTrainedModel):
+    config: BDAMConfig
+    base_model_prefix = "bdam"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["BDAMBranchLayer", "BDAMMambaMixer"]
+    _keep_in_fp32_modules_strict = ["A_log"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if isinstance(module, BDAMMambaMixer):
+            module.reset_parameters()
+        elif isinstance(module, BDAMIdentityLinear):
+            init.eye_(module.weight)
+        elif isinstance(module, BDAMZeroLinear):
+            init.zeros_(module.weight)
+
+
+class BDAMModel(BDAMPreTrainedModel):
+    r"""
+    Text-to-image person retrieval that keeps identity and clothing apart.
+
+    A gallery entry is a picture, its MLLM-written identity description, or both; a query is a sentence. Both become
+    L2-normalised identity embeddings; pictures and clothing texts besides become clothing embeddings, so that a search can
+    weigh *who* against *what they wear*.
+
+    Args:
+        config ([`BDAMConfig`]): the architecture.
+        vision_model, text_model (`PreTrainedModel`, *optional*): encoders to take over, e.g. pretrained ones; built from
+            `config` otherwise. See [`BDAMModel.from_vision_text_pretrained`].
+    """
+
+    def __init__(
+        self,
+        config: BDAMConfig,
+        vision_model: PreTrainedModel | None = None,
+        text_model: PreTrainedModel | None = None,
+    ):
+        super().__init__(config)
+        self.vision_model = _use_last_hidden_state_only(vision_model or AutoModel.from_config(config.vision_config))
+        self.text_model = _use_last_hidden_state_only(text_model or AutoModel.from_config(config.text_config))
+        # One config object, so that e.g. a switch of the attention implementation reaches the encoders.
+        self.vision_model.config = config.vision_config
+        self.text_model.config = config.text_config
+
+        vision_size, text_size = config.vision_config.hidden_size, config.text_config.hidden_size
+        self.text_projection = nn.Linear(text_size, config.projection_dim)
+        if config.use_bdam:
+            self.decoupler = BDAMDecoupler(config)
+            self.clothing_projection = nn.Linear(vision_size, text_size)
+        if config.use_fusion:
+            self.fusion = BDAMFusion(config)
+        else:
+            self.image_projection = nn.Linear(vision_size, config.projection_dim)
+
+        self.post_init()
+
+    @classmethod
+    def from_vision_text_pretrained(
+        cls,
+        vision_model_name_or_path: str,
+        text_model_name_or_path: str,
+        image_size: int | tuple[int, int] | None = None,
+        **config_kwargs,
+    ) -> "BDAMModel":
+        r"""
+        Builds a model from two pretrained encoders; everything else starts from scratch.
+
+        Args:
+            vision_model_name_or_path (`str`): Hub id or folder of a picture encoder, or of a dual encoder that has one.
+            text_model_name_or_path (`str`): Hub id or folder of a text encoder, or of a dual encoder that has one.
+            image_size (`int` or `tuple[int, int]`, *optional*): height and width of the pictures to come, e.g.
+                `(384, 128)`. A ViT's position embeddings are moved to that grid by bicubic interpolation; other
+                architectures interpolate theirs as they run.
+            config_kwargs: fields of [`BDAMConfig`].
+
+        Raises:
+            ValueError: if a name leads to no encoder, or to one that fails to load.
+        """
+        vision_model = _load_encoder(vision_model_name_or_path, "vision")
+        text_model = _load_encoder(text_model_name_or_path, "text")
+        if image_size is not None and vision_model.config.model_type == "vit":
+            vision_model = _resize_vit(vision_model, image_size)
+        config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)
+        return cls(config, vision_model=vision_model, text_model=text_model)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_model.set_input_embeddings(value)
+
+    @can_return_tuple
+    def get_image_features(
+        self,
+        pixel_values: torch.FloatTensor | None = None,
+        identity_input_ids: torch.LongTensor | None = None,
+        identity_attention_mask: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPooling:
+        r"""
+        Identity embeddings of gallery entries: pictures, descriptions, or pictures with their descriptions.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*): pictures.
+            identity_input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Identity descriptions of those pictures.
+            identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                A row of zeros marks a picture without a description.
+
+        Returns:
+            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size, projection_dim)`.
+        """
+        outputs = self(
+            pixel_values=pixel_values,
+            identity_input_ids=identity_input_ids,
+            identity_attention_mask=identity_attention_mask,
+            return_dict=True,
+            **kwargs,
+        )
+        return _with_pooling(outputs.vision_model_output or outputs.description_output, outputs.image_embeds)
+
+    @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.LongTensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPooling:
+        r"""
+        Identity embeddings of queries.
+
+        Returns:
+            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size, projection_dim)`.
+        """
+        outputs = self(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            return_dict=True,
+            **kwargs,
+        )
+        return _with_pooling(outputs.text_model_output, outputs.text_embeds)
+
+    @can_return_tuple
+    def get_clothing_image_features(
+        self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | BaseModelOutputWithPooling:
+        r"""
+        Clothing embeddings of pictures.
+
+        Returns:
+            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size, text_hidden_size)`.
+        """
+        self._require_clothing_stream()
+        outputs = self(pixel_values=pixel_values, return_dict=True, **kwargs)
+        return _with_pooling(outputs.vision_model_output, outputs.clothing_image_embeds)
+
+    @can_return_tuple
+    def get_clothing_text_features(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPooling:
+        r"""
+        Clothing embeddings of texts: clothing descriptions, or queries that speak of clothes.
+
+        Returns:
+            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size, text_hidden_size)`.
+        """
+        self._require_clothing_stream()
+        outputs = self(
+            clothing_input_ids=input_ids, clothing_attention_mask=attention_mask, return_dict=True, **kwargs
+        )
+        return _with_pooling(outputs.clothing_description_output, outputs.clothing_text_embeds)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        identity_input_ids: torch.LongTensor | None = None,
+        identity_attention_mask: torch.LongTensor | None = None,
+        clothing_input_ids: torch.LongTensor | None = None,
+        clothing_attention_mask: torch.LongTensor | None = None,
+        person_ids: torch.LongTensor | None = None,
+        return_loss: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BDAMOutput:
+        r"""
+        Embeds whatever is given: pictures, descriptions, queries.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*): pictures.
+            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Queries: captions by a human.
+            identity_input_ids, identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Identity descriptions that belong to the pictures; a row whose mask is zero is a picture without one.
+            clothing_input_ids, clothing_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Clothing descriptions of the pictures.
+            person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                Who is on each picture. Without them each picture is a person of its own.
+            return_loss (`bool`, *optional*): whether to compute the task losses; needs pictures and queries.
+
+        Raises:
+            ValueError: if nothing is given, or batch sizes that must agree do not.
+        """
+        _check_batch_sizes(
+            {
+                "pixel_values": pixel_values,
+                "identity_input_ids": identity_input_ids,
+                "input_ids": input_ids if return_loss else None,
+                "clothing_input_ids": clothing_input_ids if return_loss else None,
+                "person_ids": person_ids if return_loss else None,
+            }
+        )
+        if return_loss and (pixel_values is None or input_ids is None):
+            raise ValueError("`return_loss=True` needs `pixel_values` and `input_ids`.")
+
+        vision_outputs = picture = None
+        if pixel_values is not None:
+            vision_outputs = self._encode_pictures(pixel_values, **kwargs)
+            picture = self._decouple(vision_outputs.last_hidden_state, pixel_values.shape[-2:], **kwargs)
+        caption, description, clothing = self._encode_texts(
+            (input_ids, attention_mask, token_type_ids),
+            (identity_input_ids, identity_attention_mask, None),
+            (clothing_input_ids, clothing_attention_mask, None),
+            **kwargs,
+        )
+
+        image_embeds = fusion_weights = None
+        if picture is not None or description is not None:
+            image_embeds, fusion_weights = self.fuse(picture, description)
+        text_embeds = None if caption is None else _normalize(self.text_projection(caption.features))
+        clothing_image_embeds = clothing_text_embeds = None
+        if picture is not None and picture.pooled_clothing is not None:
+            clothing_image_embeds = _normalize(self.clothing_projection(picture.pooled_clothing))
+        if clothing is not None:
+            clothing_text_embeds = _normalize(clothing.features)
+
+        logits_per_image = None
+        if image_embeds is not None and text_embeds is not None:
+            logits_per_image = image_embeds @ text_embeds.T / self.config.temperature
+        outputs = BDAMOutput(
+            logits_per_image=logits_per_image,
+            logits_per_text=None if logits_per_image is None else logits_per_image.T,
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
+            clothing_image_embeds=clothing_image_embeds,
+            clothing_text_embeds=clothing_text_embeds,
+            fusion_weights=fusion_weights,
+            picture_output=picture,
+            description_output=description,
+            clothing_description_output=clothing,
+            text_model_output=caption,
+            vision_model_output=vision_outputs,
+        )
+        if return_loss:
+            losses = self._task_losses(outputs, person_ids, clothing_input_ids)
+            outputs = BDAMOutput(loss=sum(losses[name] for name in TASKS if name in losses), **losses, **outputs)
+        return outputs
+
+    def fuse(
+        self, picture: BDAMPictureOutput | None, description: BDAMTextOutput | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """L2-normalised identity embeddings (B, projection_dim) of gallery entries, and their fusion weights (B, 2)."""
+        if self.config.use_fusion:
+            final, fusion_weights = self.fusion(picture, description)
+            return _normalize(final), fusion_weights
+        if picture is None:
+            raise ValueError(
+                "A model with `use_fusion=False` embeds pictures only, not descriptions: give `pixel_values`."
+            )
+        return _normalize(self.image_projection(picture.identity_features)), None
+
+    def _encode_pictures(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
+        image_size, native_size = tuple(pixel_values.shape[-2:]), _as_pair(self.config.vision_config.image_size)
+        if image_size != native_size:
+            if native_size[0] != native_size[1]:
+                raise ValueError(f"Pictures must be {native_size} (height, width) for this model, got {image_size}.")
+            if "interpolate_pos_encoding" in inspect.signature(self.vision_model.forward).parameters:
+                kwargs["interpolate_pos_encoding"] = True
+        outputs = self.vision_model(pixel_values=pixel_values, return_dict=True, **kwargs)
+        return BaseModelOutput(outputs.last_hidden_state, outputs.hidden_states, outputs.attentions)
+
+    def _decouple(self, hidden_states: torch.Tensor, image_size: tuple[int, int], **kwargs) -> BDAMPictureOutput:
+        if self.config.use_patch_tokens_only:
+            hidden_states = hidden_states[:, self._num_prefix_tokens(hidden_states, image_size) :]
+        if self.config.use_bdam:
+            return self.decoupler(hidden_states, **kwargs)
+        return BDAMPictureOutput(identity_tokens=hidden_states, identity_features=hidden_states.mean(dim=1))
+
+    def _num_prefix_tokens(self, hidden_states: torch.Tensor, image_size: tuple[int, int]) -> int:
+        """[CLS] and register tokens stand before the patches; an encoder that merges patches has neither."""
+        patch_height, patch_width = _as_pair(self.config.vision_config.patch_size)
+        num_patches = (image_size[0] // patch_height) * (image_size[1] // patch_width)
+        return max(hidden_states.shape[1] - num_patches, 0)
+
+    def _encode_texts(
+        self, *texts: tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None], **kwargs
+    ) -> list[BDAMTextOutput | None]:
+        """One forward pass over all `(input_ids, attention_mask, token_type_ids)` that are there."""
+        given = [text for text in texts if text[0] is not None]
+        if not given:
+            return [None] * len(texts)
+        length = max(input_ids.shape[1] for input_ids, _, _ in given)
+        pad_token_id = getattr(self.config.text_config, "pad_token_id", None) or 0
+        input_ids = torch.cat([_pad(ids, length, pad_token_id) for ids, _, _ in given])
+        masks = [torch.ones_like(ids) if mask is None else mask for ids, mask, _ in given]
+        attention_mask = torch.cat([_pad(mask, length, 0) for mask in masks])
+        # Attention over nothing is undefined, so a missing text attends to its first token; the fusion ignores it anyway.
+        first_token = torch.arange(length, device=input_ids.device) == 0
+        visible = attention_mask.bool() | (first_token & ~attention_mask.bool().any(dim=1, keepdim=True))
+        if any(type_ids is not None for _, _, type_ids in given):
+            types = [torch.zeros_like(ids) if type_ids is None else type_ids for ids, _, type_ids in given]
+            kwargs["token_type_ids"] = torch.cat([_pad(type_ids, length, 0) for type_ids in types])
+
+        outputs = self.text_model(
+            input_ids=input_ids, attention_mask=visible.to(attention_mask.dtype), return_dict=True, **kwargs
+        )
+        tokens = outputs.last_hidden_state
+        features = tokens[:, 0] if self.config.text_pooling == "cls" else masked_mean(tokens, visible)
+        encoded, start = [], 0
+        for ids, _, _ in texts:
+            if ids is None:
+                encoded.append(None)
+                continue
+            rows, columns = slice(start, start + len(ids)), slice(ids.shape[1])
+            encoded.append(
+                BDAMTextOutput(
+                    last_hidden_state=tokens[rows, columns],
+                    features=features[rows],
+                    attention_mask=attention_mask[rows, columns],
+                    hidden_states=_crop(outputs.hidden_states, (rows, columns)),
+                    attentions=_crop(outputs.attentions, (rows, slice(None), columns, columns)),
+                )
+            )
+            start += len(ids)
+        return encoded
+
+    def _task_losses(
+        self, outputs: BDAMOutput, person_ids: torch.Tensor | None, clothing_input_ids: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """The unweighted losses of the batch, each computed in float32."""
+        config, picture = self.config, outputs.picture_output
+        if person_ids is None:
+            person_ids = torch.arange(len(outputs.image_embeds), device=outputs.image_embeds.device)
+        losses = {}
+        with torch.autocast(outputs.image_embeds.device.type, enabled=False):
+            similarity = outputs.image_embeds.float() @ outputs.text_embeds.float().T / config.temperature
+            same_person = person_ids[:, None] == person_ids[None, :]
+            losses["info_nce_loss"] = info_nce_loss(similarity, same_person)
+            if config.symmetric_info_nce:
+                losses["info_nce_loss"] = (losses["info_nce_loss"] + info_nce_loss(similarity.T, same_person)) / 2
+            identity_features = picture.identity_features.float()
+            losses["triplet_loss"] = triplet_loss(
+                identity_features, person_ids, config.triplet_margin, config.triplet_mining
+            )
+            if outputs.clothing_image_embeds is not None and outputs.clothing_text_embeds is not None:
+                similarity = outputs.clothing_image_embeds.float() @ outputs.clothing_text_embeds.float().T
+                # Two pictures described in the same words are no negatives of each other.
+                same_words = (clothing_input_ids[:, None] == clothing_input_ids[None, :]).all(dim=-1)
+                losses["alignment_loss"] = info_nce_loss(similarity / config.temperature, same_words)
+            if config.use_bdam:
+                losses["decoupling_loss"] = hsic_loss(
+                    identity_features, picture.clothing_features.float(), config.hsic_kernel, config.hsic_normalize
+                )
+                weights = None if outputs.fusion_weights is None else outputs.fusion_weights.float()
+                losses["gate_loss"] = gate_regularizer(picture.gate.float(), weights)
+        return losses
+
+    def _require_clothing_stream(self) -> None:
+        if not self.config.use_bdam:
+            raise ValueError("This model was built with `use_bdam=False`: it has no clothing stream.")
+
+
+# Encoders and small helpers
+
+
+def _load_encoder(name_or_path: str, kind: str) -> PreTrainedModel:
+    """A pretrained encoder, or the `kind` half ("vision" or "text") of a pretrained dual encoder."""
+    try:
+        config = AutoConfig.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"No {kind} encoder at {name_or_path!r}: it is neither a folder with a config.json nor a model on the Hub."
+        ) from error
+    config = getattr(config, f"{kind}_config", config)
+    telltale = {"vision": "patch_size", "text": "vocab_size"}[kind]
+    if not hasattr(config, telltale):
+        raise ValueError(
+            f"{name_or_path!r} ({config.model_type}) is no {kind} encoder: its config has no `{telltale}`."
+        )
+    return AutoModel.from_pretrained(name_or_path, config=config)
+
+
+def _use_last_hidden_state_only(encoder: PreTrainedModel) -> PreTrainedModel:
+    """Drops or freezes what does not lead to `last_hidden_state`: gradients never reach it, which DDP refuses."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    unused = {"head", "mask_token"}
+    if encoder.config.model_type == "clip_vision_model":
+        unused.add("post_layernorm")
+    for name, parameter in encoder.named_parameters():
+        if unused & set(name.split(".")):
+            parameter.requires_grad_(False)
+    return encoder
+
+
+def _resize_vit(encoder: PreTrainedModel, image_size: int | tuple[int, int]) -> PreTrainedModel:
+    """The same ViT for pictures of another size, its position embeddings interpolated to the new grid of patches."""
+    height, width = _as_pair(image_size)
+    config = type(encoder.config).from_dict({**encoder.config.to_dict(), "image_size": [height, width]})
+    resized = AutoModel.from_config(config, dtype=encoder.dtype)
+    with torch.no_grad():
+        positions = torch.zeros_like(resized.embeddings.position_embeddings)
+        positions = encoder.embeddings.interpolate_pos_encoding(positions, height, width)
+    state_dict = {**encoder.state_dict(), "embeddings.position_embeddings": positions}
+    resized.load_state_dict(state_dict)
+    return resized
+
+
+def _with_pooling(outputs: BaseModelOutput, pooler_output: torch.Tensor) -> BaseModelOutputWithPooling:
+    return BaseModelOutputWithPooling(
+        last_hidden_state=outputs.last_hidden_state,
+        pooler_output=pooler_output,
+        hidden_states=outputs.hidden_states,
+        attentions=outputs.attentions,
+    )
+
+
+def _check_batch_sizes(inputs: dict[str, torch.Tensor | None]) -> None:
+    sizes = {name: len(value) for name, value in inputs.items() if value is not None}
+    if len(set(sizes.values())) > 1:
+        listing = ", ".join(f"`{name}` {size}" for name, size in sizes.items())
+        raise ValueError(f"Batch sizes must agree, got {listing}.")
+
+
+def _normalize(features: torch.Tensor) -> torch.Tensor:
+    return nn.functional.normalize(features, dim=-1)
+
+
+def _pad(values: torch.Tensor, length: int, padding: int) -> torch.Tensor:
+    return nn.functional.pad(values, (0, length - values.shape[1]), value=padding)
+
+
+def _crop(
+    recorded: tuple[torch.Tensor | None, ...] | None, index: tuple[slice, ...]
+) -> tuple[torch.Tensor | None, ...] | None:
+    """What an encoder recorded of its layers, indexed; a layer that nobody asked for is None."""
+    return recorded and tuple(state if state is None else state[index] for state in recorded)
+
+
+def _as_pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+BDAMModel.register_for_auto_class("AutoModel")
+
+__all__ = [
+    "BDAMModel",
+    "BDAMOutput",
+    "BDAMPictureOutput",
+    "BDAMPreTrainedModel",
+    "BDAMTextOutput",
+    "gate_regularizer",
+    "hsic_loss",
+    "info_nce_loss",
+    "selective_scan",
+    "triplet_loss",
+]

@@ -1,0 +1,99 @@
+# Copyright 2026 The BDAM authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Processor for BDAM: pictures and words in, the model's fields out."""
+
+from collections.abc import Sequence
+
+from transformers import BatchFeature, ProcessorMixin
+from transformers.image_utils import ImageInput
+
+
+class BDAMProcessor(ProcessorMixin):
+    r"""
+    Combines an image processor and a tokenizer of any architecture.
+
+    Args:
+        image_processor (`BaseImageProcessor`): resizes and normalises pictures.
+        tokenizer (`PreTrainedTokenizerBase`): splits texts into tokens.
+
+    Example:
+
+    ```python
+    >>> inputs = processor(images=picture, text="A tall man in a red coat.", return_tensors="pt")
+    >>> outputs = model(**inputs)
+    ```"""
+
+    def __init__(self, image_processor=None, tokenizer=None, **kwargs):
+        super().__init__(image_processor, tokenizer)
+
+    def __call__(
+        self,
+        images: ImageInput | None = None,
+        text: str | Sequence[str] | None = None,
+        identity_text: str | Sequence[str | None] | None = None,
+        clothing_text: str | Sequence[str] | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        r"""
+        Args:
+            images: pictures, as PIL images, arrays or tensors. → `pixel_values`
+            text: queries. → `input_ids`, `attention_mask`
+            identity_text: identity descriptions of the pictures; None stands for a picture without one, whose row of
+                the mask is zero. → `identity_input_ids`, `identity_attention_mask`
+            clothing_text: clothing descriptions of the pictures. → `clothing_input_ids`, `clothing_attention_mask`
+            kwargs: for the image processor (`size`, `do_normalize`, …) and the tokenizer (`padding`, `truncation`,
+                `max_length`, …); texts are padded and truncated unless told otherwise. `return_tensors` is for both.
+
+        Raises:
+            ValueError: if nothing is given, or a text is empty.
+        """
+        if images is None and text is None and identity_text is None and clothing_text is None:
+            raise ValueError("Give at least one of `images`, `text`, `identity_text` and `clothing_text`.")
+        tokenizer_kwargs = {
+            name: kwargs.pop(name)
+            for name in ("padding", "truncation", "max_length", "pad_to_multiple_of")
+            if name in kwargs
+        }
+        return_tensors = kwargs.pop("return_tensors", None)
+        data = {}
+        if images is not None:
+            data.update(self.image_processor(images, return_tensors=return_tensors, **kwargs))
+        for name, prefix, texts in (
+            ("text", "", text),
+            ("identity_text", "identity_", identity_text),
+            ("clothing_text", "clothing_", clothing_text),
+        ):
+            if texts is not None:
+                tokens = self._tokenize(name, texts, return_tensors, tokenizer_kwargs)
+                data.update({f"{prefix}{key}": value for key, value in tokens.items()})
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        prefixes = ("", "identity_", "clothing_")
+        text_names = [f"{prefix}{name}" for prefix in prefixes for name in ("input_ids", "attention_mask")]
+        return [*self.image_processor.model_input_names, *text_names]
+
+    def _tokenize(self, name: str, texts: str | Sequence[str | None], return_tensors, tokenizer_kwargs: dict) -> dict:
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for index, text in enumerate(texts):
+            if text is None and name == "identity_text":
+                continue
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"`{name}[{index}]` must be a sentence, got {text!r}.")
+        tokens = self.tokenizer(
+            [text or "" for text in texts],
+            return_tensors=return_tensors,
+            return_token_type_ids=False,
+            **{"padding": True, "truncation": True, **tokenizer_kwargs},
+        )
+        for index, text in enumerate(texts):
+            if text is None:
+                mask = tokens["attention_mask"]
+                mask[index] = mask[index] * 0 if return_tensors is not None else [0] * len(mask[index])
+        return tokens
+
+
+BDAMProcessor.register_for_auto_class()
+
+__all__ = ["BDAMProcessor"]

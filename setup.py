@@ -1,0 +1,38 @@
+from setuptools import find_packages, setup
+
+
+setup(
+    name="bdam",
+    version="0.1.0",
+    description="Text-to-image person retrieval that separates who a person is from what they wear",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    py_modules=["configuration_bdam", "modeling_bdam", "processing_bdam"],
+    packages=find_packages(include=["bdam", "bdam.*"]),
+    entry_points={"console_scripts": ["bdam = bdam.cli:app"]},
+    install_requires=[
+        "torch>=2.6",
+        "transformers>=5.20",
+        "huggingface_hub",
+        "safetensors",
+        "accelerate",
+        "datasets>=4.0",
+        "evaluate",
+        "pillow",
+        "matplotlib",
+        "pydantic>=2",
+        "pyyaml",
+        "rich",
+        "typer",
+    ],
+    extras_require={
+        "cuda": ["mamba-ssm"],
+        "captions": ["openai", "scikit-learn"],
+        "search": ["faiss-cpu", "pymilvus"],
+        "app": ["gradio"],
+        "tracking": ["tensorboard", "trackio", "wandb"],
+        "dev": ["import-linter", "mypy", "parameterized", "pytest", "ruff", "types-PyYAML"],
+    },
+)

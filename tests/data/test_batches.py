@@ -1,0 +1,82 @@
+from collections import Counter
+
+import pytest
+import torch
+from conftest import SENTENCES
+from PIL import Image
+
+from bdam.data.batches import PersonBatchSampler, TrainingCollator, augment_pictures
+
+
+PERSONS = [p for p in range(10) for _ in range(5)] + [10]
+
+
+def test_a_batch_holds_p_persons_with_k_pictures_each():
+    sampler = PersonBatchSampler(PERSONS, persons_per_batch=4, pictures_per_person=2)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 4
+    for batch in batches:
+        assert sorted(Counter(PERSONS[i] for i in batch).values()) == [2] * 4
+    # A lone picture stands in for its own pair; no other picture is seen twice in an epoch.
+    assert all(PERSONS[i] == 10 for i, count in Counter(sum(batches, [])).items() if count > 1)
+
+
+def test_batches_depend_on_seed_and_epoch_alone():
+    def epoch(seed: int, number: int) -> list[list[int]]:
+        sampler = PersonBatchSampler(PERSONS, 4, 2, seed=seed)
+        sampler.set_epoch(number)
+        torch.manual_seed(torch.seed())
+        return list(sampler)
+
+    assert epoch(0, 3) == epoch(0, 3)
+    assert epoch(0, 3) != epoch(0, 4)
+    assert epoch(0, 3) != epoch(1, 3)
+
+
+def test_impossible_batches_are_named():
+    with pytest.raises(ValueError, match="`persons_per_batch` is 12, but the split has 11 persons"):
+        PersonBatchSampler(PERSONS, 12, 2)
+    with pytest.raises(ValueError, match="one picture only"):
+        PersonBatchSampler(range(10), 4, 2)
+
+
+def rows(count: int = 64) -> list[dict]:
+    return [
+        {
+            "image": Image.new("RGB", (16, 32)),
+            "person_id": 7,
+            "captions": SENTENCES[:1],
+            "identity_description": SENTENCES[1],
+            "clothing_description": SENTENCES[2],
+        }
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("description_dropout", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("identity_query", [0.0, 0.5, 1.0])
+def test_a_text_never_stands_on_both_sides(processor, description_dropout, identity_query):
+    torch.manual_seed(0)
+    batch = TrainingCollator(processor, description_dropout, identity_query, augment=False)(rows())
+    identity_ids = processor(text=SENTENCES[1], return_tensors="pt")["input_ids"][0]
+    asked_for_identity = (batch["input_ids"][:, : len(identity_ids)] == identity_ids).all(dim=1)
+    described = batch["identity_attention_mask"].any(dim=1)
+    assert not (asked_for_identity & described).any()
+    assert asked_for_identity.float().mean().item() == pytest.approx(identity_query, abs=0.2)
+    described_captions = described[~asked_for_identity].float().mean().item() if identity_query < 1 else None
+    assert described_captions is None or described_captions == pytest.approx(1 - description_dropout, abs=0.25)
+    assert batch["person_ids"].tolist() == [7] * 64
+
+
+def test_augmentation_moves_flips_and_erases():
+    torch.manual_seed(0)
+    picture = torch.linspace(1, 2, 48 * 24).reshape(1, 1, 48, 24).expand(64, 3, -1, -1)
+    augmented = augment_pictures(picture)
+    assert augmented.shape == picture.shape
+    erased = augmented.eq(0).flatten(1).float().mean(dim=1)
+    assert 0.3 < erased.gt(0).float().mean() < 0.7
+    assert erased.max() < 0.25
+    untouched = augment_pictures(picture, shift=0.0, erase=0.0)
+    straight = (untouched == picture).flatten(1).all(dim=1)
+    flipped = (untouched == picture.flip(-1)).flatten(1).all(dim=1)
+    assert (straight ^ flipped).all() and 0.3 < flipped.float().mean() < 0.7

@@ -1,0 +1,259 @@
+"""The model from pictures and words to embeddings and losses."""
+
+import copy
+
+import pytest
+import torch
+from conftest import TEXT, VISION, tiny_batch, tiny_config, tiny_model
+
+from modeling_bdam import BDAMModel, hsic_loss
+
+
+ABLATIONS = [
+    {},
+    {"fusion_mode": "tokens"},
+    {"use_bdam": False},
+    {"use_bdam": False, "use_fusion": False},
+    {"use_fusion": False},
+    {"use_cross_attention": False},
+    {"use_gate": False},
+    {"num_branch_layers": 1},
+    {"use_mamba": False},
+    {"use_fusion_gate": False},
+    {"use_fusion_alignment": False},
+    {"text_pooling": "mean"},
+    {"symmetric_info_nce": True, "triplet_mining": "hard", "hsic_kernel": "rbf", "hsic_normalize": True},
+]
+
+
+@pytest.mark.parametrize("changes", ABLATIONS, ids=str)
+def test_every_switch_trains_every_parameter(changes):
+    model = tiny_model(**changes).train()
+    outputs = model(**tiny_batch(), return_loss=True)
+    (outputs.loss + (outputs.gate_loss or 0)).backward()
+    without_gradient = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert without_gradient == []
+    torch.testing.assert_close(outputs.image_embeds.norm(dim=-1), torch.ones(4))
+    assert outputs.logits_per_image.shape == (4, 4)
+    assert (outputs.clothing_image_embeds is not None) == model.config.use_bdam
+
+
+def test_the_losses_are_those_of_the_outputs():
+    model, batch = tiny_model(), tiny_batch()
+    outputs = model(**batch, return_loss=True)
+    picture = outputs.picture_output
+    torch.testing.assert_close(
+        outputs.decoupling_loss, hsic_loss(picture.identity_features, picture.clothing_features)
+    )
+    similarity = outputs.clothing_image_embeds @ outputs.clothing_text_embeds.T / model.config.temperature
+    torch.testing.assert_close(outputs.alignment_loss, torch.nn.functional.cross_entropy(similarity, torch.arange(4)))
+    tasks = (outputs.info_nce_loss, outputs.triplet_loss, outputs.alignment_loss, outputs.decoupling_loss)
+    torch.testing.assert_close(outputs.loss, sum(tasks))
+
+
+def test_equal_clothing_descriptions_are_no_negatives_of_each_other():
+    model, batch = tiny_model(), tiny_batch()
+    batch["clothing_input_ids"][:] = batch["clothing_input_ids"][0]
+    assert model(**batch, return_loss=True).alignment_loss.item() == 0
+
+
+def test_the_gate_splits_the_pooled_features():
+    picture = tiny_model()(pixel_values=tiny_batch()["pixel_values"]).picture_output
+    torch.testing.assert_close(picture.clothing_features, (1 - picture.gate) * picture.pooled_clothing)
+    torch.testing.assert_close(picture.identity_tokens.mean(dim=1), picture.identity_features)
+    assert ((picture.gate > 0) & (picture.gate < 1)).all()
+
+
+def test_a_new_model_starts_as_the_plain_encoder():
+    torch.manual_seed(0)
+    model = BDAMModel(tiny_config()).eval()
+    pixel_values = tiny_batch()["pixel_values"]
+    tokens = model.vision_model(pixel_values).last_hidden_state[:, 1:]
+    picture = model(pixel_values=pixel_values).picture_output
+    assert picture.gate.eq(0.5).all()
+    torch.testing.assert_close(picture.identity_features, tokens.mean(dim=1) / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(picture.pooled_clothing, tokens.mean(dim=1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["pooled", "tokens"])
+def test_a_missing_description_is_as_none_at_all(mode):
+    model, batch = tiny_model(fusion_mode=mode), tiny_batch()
+    outputs = model(**batch)
+    alone = model(pixel_values=batch["pixel_values"])
+    torch.testing.assert_close(outputs.image_embeds[1], alone.image_embeds[1])
+    assert outputs.fusion_weights[1].tolist() == [1, 0]
+    assert alone.fusion_weights.eq(torch.tensor([1.0, 0.0])).all()
+    assert not torch.allclose(outputs.image_embeds[0], alone.image_embeds[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["pooled", "tokens"])
+def test_a_description_alone_makes_a_gallery_entry(mode):
+    model, batch = tiny_model(fusion_mode=mode), tiny_batch()
+    outputs = model(
+        identity_input_ids=batch["identity_input_ids"], identity_attention_mask=batch["identity_attention_mask"]
+    )
+    assert outputs.fusion_weights[0].tolist() == [0, 1]
+    longer = torch.nn.functional.pad(batch["identity_input_ids"], (0, 3))
+    mask = torch.nn.functional.pad(batch["identity_attention_mask"], (0, 3))
+    padded = model(identity_input_ids=longer, identity_attention_mask=mask)
+    torch.testing.assert_close(padded.image_embeds, outputs.image_embeds)
+
+
+@pytest.mark.parametrize("changes", [{}, {"text_pooling": "mean"}], ids=str)
+def test_texts_do_not_disturb_each_other(changes):
+    """One batched pass over caption, identity and clothing texts equals three passes."""
+    model, batch = tiny_model(**changes), tiny_batch()
+    together = model(**batch)
+    query = model.get_text_features(batch["input_ids"], batch["attention_mask"], torch.zeros_like(batch["input_ids"]))
+    torch.testing.assert_close(query.pooler_output, together.text_embeds)
+    clothing = model.get_clothing_text_features(batch["clothing_input_ids"]).pooler_output
+    torch.testing.assert_close(clothing, together.clothing_text_embeds)
+    clothing = model.get_clothing_image_features(batch["pixel_values"]).pooler_output
+    torch.testing.assert_close(clothing, together.clothing_image_embeds)
+    entries = {name: batch[name] for name in ("pixel_values", "identity_input_ids", "identity_attention_mask")}
+    torch.testing.assert_close(model.get_image_features(**entries).pooler_output, together.image_embeds)
+
+
+def test_the_fusion_with_an_idle_scan_is_the_weighted_sum():
+    model = tiny_model(use_mamba=False)
+    outputs = model(**tiny_batch())
+    fusion, picture, description = model.fusion, outputs.picture_output, outputs.description_output
+    image = fusion.image_alignment(picture.identity_features)
+    text = fusion.text_alignment(description.features)
+    weights = fusion.gate.projection(torch.cat([image, text], dim=-1)).softmax(dim=-1)
+    expected = fusion.output_projection(weights[:, :1] * image + weights[:, 1:] * text)
+    expected = torch.nn.functional.normalize(expected, dim=-1)
+    described = [0, 2, 3]
+    torch.testing.assert_close(outputs.image_embeds[described], expected[described])
+    torch.testing.assert_close(outputs.fusion_weights[described], weights[described])
+
+
+@pytest.mark.parametrize("mode", ["pooled", "tokens"])
+def test_bfloat16_and_autocast_stay_close(mode):
+    model, batch = tiny_model(fusion_mode=mode), tiny_batch()
+    expected = model(**batch, return_loss=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = model(**batch, return_loss=True)
+    assert autocast.loss.dtype == torch.float32
+    torch.testing.assert_close(autocast.info_nce_loss, expected.info_nce_loss, rtol=0.05, atol=0.05)
+    half = copy.deepcopy(model).to(torch.bfloat16)(
+        **{**batch, "pixel_values": batch["pixel_values"].bfloat16()}, return_loss=True
+    )
+    assert half.image_embeds.dtype == torch.bfloat16
+    torch.testing.assert_close(half.image_embeds.float(), expected.image_embeds, rtol=0.1, atol=0.05)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_model(dropout=0.0).train()
+        for config in (model.config.vision_config, model.config.text_config):
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+        model = BDAMModel(model.config).train()
+        torch.manual_seed(1)
+        for parameter in model.parameters():
+            parameter.data = 0.1 * torch.randn_like(parameter)
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model(**tiny_batch(), return_loss=True).loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain)
+
+
+def test_save_and_load_are_exact(tmp_path):
+    model, batch = tiny_model(fusion_mode="tokens"), tiny_batch()
+    model.save_pretrained(tmp_path)
+    loaded, info = BDAMModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    assert torch.equal(loaded.eval()(**batch).image_embeds, model(**batch).image_embeds)
+
+
+ENCODERS = {
+    "vit + bert": (VISION, TEXT),
+    "clip": (
+        {**VISION, "model_type": "clip_vision_model", "image_size": 32},
+        {**TEXT, "model_type": "clip_text_model"},
+    ),
+    "siglip + bert": ({**VISION, "model_type": "siglip_vision_model", "image_size": 32}, TEXT),
+    "dinov2 + roberta": (
+        {**VISION, "model_type": "dinov2", "image_size": 32},
+        {**TEXT, "model_type": "roberta", "max_position_embeddings": 40},
+    ),
+    "dinov2 with registers + distilbert": (
+        {**VISION, "model_type": "dinov2_with_registers", "image_size": 32},
+        {"model_type": "distilbert", "dim": 24, "n_layers": 1, "n_heads": 2, "hidden_dim": 48, "vocab_size": 120},
+    ),
+}
+
+
+@pytest.mark.parametrize("encoders", ENCODERS.values(), ids=ENCODERS)
+def test_any_encoder_will_do(encoders):
+    vision, text = encoders
+    model = tiny_model(vision_config=vision, text_config=text, text_pooling="mean").train()
+    outputs = model(**tiny_batch(), return_loss=True)  # 32 × 16 pictures: square encoders interpolate
+    assert outputs.picture_output.identity_tokens.shape[1] == (32 // 8) * (16 // 8)
+    (outputs.loss + outputs.gate_loss).backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def save_encoder(config: dict, path) -> str:
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(0)
+    model_type = config["model_type"]
+    model = AutoModel.from_config(AutoConfig.for_model(**config) if model_type else None)
+    model.save_pretrained(path)
+    return str(path)
+
+
+def test_from_vision_text_pretrained_keeps_the_encoders_and_moves_the_positions(tmp_path):
+    vision = save_encoder({**VISION, "image_size": 32}, tmp_path / "vision")
+    text = save_encoder(TEXT, tmp_path / "text")
+    square = BDAMModel.from_vision_text_pretrained(vision, text, num_branch_heads=2).eval()
+    tall = BDAMModel.from_vision_text_pretrained(vision, text, image_size=(48, 16), num_branch_heads=2).eval()
+    assert tall.config.vision_config.image_size == [48, 16]
+    pixel_values = torch.randn(2, 3, 48, 16)
+    # The square model interpolates at run time: what was moved once must give the very same tokens.
+    expected = square.vision_model(pixel_values, interpolate_pos_encoding=True).last_hidden_state
+    torch.testing.assert_close(tall.vision_model(pixel_values).last_hidden_state, expected)
+    torch.testing.assert_close(square(pixel_values=pixel_values).vision_model_output.last_hidden_state, expected)
+    for name, parameter in square.text_model.named_parameters():
+        assert torch.equal(parameter, tall.text_model.get_parameter(name))
+
+
+def test_from_vision_text_pretrained_takes_the_halves_of_dual_encoders(tmp_path):
+    from transformers import CLIPConfig, CLIPModel
+
+    vision = {**VISION, "model_type": "clip_vision_model", "image_size": 32}
+    text = {**TEXT, "model_type": "clip_text_model"}
+    clip = CLIPModel(CLIPConfig(vision_config=vision, text_config=text))
+    clip.save_pretrained(tmp_path)
+    model = BDAMModel.from_vision_text_pretrained(tmp_path, tmp_path, num_branch_heads=2, text_pooling="mean")
+    for name, parameter in model.vision_model.named_parameters():
+        assert torch.equal(parameter, clip.vision_model.get_parameter(name)), name
+
+
+def test_wrong_encoders_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    vision, text = save_encoder(VISION, tmp_path / "vision"), save_encoder(TEXT, tmp_path / "text")
+    with pytest.raises(ValueError, match="No vision encoder at '.*nowhere'"):
+        BDAMModel.from_vision_text_pretrained(str(tmp_path / "nowhere"), text)
+    with pytest.raises(ValueError, match=r"\(bert\) is no vision encoder"):
+        BDAMModel.from_vision_text_pretrained(text, text)
+    with pytest.raises(ValueError, match=r"\(vit\) is no text encoder"):
+        BDAMModel.from_vision_text_pretrained(vision, vision)
+
+
+def test_wrong_inputs_are_named():
+    model, batch = tiny_model(), tiny_batch()
+    with pytest.raises(ValueError, match="`pixel_values` 4, .*`input_ids` 3"):
+        model(**{**batch, "input_ids": batch["input_ids"][:3], "attention_mask": None}, return_loss=True)
+    with pytest.raises(ValueError, match="needs `pixel_values` and `input_ids`"):
+        model(pixel_values=batch["pixel_values"], return_loss=True)
+    with pytest.raises(ValueError, match=r"Pictures must be \(32, 16\)"):
+        model(pixel_values=torch.randn(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="no clothing stream"):
+        tiny_model(use_bdam=False).get_clothing_image_features(batch["pixel_values"])
+    with pytest.raises(ValueError, match="embeds pictures only"):
+        tiny_model(use_fusion=False)(identity_input_ids=batch["identity_input_ids"])
