@@ -24,8 +24,8 @@ lint: $(VENV)/dev.installed
 	$(BIN)/lint-imports
 
 conformance: $(VENV)/dev.installed
-	$(BIN)/python tests/conformance/fetch.py
-	$(BIN)/python -m pytest tests/conformance/test_bdam_conformance.py
+	tests=$$($(BIN)/python tests/conformance/fetch.py) && PYTHONPATH=$$tests $(BIN)/python -m pytest \
+		-rs -W ignore::pytest.PytestUnknownMarkWarning tests/conformance
 
 clean:
 	rm -rf $(VENV) outputs .cache

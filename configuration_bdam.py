@@ -58,7 +58,8 @@ class BDAMConfig(PreTrainedConfig):
             Whether picture and identity description are fused (Table III, "w/o Fusion"). Without it a gallery entry is
             a linear projection of the picture's identity feature.
         fusion_mode (`str`, *optional*, defaults to `"pooled"`):
-            What the Mamba stack scans: the one fused vector, to the letter of the paper (`"pooled"`), or the sequence of
+            What the Mamba stack scans: the one fused vector, to the letter of the paper (`"pooled"`), or the sequence
+            of
             identity tokens followed by description tokens (`"tokens"`).
         use_fusion_alignment (`bool`, *optional*, defaults to `True`):
             Whether each modality passes an FFN before fusion; otherwise one linear map (Table III, "w/o Alignment").
@@ -84,17 +85,21 @@ class BDAMConfig(PreTrainedConfig):
             Dropout of the branches and the fusion module. The encoders have their own.
         temperature (`float`, *optional*, defaults to 0.07):
             τ of the contrastive losses (Eq. 1 and 3).
-        symmetric_info_nce (`bool`, *optional*, defaults to `False`):
-            Whether InfoNCE also runs from text to picture; the paper's Eq. 3 runs from picture to text.
+        symmetric_contrast (`bool`, *optional*, defaults to `False`):
+            Whether the contrastive losses also run from text to picture; Eq. 1 and 3 run from picture to text.
         triplet_margin (`float`, *optional*, defaults to 0.3):
             Margin m of the triplet loss (Eq. 4).
         triplet_mining (`str`, *optional*, defaults to `"all"`):
-            The expectation over all valid triplets, as written in Eq. 4 (`"all"`), or each anchor's hardest (`"hard"`).
+            The expectation over all valid triplets, as written in Eq. 4 (`"all"`), or each anchor's hardest
+            (`"hard"`).
         hsic_kernel (`str`, *optional*, defaults to `"linear"`):
             Kernel of the decoupling loss: `"linear"` as in Eq. 2, or `"rbf"` with the median distance as bandwidth.
         hsic_normalize (`bool`, *optional*, defaults to `False`):
             Whether the decoupling loss is divided by its upper bound, so that it lies in [0, 1] whatever the scale of
             the features.
+        clothing_weight (`float`, *optional*, defaults to 0.5):
+            How much clothing counts in a search by default: `score = (1 - c)·identity + c·clothing`. Training chooses
+            it on the validation split.
         layer_norm_eps (`float`, *optional*, defaults to 1e-06):
             Epsilon of the layer norms.
         initializer_range (`float`, *optional*, defaults to 0.02):
@@ -139,11 +144,12 @@ class BDAMConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     dropout: float | int = 0.1
     temperature: float | int = 0.07
-    symmetric_info_nce: bool = False
+    symmetric_contrast: bool = False
     triplet_margin: float | int = 0.3
     triplet_mining: Literal["all", "hard"] = "all"
     hsic_kernel: Literal["linear", "rbf"] = "linear"
     hsic_normalize: bool = False
+    clothing_weight: float | int = 0.5
     layer_norm_eps: float = 1e-6
     initializer_range: float = 0.02
 
@@ -154,6 +160,8 @@ class BDAMConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1), got {self.dropout}.")
+        if not 0 <= self.clothing_weight <= 1:
+            raise ValueError(f"`clothing_weight` must lie in [0, 1], got {self.clothing_weight}.")
         if self.triplet_margin < 0:
             raise ValueError(f"`triplet_margin` must not be negative, got {self.triplet_margin}.")
         if self.use_bdam and self.vision_config.hidden_size % self.num_branch_heads != 0:
@@ -163,8 +171,8 @@ class BDAMConfig(PreTrainedConfig):
             )
         if self.text_pooling == "cls" and self.text_config.model_type in _CAUSAL_TEXT_MODELS:
             raise ValueError(
-                f"`text_pooling='cls'` does not fit the causal text encoder {self.text_config.model_type!r}, whose first "
-                "token sees no other: use `text_pooling='mean'`."
+                f"`text_pooling='cls'` does not fit the causal text encoder {self.text_config.model_type!r}, whose "
+                "first token sees no other: use `text_pooling='mean'`."
             )
 
 

@@ -6,11 +6,12 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel, ViTModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -57,8 +58,8 @@ def triplet_loss(features: torch.Tensor, person_ids: torch.Tensor, margin: float
         features (`torch.Tensor` of shape `(batch_size, hidden_size)`): identity features `f_id`.
         person_ids (`torch.LongTensor` of shape `(batch_size,)`): who is on each picture.
         margin (`float`): m, in squared feature units.
-        mining (`str`): `"all"` is the mean over all valid triplets, as Eq. 4 is written; `"hard"` the mean over anchors
-            of the triplet of their farthest positive and nearest negative (Hermans et al. 2017).
+        mining (`str`): `"all"` is the mean over all valid triplets, as Eq. 4 is written; `"hard"` the mean over
+            anchors of the triplet of their farthest positive and nearest negative (Hermans et al. 2017).
 
     Returns:
         The loss; zero (with a graph) if the batch holds no valid triplet.
@@ -92,7 +93,8 @@ def hsic_loss(
         identity_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated identity features.
         clothing_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated clothing features.
         kernel (`str`): `"linear"` as in the paper, or `"rbf"` with the median squared distance as bandwidth.
-        normalize (`bool`): divide by `sqrt(HSIC(id, id) HSIC(clo, clo))` (centred kernel alignment; Kornblith et al. 2019).
+        normalize (`bool`): divide by `sqrt(HSIC(id, id) HSIC(clo, clo))` (centred kernel alignment; Kornblith et al.
+            2019).
     """
     num_samples, hidden_size = identity_features.shape
     if num_samples < 2:
@@ -133,7 +135,8 @@ def _centered_kernel(features: torch.Tensor, kernel: str) -> torch.Tensor:
 
 def gate_regularizer(gate: torch.Tensor, fusion_weights: torch.Tensor | None = None) -> torch.Tensor:
     r"""
-    Mean `KL(Bernoulli(g) ‖ Bernoulli(½))`, plus the same for the two fusion weights: zero where both gates are undecided.
+    Mean `KL(Bernoulli(g) ‖ Bernoulli(½))`, plus the same for the two fusion weights: zero where both gates are
+    undecided.
 
     Table IV has a row "w/o Gate Reg." that the paper never defines; this is our reading of it.
 
@@ -158,7 +161,7 @@ def _divergence_from_half(probability: torch.Tensor) -> torch.Tensor:
 
 class BDAMSelectiveScan(torch.autograd.Function):
     """
-    The selective scan of Mamba, fused over time: nothing of shape `(batch_size, seq_len, channels, state_size)` is built.
+    The selective scan of Mamba, fused over time: no `(batch_size, seq_len, channels, state_size)` tensor is built.
 
     The forward keeps one state and a copy of it every `checkpoint_interval` steps. The backward walks the chunks
     between two copies from the last to the first, recomputes the states of one chunk, then follows the adjoint
@@ -219,7 +222,7 @@ class BDAMSelectiveScan(torch.autograd.Function):
                 # h_t = ... + (delta_t u_t) B_t
                 torch.bmm(B[:, t].unsqueeze(1), grad_state, out=grad_input[t])
                 torch.bmm(grad_state, (delta_t * u[:, t]).unsqueeze(2), out=grad_B[t])
-                # h_t = exp(delta_t A) h_{t-1} + ..., from here on grad_state belongs to h_{t-1}; h_t has served its turn
+                # h_t = exp(delta_t A) h_{t-1} + ...: grad_state passes on to h_{t-1}, the room of h_t is free again
                 grad_state.mul_(decays[i])
                 grad_exponent = torch.mul(grad_state, states[i], out=states[i + 1])
                 grad_A.addcmul_(grad_exponent, delta_t.unsqueeze(1))
@@ -320,7 +323,7 @@ class BDAMMambaMixer(nn.Module):
         conv_bound = self.conv1d.kernel_size[0] ** -0.5
         init.uniform_(self.conv1d.bias, -conv_bound, conv_bound)
 
-        steps = torch.arange(1, self.state_size + 1, device=self.A_log.device)
+        steps = torch.arange(1, self.state_size + 1, dtype=torch.float32, device=self.A_log.device)
         init.copy_(self.A_log, steps.log().expand_as(self.A_log))
         init.ones_(self.D)
 
@@ -339,7 +342,7 @@ class BDAMMambaMixer(nn.Module):
             [self.time_step_rank, self.state_size, self.state_size], dim=-1
         )
         delta = nn.functional.softplus(self.dt_proj(time_step))
-        A = -torch.exp(self.A_log.float())
+        A = -torch.exp(self.A_log)
         scanned = selective_scan(hidden_states, delta, A, B, C)
         return self.out_proj((scanned + self.D * hidden_states) * nn.functional.silu(gate))
 
@@ -517,19 +520,19 @@ class BDAMPictureOutput(ModelOutput):
             The disentanglement gate g.
     """
 
-    identity_tokens: torch.FloatTensor | None = None
-    identity_features: torch.FloatTensor | None = None
-    clothing_features: torch.FloatTensor | None = None
-    pooled_clothing: torch.FloatTensor | None = None
-    gate: torch.FloatTensor | None = None
+    identity_tokens: torch.Tensor | None = None
+    identity_features: torch.Tensor | None = None
+    clothing_features: torch.Tensor | None = None
+    pooled_clothing: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
 
 
 class BDAMDecoupler(nn.Module):
     """
     The bidirectional decoupled alignment module (§III-B): visual tokens in, an identity and a clothing feature out.
 
-    It is initialised so that it starts as the plain encoder: the projections are the identity, every residual update is
-    zero and the gate is ½.
+    It is initialised so that it starts as the plain encoder: the projections are the identity, every residual update
+    is zero and the gate is ½.
     """
 
     def __init__(self, config: BDAMConfig):
@@ -574,15 +577,15 @@ class BDAMTextOutput(ModelOutput):
             Sentence vectors.
         attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
             1 for tokens, 0 for padding; a row of zeros is a text that is missing.
-        hidden_states, attentions (`tuple[torch.FloatTensor, ...]`, *optional*):
+        hidden_states, attentions (`tuple[torch.Tensor, ...]`, *optional*):
             The encoder's, returned with `output_hidden_states=True` and `output_attentions=True`.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    features: torch.FloatTensor | None = None
-    attention_mask: torch.LongTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    features: torch.Tensor | None = None
+    attention_mask: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -629,9 +632,9 @@ class BDAMFusion(nn.Module):
     """
     The Mamba fusion module (§III-D): identity features of the picture and of its description → one vector.
 
-    With `fusion_mode="pooled"` the Mamba stack sees the one vector `W_img f_img + W_txt f_txt`, a sequence of length 1. With
-    `"tokens"` it scans the weighted identity tokens followed by the weighted description tokens; the means over both
-    parts are then added, so that both modes agree where the stack does nothing.
+    With `fusion_mode="pooled"` the Mamba stack sees the one vector `W_img f_img + W_txt f_txt`, a sequence of length
+    1. With `"tokens"` it scans the weighted identity tokens followed by the weighted description tokens; the means
+    over both parts are then added, so that both modes agree where the stack does nothing.
     """
 
     def __init__(self, config: BDAMConfig):
@@ -717,7 +720,7 @@ class BDAMOutput(ModelOutput):
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned with `return_loss=True`):
             Sum of the four task losses of the paper (Eq. 6 with all weights 1). Training balances them instead.
-        info_nce_loss, triplet_loss, alignment_loss, decoupling_loss, gate_loss (`torch.FloatTensor` of shape `(1,)`, *optional*):
+        info_nce_loss, triplet_loss, alignment_loss, decoupling_loss, gate_loss (`torch.FloatTensor`, *optional*):
             The unweighted terms: Eq. 3, Eq. 4, Eq. 1, Eq. 2 and the gate regulariser.
         logits_per_image (`torch.FloatTensor` of shape `(image_batch_size, text_batch_size)`, *optional*):
             Similarities of gallery entries and queries, divided by τ.
@@ -745,19 +748,19 @@ class BDAMOutput(ModelOutput):
             Output of the picture encoder.
     """
 
-    loss: torch.FloatTensor | None = None
-    info_nce_loss: torch.FloatTensor | None = None
-    triplet_loss: torch.FloatTensor | None = None
-    alignment_loss: torch.FloatTensor | None = None
-    decoupling_loss: torch.FloatTensor | None = None
-    gate_loss: torch.FloatTensor | None = None
-    logits_per_image: torch.FloatTensor | None = None
-    logits_per_text: torch.FloatTensor | None = None
-    image_embeds: torch.FloatTensor | None = None
-    text_embeds: torch.FloatTensor | None = None
-    clothing_image_embeds: torch.FloatTensor | None = None
-    clothing_text_embeds: torch.FloatTensor | None = None
-    fusion_weights: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    info_nce_loss: torch.Tensor | None = None
+    triplet_loss: torch.Tensor | None = None
+    alignment_loss: torch.Tensor | None = None
+    decoupling_loss: torch.Tensor | None = None
+    gate_loss: torch.Tensor | None = None
+    logits_per_image: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    clothing_image_embeds: torch.Tensor | None = None
+    clothing_text_embeds: torch.Tensor | None = None
+    fusion_weights: torch.Tensor | None = None
     picture_output: BDAMPictureOutput | None = None
     description_output: BDAMTextOutput | None = None
     clothing_description_output: BDAMTextOutput | None = None
@@ -772,7 +775,7 @@ class BDAMPreTrainedModel(PreTrainedModel):
     config: BDAMConfig
     base_model_prefix = "bdam"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["BDAMBranchLayer", "BDAMMambaMixer"]
     _keep_in_fp32_modules_strict = ["A_log"]
@@ -796,13 +799,13 @@ class BDAMModel(BDAMPreTrainedModel):
     Text-to-image person retrieval that keeps identity and clothing apart.
 
     A gallery entry is a picture, its MLLM-written identity description, or both; a query is a sentence. Both become
-    L2-normalised identity embeddings; pictures and clothing texts besides become clothing embeddings, so that a search can
-    weigh *who* against *what they wear*.
+    L2-normalised identity embeddings; pictures and clothing texts besides become clothing embeddings, so that a search
+    can weigh *who* against *what they wear*.
 
     Args:
         config ([`BDAMConfig`]): the architecture.
-        vision_model, text_model (`PreTrainedModel`, *optional*): encoders to take over, e.g. pretrained ones; built from
-            `config` otherwise. See [`BDAMModel.from_vision_text_pretrained`].
+        vision_model, text_model (`PreTrainedModel`, *optional*): encoders to take over, e.g. pretrained ones; built
+            from `config` otherwise. See [`BDAMModel.from_vision_text_pretrained`].
     """
 
     def __init__(
@@ -842,7 +845,8 @@ class BDAMModel(BDAMPreTrainedModel):
         Builds a model from two pretrained encoders; everything else starts from scratch.
 
         Args:
-            vision_model_name_or_path (`str`): Hub id or folder of a picture encoder, or of a dual encoder that has one.
+            vision_model_name_or_path (`str`): Hub id or folder of a picture encoder, or of a dual encoder that has
+                one.
             text_model_name_or_path (`str`): Hub id or folder of a text encoder, or of a dual encoder that has one.
             image_size (`int` or `tuple[int, int]`, *optional*): height and width of the pictures to come, e.g.
                 `(384, 128)`. A ViT's position embeddings are moved to that grid by bicubic interpolation; other
@@ -854,7 +858,7 @@ class BDAMModel(BDAMPreTrainedModel):
         """
         vision_model = _load_encoder(vision_model_name_or_path, "vision")
         text_model = _load_encoder(text_model_name_or_path, "text")
-        if image_size is not None and vision_model.config.model_type == "vit":
+        if image_size is not None and isinstance(vision_model, ViTModel):
             vision_model = _resize_vit(vision_model, image_size)
         config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)
         return cls(config, vision_model=vision_model, text_model=text_model)
@@ -868,23 +872,25 @@ class BDAMModel(BDAMPreTrainedModel):
     @can_return_tuple
     def get_image_features(
         self,
-        pixel_values: torch.FloatTensor | None = None,
-        identity_input_ids: torch.LongTensor | None = None,
-        identity_attention_mask: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        identity_input_ids: torch.Tensor | None = None,
+        identity_attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
         Identity embeddings of gallery entries: pictures, descriptions, or pictures with their descriptions.
 
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*): pictures.
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
+                pictures.
             identity_input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Identity descriptions of those pictures.
             identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 A row of zeros marks a picture without a description.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size, projection_dim)`.
+            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
+            projection_dim)`.
         """
         outputs = self(
             pixel_values=pixel_values,
@@ -898,16 +904,17 @@ class BDAMModel(BDAMPreTrainedModel):
     @can_return_tuple
     def get_text_features(
         self,
-        input_ids: torch.LongTensor,
-        attention_mask: torch.LongTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
         Identity embeddings of queries.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size, projection_dim)`.
+            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
+            projection_dim)`.
         """
         outputs = self(
             input_ids=input_ids,
@@ -920,13 +927,14 @@ class BDAMModel(BDAMPreTrainedModel):
 
     @can_return_tuple
     def get_clothing_image_features(
-        self, pixel_values: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
         Clothing embeddings of pictures.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size, text_hidden_size)`.
+            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
+            text_hidden_size)`.
         """
         self._require_clothing_stream()
         outputs = self(pixel_values=pixel_values, return_dict=True, **kwargs)
@@ -935,15 +943,16 @@ class BDAMModel(BDAMPreTrainedModel):
     @can_return_tuple
     def get_clothing_text_features(
         self,
-        input_ids: torch.LongTensor,
-        attention_mask: torch.LongTensor | None = None,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
         Clothing embeddings of texts: clothing descriptions, or queries that speak of clothes.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size, text_hidden_size)`.
+            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
+            text_hidden_size)`.
         """
         self._require_clothing_stream()
         outputs = self(
@@ -954,15 +963,15 @@ class BDAMModel(BDAMPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values: torch.FloatTensor | None = None,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.LongTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        identity_input_ids: torch.LongTensor | None = None,
-        identity_attention_mask: torch.LongTensor | None = None,
-        clothing_input_ids: torch.LongTensor | None = None,
-        clothing_attention_mask: torch.LongTensor | None = None,
-        person_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        identity_input_ids: torch.Tensor | None = None,
+        identity_attention_mask: torch.Tensor | None = None,
+        clothing_input_ids: torch.Tensor | None = None,
+        clothing_attention_mask: torch.Tensor | None = None,
+        person_ids: torch.Tensor | None = None,
         return_loss: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BDAMOutput:
@@ -970,13 +979,15 @@ class BDAMModel(BDAMPreTrainedModel):
         Embeds whatever is given: pictures, descriptions, queries.
 
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*): pictures.
-            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Queries: captions by a human.
-            identity_input_ids, identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Identity descriptions that belong to the pictures; a row whose mask is zero is a picture without one.
-            clothing_input_ids, clothing_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Clothing descriptions of the pictures.
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
+                pictures.
+            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
+                *optional*): Queries: captions by a human.
+            identity_input_ids, identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
+                *optional*): Identity descriptions that belong to the pictures; a row whose mask is zero is a picture
+                without one.
+            clothing_input_ids, clothing_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
+                *optional*): Clothing descriptions of the pictures.
             person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Who is on each picture. Without them each picture is a person of its own.
             return_loss (`bool`, *optional*): whether to compute the task losses; needs pictures and queries.
@@ -999,7 +1010,7 @@ class BDAMModel(BDAMPreTrainedModel):
         vision_outputs = picture = None
         if pixel_values is not None:
             vision_outputs = self._encode_pictures(pixel_values, **kwargs)
-            picture = self._decouple(vision_outputs.last_hidden_state, pixel_values.shape[-2:], **kwargs)
+            picture = self._decouple(vision_outputs.last_hidden_state, pixel_values, **kwargs)
         caption, description, clothing = self._encode_texts(
             (input_ids, attention_mask, token_type_ids),
             (identity_input_ids, identity_attention_mask, None),
@@ -1035,14 +1046,13 @@ class BDAMModel(BDAMPreTrainedModel):
             vision_model_output=vision_outputs,
         )
         if return_loss:
-            losses = self._task_losses(outputs, person_ids, clothing_input_ids)
-            outputs = BDAMOutput(loss=sum(losses[name] for name in TASKS if name in losses), **losses, **outputs)
+            outputs = BDAMOutput(**self._task_losses(outputs, person_ids, clothing_input_ids), **outputs)
         return outputs
 
     def fuse(
         self, picture: BDAMPictureOutput | None, description: BDAMTextOutput | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """L2-normalised identity embeddings (B, projection_dim) of gallery entries, and their fusion weights (B, 2)."""
+        """L2-normalised identity embeddings (B, projection_dim) of gallery entries; their fusion weights (B, 2)."""
         if self.config.use_fusion:
             final, fusion_weights = self.fusion(picture, description)
             return _normalize(final), fusion_weights
@@ -1062,17 +1072,17 @@ class BDAMModel(BDAMPreTrainedModel):
         outputs = self.vision_model(pixel_values=pixel_values, return_dict=True, **kwargs)
         return BaseModelOutput(outputs.last_hidden_state, outputs.hidden_states, outputs.attentions)
 
-    def _decouple(self, hidden_states: torch.Tensor, image_size: tuple[int, int], **kwargs) -> BDAMPictureOutput:
+    def _decouple(self, hidden_states: torch.Tensor, pixel_values: torch.Tensor, **kwargs) -> BDAMPictureOutput:
         if self.config.use_patch_tokens_only:
-            hidden_states = hidden_states[:, self._num_prefix_tokens(hidden_states, image_size) :]
+            hidden_states = hidden_states[:, self._num_prefix_tokens(hidden_states, pixel_values) :]
         if self.config.use_bdam:
             return self.decoupler(hidden_states, **kwargs)
         return BDAMPictureOutput(identity_tokens=hidden_states, identity_features=hidden_states.mean(dim=1))
 
-    def _num_prefix_tokens(self, hidden_states: torch.Tensor, image_size: tuple[int, int]) -> int:
+    def _num_prefix_tokens(self, hidden_states: torch.Tensor, pixel_values: torch.Tensor) -> int:
         """[CLS] and register tokens stand before the patches; an encoder that merges patches has neither."""
         patch_height, patch_width = _as_pair(self.config.vision_config.patch_size)
-        num_patches = (image_size[0] // patch_height) * (image_size[1] // patch_width)
+        num_patches = (pixel_values.shape[-2] // patch_height) * (pixel_values.shape[-1] // patch_width)
         return max(hidden_states.shape[1] - num_patches, 0)
 
     def _encode_texts(
@@ -1087,7 +1097,8 @@ class BDAMModel(BDAMPreTrainedModel):
         input_ids = torch.cat([_pad(ids, length, pad_token_id) for ids, _, _ in given])
         masks = [torch.ones_like(ids) if mask is None else mask for ids, mask, _ in given]
         attention_mask = torch.cat([_pad(mask, length, 0) for mask in masks])
-        # Attention over nothing is undefined, so a missing text attends to its first token; the fusion ignores it anyway.
+        # Attention over nothing is undefined, so a missing text attends to its first token; the fusion ignores it
+        # anyway.
         first_token = torch.arange(length, device=input_ids.device) == 0
         visible = attention_mask.bool() | (first_token & ~attention_mask.bool().any(dim=1, keepdim=True))
         if any(type_ids is not None for _, _, type_ids in given):
@@ -1099,7 +1110,8 @@ class BDAMModel(BDAMPreTrainedModel):
         )
         tokens = outputs.last_hidden_state
         features = tokens[:, 0] if self.config.text_pooling == "cls" else masked_mean(tokens, visible)
-        encoded, start = [], 0
+        encoded: list[BDAMTextOutput | None] = []
+        start = 0
         for ids, _, _ in texts:
             if ids is None:
                 encoded.append(None)
@@ -1119,34 +1131,39 @@ class BDAMModel(BDAMPreTrainedModel):
 
     def _task_losses(
         self, outputs: BDAMOutput, person_ids: torch.Tensor | None, clothing_input_ids: torch.Tensor | None
-    ) -> dict[str, torch.Tensor]:
-        """The unweighted losses of the batch, each computed in float32."""
+    ) -> dict[str, Any]:
+        """The unweighted losses of the batch, each computed in float32, and the sum of the paper's tasks."""
         config, picture = self.config, outputs.picture_output
         if person_ids is None:
             person_ids = torch.arange(len(outputs.image_embeds), device=outputs.image_embeds.device)
-        losses = {}
+        losses: dict[str, Any] = {}
         with torch.autocast(outputs.image_embeds.device.type, enabled=False):
-            similarity = outputs.image_embeds.float() @ outputs.text_embeds.float().T / config.temperature
             same_person = person_ids[:, None] == person_ids[None, :]
-            losses["info_nce_loss"] = info_nce_loss(similarity, same_person)
-            if config.symmetric_info_nce:
-                losses["info_nce_loss"] = (losses["info_nce_loss"] + info_nce_loss(similarity.T, same_person)) / 2
+            losses["info_nce_loss"] = self._contrast(outputs.image_embeds, outputs.text_embeds, same_person)
             identity_features = picture.identity_features.float()
             losses["triplet_loss"] = triplet_loss(
                 identity_features, person_ids, config.triplet_margin, config.triplet_mining
             )
             if outputs.clothing_image_embeds is not None and outputs.clothing_text_embeds is not None:
-                similarity = outputs.clothing_image_embeds.float() @ outputs.clothing_text_embeds.float().T
                 # Two pictures described in the same words are no negatives of each other.
                 same_words = (clothing_input_ids[:, None] == clothing_input_ids[None, :]).all(dim=-1)
-                losses["alignment_loss"] = info_nce_loss(similarity / config.temperature, same_words)
+                losses["alignment_loss"] = self._contrast(
+                    outputs.clothing_image_embeds, outputs.clothing_text_embeds, same_words
+                )
             if config.use_bdam:
                 losses["decoupling_loss"] = hsic_loss(
                     identity_features, picture.clothing_features.float(), config.hsic_kernel, config.hsic_normalize
                 )
                 weights = None if outputs.fusion_weights is None else outputs.fusion_weights.float()
                 losses["gate_loss"] = gate_regularizer(picture.gate.float(), weights)
-        return losses
+        return {"loss": sum(losses[name] for name in TASKS if name in losses), **losses}
+
+    def _contrast(
+        self, image_embeds: torch.Tensor, text_embeds: torch.Tensor, positives: torch.Tensor
+    ) -> torch.Tensor:
+        similarity = image_embeds.float() @ text_embeds.float().T / self.config.temperature
+        loss = info_nce_loss(similarity, positives)
+        return (loss + info_nce_loss(similarity.T, positives.T)) / 2 if self.config.symmetric_contrast else loss
 
     def _require_clothing_stream(self) -> None:
         if not self.config.use_bdam:
@@ -1186,7 +1203,7 @@ def _use_last_hidden_state_only(encoder: PreTrainedModel) -> PreTrainedModel:
     return encoder
 
 
-def _resize_vit(encoder: PreTrainedModel, image_size: int | tuple[int, int]) -> PreTrainedModel:
+def _resize_vit(encoder: ViTModel, image_size: int | tuple[int, int]) -> PreTrainedModel:
     """The same ViT for pictures of another size, its position embeddings interpolated to the new grid of patches."""
     height, width = _as_pair(image_size)
     config = type(encoder.config).from_dict({**encoder.config.to_dict(), "image_size": [height, width]})

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 
@@ -5,13 +7,13 @@ setup(
     name="bdam",
     version="0.1.0",
     description="Text-to-image person retrieval that separates who a person is from what they wear",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     py_modules=["configuration_bdam", "modeling_bdam", "processing_bdam"],
     packages=find_packages(include=["bdam", "bdam.*"]),
-    entry_points={"console_scripts": ["bdam = bdam.cli:app"]},
+    entry_points={"console_scripts": ["bdam = bdam.cli:main"]},
     install_requires=[
         "torch>=2.6",
         "transformers>=5.20",

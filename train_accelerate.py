@@ -3,7 +3,7 @@ Trains BDAM by a recipe, on one device or many:
 
     accelerate launch train_accelerate.py recipes/demo.yaml data=DATA output_dir=RUN [key=value …]
 
-RUN then holds `model/` (weights, code and processor of the best epoch by validation), `recipe.yaml` and `log.jsonl`.
+RUN then holds `model/` (weights, code, processor and recipe of the best epoch by validation) and `log.jsonl`.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import math
 from pathlib import Path
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
@@ -21,7 +20,7 @@ from transformers import get_cosine_schedule_with_warmup
 from bdam.data.batches import PersonBatchSampler, TrainingCollator
 from bdam.data.loading import load_data
 from bdam.evaluation.features import extract_features
-from bdam.evaluation.protocols import evaluate, selection_score
+from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.training.building import build_model, build_processor
 from bdam.training.checkpoints import save_model
 from bdam.training.recipes import Recipe, load_recipe
@@ -35,7 +34,10 @@ def main() -> None:
         "overrides", nargs="*", help="key=value, nested keys dotted: learning_rate=5e-5 model.dropout=0"
     )
     arguments = parser.parse_args()
-    train(load_recipe(arguments.recipe, arguments.overrides))
+    try:
+        train(load_recipe(arguments.recipe, arguments.overrides))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 def train(recipe: Recipe) -> None:
@@ -54,9 +56,15 @@ def train(recipe: Recipe) -> None:
     sampler = PersonBatchSampler(
         data["train"]["person_id"], recipe.persons_per_batch, recipe.pictures_per_person, seed=recipe.seed
     )
-    collator = TrainingCollator(processor, recipe.description_dropout, recipe.identity_query, recipe.augment)
+    collator = TrainingCollator(
+        processor, recipe.description_dropout, recipe.identity_query, recipe.caption_alignment, recipe.augment
+    )
     batches = DataLoader(
-        data["train"], batch_sampler=sampler, collate_fn=collator, num_workers=recipe.num_workers, pin_memory=True
+        data["train"],
+        batch_sampler=sampler,
+        collate_fn=collator,
+        num_workers=recipe.num_workers,
+        pin_memory=accelerator.device.type == "cuda",
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
@@ -65,8 +73,6 @@ def train(recipe: Recipe) -> None:
         optimizer, round(recipe.warmup_epochs * steps_per_epoch), recipe.num_epochs * steps_per_epoch
     )
     accelerator.init_trackers("bdam", config=recipe.model_dump(mode="json"))
-    if accelerator.is_main_process:
-        (output_dir / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
     best_score = -math.inf
     progress = tqdm(
@@ -102,11 +108,12 @@ def train(recipe: Recipe) -> None:
         if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.num_epochs:
             unwrapped = accelerator.unwrap_model(model)
             features = extract_features(unwrapped, processor, data["validation"], recipe.eval_batch_size)
-            records = evaluate(features, (0.0, 0.5))
-            score = selection_score(records)
-            accelerator.log({"validation_score": score}, step=progress.n)
+            clothing_weight = best_clothing_weight(features)
+            score = selection_score(evaluate(features, (0.0, clothing_weight)))
+            accelerator.log({"validation_score": score, "clothing_weight": clothing_weight}, step=progress.n)
             if accelerator.is_main_process and score > best_score:
-                save_model(output_dir / "model", unwrapped, processor)
+                unwrapped.config.clothing_weight = clothing_weight
+                save_model(output_dir / "model", unwrapped, processor, recipe)
             best_score = max(best_score, score)
     progress.close()
     accelerator.end_training()

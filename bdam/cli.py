@@ -1,11 +1,14 @@
 """The `bdam` command."""
 
+import os
 import random
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -14,33 +17,40 @@ from rich.table import Table
 app = typer.Typer(help="Text-to-image person retrieval that separates who a person is from what they wear.")
 data_app = typer.Typer(help="Make and inspect data sets.")
 app.add_typer(data_app, name="data")
-console = Console()
+# Tables keep their columns where the output goes to a file.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 Checkpoint = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
 Data = Annotated[Path, typer.Option(help="Folder of a data set.")]
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
+ClothingWeight = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="0: the person alone; 1: the clothes alone. By default the model's own choice."),
+]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 
 
 @data_app.command()
 def pedestrians(
     output: Annotated[Path, typer.Argument(help="Folder to write.")],
-    train: Annotated[int, typer.Option(help="Persons in the training split.")] = 600,
+    train: Annotated[int, typer.Option(help="Persons in the training split.")] = 1200,
     validation: Annotated[int, typer.Option(help="Persons in the validation split.")] = 60,
     test: Annotated[int, typer.Option(help="Persons in the test split.")] = 120,
     outfits: Annotated[int, typer.Option(help="Outfits per person.")] = 2,
     pictures: Annotated[int, typer.Option(help="Pictures per outfit.")] = 2,
-    height: Annotated[int, typer.Option(help="Height of the pictures; they are half as wide.")] = 96,
+    height: Annotated[int, typer.Option(help="Height of the pictures; they are half as wide.")] = 128,
     seed: Seed = 0,
     sheet: Annotated[Path | None, typer.Option(help="PNG for a contact sheet.")] = None,
 ) -> None:
     """Draw people who do not exist, in several outfits, and write about them."""
     from bdam.data.pedestrians import contact_sheet, generate_pedestrians
 
-    data = generate_pedestrians(train, validation, test, outfits, pictures, (height, height // 2), seed=seed)
+    data = generate_pedestrians(
+        train, validation, test, outfits, pictures, (height, height // 2), seed=seed, num_proc=os.cpu_count() or 1
+    )
     data.save_to_disk(output)
     if sheet is not None:
-        contact_sheet(data["test"]).save(sheet)
+        contact_sheet(data["test"], rows=4, columns=6).save(sheet)
     counts = ", ".join(f"{split} {len(dataset)}" for split, dataset in data.items())
     console.print(f"Wrote {output}: pictures {counts}.")
 
@@ -50,17 +60,21 @@ def evaluate(
     checkpoint: Checkpoint,
     data: Data,
     split: Split = "test",
-    clothing_weight: Annotated[float, typer.Option(help="Weight of clothing in the mixed score.")] = 0.5,
+    clothing_weight: ClothingWeight = None,
     output: Annotated[Path | None, typer.Option(help="JSON file for the records.")] = None,
 ) -> None:
     """Score a model by the standard, same-clothes and clothes-changed protocols, on three galleries."""
     from bdam.evaluation import protocols
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import results_table, write_results
+    from bdam.training.checkpoints import load_model, training_seed
 
     dataset = load_split(data, split)
-    features = extract_features(*load_model(checkpoint), dataset)
-    records = protocols.evaluate(features, (0.0, clothing_weight), split=split, checkpoint=str(checkpoint), seed=0)
+    model, processor = load_model(checkpoint)
+    features = extract_features(model, processor, dataset)
+    weight = model.config.clothing_weight if clothing_weight is None else clothing_weight
+    seed = training_seed(checkpoint)
+    records = protocols.evaluate(features, (0.0, weight), split=split, checkpoint=str(checkpoint), seed=seed)
     console.print(results_table(records))
     if output is not None:
         write_results(output, records)
@@ -74,7 +88,7 @@ def search(
         list[str] | None, typer.Argument(help="What to search for; captions of the split if none.")
     ] = None,
     split: Split = "test",
-    clothing_weight: Annotated[float, typer.Option(help="0: the person alone; 1: the clothes alone.")] = 0.5,
+    clothing_weight: ClothingWeight = None,
     k: Annotated[int, typer.Option(help="Pictures per sentence.")] = 8,
     seed: Seed = 0,
     grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.")] = None,
@@ -82,9 +96,11 @@ def search(
     """Find people by a sentence."""
     from bdam.evaluation.figures import RankedQuery, ranked_grid
     from bdam.retrieval.gallery import Gallery
+    from bdam.training.checkpoints import load_model
 
     dataset = load_split(data, split)
-    gallery = Gallery(*load_model(checkpoint), dataset)
+    model, processor = load_model(checkpoint)
+    gallery = Gallery(model, processor, dataset)
     persons = {caption: row["person_id"] for row in dataset.remove_columns("image") for caption in row["captions"]}
     queries = []
     for sentence in sentences or random.Random(seed).sample(sorted(persons), 3):
@@ -101,24 +117,22 @@ def search(
         ranked_grid(queries, grid)
 
 
-def load_model(checkpoint: Path):
-    """Model and processor of a checkpoint, through the code that was saved with it."""
-    from transformers import AutoModel, AutoProcessor
-
-    if not (checkpoint / "config.json").is_file():
-        raise typer.BadParameter(
-            f"{checkpoint} holds no model: there is no config.json. Train one with train_accelerate.py."
-        )
-    if not list(checkpoint.glob("*.safetensors")):
-        raise typer.BadParameter(f"{checkpoint} holds no weights: there is no *.safetensors beside config.json.")
-    model = AutoModel.from_pretrained(checkpoint, trust_remote_code=True)
-    return model.eval(), AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
-
-
 def load_split(path: Path, split: str):
     from bdam.data.loading import load_data
 
     data = load_data(path)
     if split not in data:
-        raise typer.BadParameter(f"{path} has no split {split!r}: it has {', '.join(data)}.")
+        raise ValueError(f"{path} has no split {split!r}: it has {', '.join(data)}.")
     return data[split]
+
+
+def main() -> None:
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

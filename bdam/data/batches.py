@@ -31,7 +31,8 @@ class PersonBatchSampler(Sampler[list[int]]):
             self.pictures[person].append(index)
         if len(self.pictures) < persons_per_batch:
             raise ValueError(
-                f"`persons_per_batch` is {persons_per_batch}, but the split has {len(self.pictures)} persons: lower it."
+                f"`persons_per_batch` is {persons_per_batch}, but the split has {len(self.pictures)} persons: "
+                "lower it."
             )
         if max(map(len, self.pictures.values())) < 2:
             raise ValueError("Each person of the split has one picture only: the triplet loss has no positives.")
@@ -71,50 +72,58 @@ class TrainingCollator:
     """
     Rows of the data set → the model's fields, with the random choices of training.
 
-    The query of a sample is one of its captions or, with probability `identity_query`, its identity description, so that
-    the model also learns to be asked for a person alone. The fusion sees the identity description of the picture unless
-    the query just said the same, or the description is dropped (with probability `description_dropout`): a model that can
-    match text with text would never look at the picture.
+    The query of a sample is one of its captions or, with probability `identity_query`, its identity description, so
+    that the model also learns to be asked for a person alone. The fusion sees the identity description of the picture
+    unless the query just said the same, or the description is dropped (with probability `description_dropout`): a
+    model that can match text with text would never look at the picture.
+
+    The clothing stream learns from the clothing description or, with probability `caption_alignment`, from a caption,
+    so that it also understands the whole sentences that people search with.
 
     Args:
         processor: a [`BDAMProcessor`].
         description_dropout: probability per sample that the fusion sees the picture alone.
         identity_query: probability per sample that the query is the identity description.
+        caption_alignment: probability per sample that a caption stands in for the clothing description.
         augment: whether pictures are flipped, shifted and partly erased.
     """
 
-    def __init__(self, processor, description_dropout: float, identity_query: float, augment: bool):
+    def __init__(
+        self, processor, description_dropout: float, identity_query: float, caption_alignment: float, augment: bool
+    ):
         self.processor = processor
         self.description_dropout = description_dropout
         self.identity_query = identity_query
+        self.caption_alignment = caption_alignment
         self.augment = augment
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        queries, descriptions = zip(*map(self._choose_texts, rows), strict=True)
+        queries, descriptions, clothing = zip(*map(self._choose_texts, rows), strict=True)
         batch = self.processor(
             images=[row["image"] for row in rows],
             text=queries,
             identity_text=descriptions,
-            clothing_text=[row["clothing_description"] for row in rows],
+            clothing_text=clothing,
             return_tensors="pt",
         )
         if self.augment:
             batch["pixel_values"] = augment_pictures(batch["pixel_values"])
         return {**batch, "person_ids": torch.tensor([row["person_id"] for row in rows])}
 
-    def _choose_texts(self, row: dict) -> tuple[str, str | None]:
-        """The query, and the description that the fusion sees."""
-        ask_for_identity, drop_description, which = torch.rand(3).tolist()
-        if ask_for_identity < self.identity_query:
-            return row["identity_description"], None
+    def _choose_texts(self, row: dict) -> tuple[str, str | None, str]:
+        """The query, the description that the fusion sees, and the text that the clothing stream learns from."""
+        ask_for_identity, drop_description, align_caption, which = torch.rand(4).tolist()
         caption = row["captions"][int(which * len(row["captions"]))]
-        return caption, None if drop_description < self.description_dropout else row["identity_description"]
+        clothing = caption if align_caption < self.caption_alignment else row["clothing_description"]
+        if ask_for_identity < self.identity_query:
+            return row["identity_description"], None, clothing
+        return caption, None if drop_description < self.description_dropout else row["identity_description"], clothing
 
 
 def augment_pictures(pixel_values: torch.Tensor, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:
     """
-    Flips half of the pictures, shifts each by up to `shift` of its size, and erases a rectangle of each with probability
-    `erase` (Zhong et al. 2020), as text-to-image person retrieval commonly does.
+    Flips half of the pictures, shifts each by up to `shift` of its size, and erases a rectangle of each with
+    probability `erase` (Zhong et al. 2020), as text-to-image person retrieval commonly does.
 
     Args:
         pixel_values: normalised pictures of shape `(batch_size, num_channels, height, width)`.

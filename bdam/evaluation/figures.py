@@ -10,7 +10,8 @@ from PIL import Image
 
 @dataclass
 class RankedQuery:
-    """A query with the pictures found for it, best first; `right` says which show the person meant, None if unknown."""
+    """A query with the pictures found for it, best first; `right` says which show the person meant, None if
+    unknown."""
 
     sentence: str
     pictures: list[Image.Image]

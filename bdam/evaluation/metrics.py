@@ -13,6 +13,10 @@ from torch import Tensor
 PROTOCOLS = ("standard", "same-clothes", "clothes-changed")
 
 
+class NoPositivesError(ValueError):
+    """No query has a positive in the gallery."""
+
+
 class QueryRanks(NamedTuple):
     """How each of the Q queries fared: (Q,) tensors on the CPU, 0 for a query that has no positive.
 
@@ -48,7 +52,7 @@ def retrieval_metrics(
         `num_queries`, the number of those queries; `num_gallery`, the number of pictures in the gallery.
 
     Raises:
-        ValueError: No query has a positive.
+        NoPositivesError: No query has a positive.
     """
     queries = rank_queries(
         query_embeds,
@@ -63,7 +67,7 @@ def retrieval_metrics(
     )
     counted = queries.first_rank > 0
     if not counted.any():
-        raise ValueError(
+        raise NoPositivesError(
             f"none of the {len(counted)} queries has a positive among {len(gallery_embeds)} gallery pictures under "
             f"the {protocol!r} protocol: check that both sides use the same person and outfit ids"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
-from bdam.evaluation.features import GALLERIES, embed_pictures, embed_queries
+from bdam.evaluation.features import embed_pictures, embed_queries
 
 
 @dataclass
@@ -35,11 +35,13 @@ class Gallery:
         self.processor = processor
         self.dataset = dataset
         embeddings = embed_pictures(model, processor, dataset, batch_size)
-        self.identity = next(embeddings[name] for name in ("picture+description", "picture") if name in embeddings)
+        self.identity = embeddings.get("picture+description", embeddings["picture"])
         self.clothing = embeddings.get("clothing")
 
-    def search(self, text: str, clothing_weight: float = 0.5, k: int = 10) -> list[Hit]:
-        """The k pictures that fit the sentence best; `clothing_weight` 0 looks at the person alone, 1 at the clothes."""
+    def search(self, text: str, clothing_weight: float | None = None, k: int = 10) -> list[Hit]:
+        """The k pictures that fit best; `clothing_weight` 0 looks at the person alone, 1 at the clothes alone."""
+        if clothing_weight is None:
+            clothing_weight = self.model.config.clothing_weight
         if not 0 <= clothing_weight <= 1:
             raise ValueError(f"`clothing_weight` must lie in [0, 1], got {clothing_weight}.")
         query = embed_queries(self.model, self.processor, [text])

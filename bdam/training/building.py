@@ -19,7 +19,7 @@ from processing_bdam import BDAMProcessor
 
 
 def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
-    """The encoders' own image processor and tokenizer; for an encoder from scratch, a tokenizer learned from `train`."""
+    """The encoders' own image processor and tokenizer; from scratch, a tokenizer learned from the texts of `train`."""
     height, width = recipe.image_size
     size = {"height": height, "width": width}
     if isinstance(recipe.vision_encoder, str):
@@ -28,7 +28,7 @@ def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
     else:
         image_processor = ViTImageProcessorPil(size=size, do_convert_rgb=True)
     if isinstance(recipe.text_encoder, str):
-        tokenizer = AutoTokenizer.from_pretrained(recipe.text_encoder)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(recipe.text_encoder)
         tokenizer.model_max_length = min(tokenizer.model_max_length, recipe.max_text_length)
     else:
         tokenizer = learn_tokenizer(_texts(train), recipe.max_text_length)

@@ -1,7 +1,9 @@
 """Recipes: what to train is data, not code."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -13,10 +15,13 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
 )
 
+from configuration_bdam import BDAMConfig
 
-Probability = Field(ge=0, le=1)
+
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class LossWeights(BaseModel):
@@ -54,8 +59,9 @@ class Recipe(BaseModel):
     # Batches.
     persons_per_batch: PositiveInt = 16
     pictures_per_person: int = Field(default=4, ge=2)
-    description_dropout: float = Field(default=0.0, ge=0, le=1)
-    identity_query: float = Field(default=0.0, ge=0, le=1)
+    description_dropout: Probability = 0.0
+    identity_query: Probability = 0.0
+    caption_alignment: Probability = 0.0
     augment: bool = True
     num_workers: NonNegativeInt = 4
 
@@ -74,8 +80,15 @@ class Recipe(BaseModel):
     eval_batch_size: PositiveInt = 64
     report_to: list[str] = []
 
+    @field_validator("model")
+    @classmethod
+    def _model_has_known_fields(cls, model: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(model.keys() - {field.name for field in fields(BDAMConfig)}):
+            raise ValueError(f"unknown fields of BDAMConfig {unknown}")
+        return model
 
-def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     Reads a recipe and applies `key=value` overrides; nested keys are dotted, values are YAML.
 
@@ -125,7 +138,7 @@ def _nest(keys: list[str], value: Any) -> dict[str, Any]:
     return {keys[0]: _nest(keys[1:], value) if keys[1:] else value}
 
 
-def _explain(problem: dict[str, Any]) -> str:
+def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"unknown key `{key}`"

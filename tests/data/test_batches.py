@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import SENTENCES
 from PIL import Image
+from tiny import SENTENCES
 
 from bdam.data.batches import PersonBatchSampler, TrainingCollator, augment_pictures
 
@@ -57,7 +57,8 @@ def rows(count: int = 64) -> list[dict]:
 @pytest.mark.parametrize("identity_query", [0.0, 0.5, 1.0])
 def test_a_text_never_stands_on_both_sides(processor, description_dropout, identity_query):
     torch.manual_seed(0)
-    batch = TrainingCollator(processor, description_dropout, identity_query, augment=False)(rows())
+    collator = TrainingCollator(processor, description_dropout, identity_query, caption_alignment=0.5, augment=False)
+    batch = collator(rows())
     identity_ids = processor(text=SENTENCES[1], return_tensors="pt")["input_ids"][0]
     asked_for_identity = (batch["input_ids"][:, : len(identity_ids)] == identity_ids).all(dim=1)
     described = batch["identity_attention_mask"].any(dim=1)
@@ -65,6 +66,8 @@ def test_a_text_never_stands_on_both_sides(processor, description_dropout, ident
     assert asked_for_identity.float().mean().item() == pytest.approx(identity_query, abs=0.2)
     described_captions = described[~asked_for_identity].float().mean().item() if identity_query < 1 else None
     assert described_captions is None or described_captions == pytest.approx(1 - description_dropout, abs=0.25)
+    caption_ids = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
+    assert 16 < (batch["clothing_input_ids"][:, : len(caption_ids)] == caption_ids).all(dim=1).sum() < 48
     assert batch["person_ids"].tolist() == [7] * 64
 
 

@@ -1,5 +1,5 @@
 import pytest
-from conftest import TEXT, tiny_config
+from tiny import TEXT, tiny_config
 
 from configuration_bdam import BDAMConfig
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import TEXT, VISION, tiny_batch, tiny_config, tiny_model
+from tiny import TEXT, VISION, tiny_batch, tiny_config, tiny_model
 
 from modeling_bdam import BDAMModel, hsic_loss
 
@@ -22,7 +22,7 @@ ABLATIONS = [
     {"use_fusion_gate": False},
     {"use_fusion_alignment": False},
     {"text_pooling": "mean"},
-    {"symmetric_info_nce": True, "triplet_mining": "hard", "hsic_kernel": "rbf", "hsic_normalize": True},
+    {"symmetric_contrast": True, "triplet_mining": "hard", "hsic_kernel": "rbf", "hsic_normalize": True},
 ]
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SENTENCES, tiny_model
 from PIL import Image
+from tiny import SENTENCES, tiny_model
 
 
 PICTURES = [Image.new("RGB", (20, 50), colour) for colour in ("red", "navy")]

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import torch
-from conftest import SENTENCES, tiny_model
 from PIL import Image
+from tiny import SENTENCES, tiny_model
 
 
 STRANGER = """

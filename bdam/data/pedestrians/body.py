@@ -16,7 +16,7 @@ from .view import View
 
 Position = tuple[float, float, float]
 
-STATURES = {"short": 0.695, "average": 0.77, "tall": 0.845}
+STATURES = {"short": 0.73, "average": 0.81, "tall": 0.89}
 GIRTHS = {"slim": 0.82, "average": 1.0, "heavy": 1.34}
 STOOPS = {"young": 0.0, "middle-aged": 0.012, "elderly": 0.090}
 TILT = 0.10

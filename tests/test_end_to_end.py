@@ -1,0 +1,115 @@
+"""From data on disk to ranked people: train, evaluate and search, as the README does."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import train_accelerate
+from bdam import cli
+from bdam.data.pedestrians import generate_pedestrians
+from bdam.training.recipes import load_recipe
+
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "image_size=[32, 16]",
+    "vision_encoder.patch_size=8",
+    "vision_encoder.hidden_size=32",
+    "text_encoder.hidden_size=32",
+    "model.fusion_hidden_size=16",
+    "persons_per_batch=4",
+    "num_epochs=2",
+    "eval_every=1",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A folder with `data/` and a trained `model/`."""
+    folder = tmp_path_factory.mktemp("run")
+    generate_pedestrians(8, 4, 5, image_size=(32, 16)).save_to_disk(folder / "data")
+    places = [f"data={folder / 'data'}", f"output_dir={folder}", "seed=7"]
+    train_accelerate.train(load_recipe(ROOT / "recipes/demo.yaml", [*places, *SMALL]))
+    return folder
+
+
+def bdam(monkeypatch, capsys, *arguments) -> tuple[int, str]:
+    """The exit code and the output of the `bdam` command."""
+    monkeypatch.setattr(sys, "argv", ["bdam", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    output = capsys.readouterr()
+    return stop.value.code or 0, " ".join((output.out + output.err).split())
+
+
+def test_training_leaves_a_model_and_a_log(run):
+    names = {path.name for path in (run / "model").iterdir()}
+    assert {"model.safetensors", "config.json", "modeling_bdam.py", "processing_bdam.py", "recipe.yaml"} <= names
+    assert not list(run.glob("*.partial"))
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert sum("validation_score" in line for line in log) == 2
+    assert all(line["identity_feature_std"] > 0 for line in log if "identity_feature_std" in line)
+
+
+def test_evaluation_writes_the_records_that_it_shows(run, monkeypatch, capsys):
+    results = run / "results.json"
+    code, output = bdam(
+        monkeypatch,
+        capsys,
+        "evaluate",
+        run / "model",
+        "--data",
+        run / "data",
+        "--output",
+        results,
+        "--clothing-weight",
+        0.5,
+    )
+    assert code == 0 and "clothes-changed" in output and "picture+description" in output
+    records = json.loads(results.read_text())
+    assert {record["seed"] for record in records} == {7}
+    assert {record["num_gallery"] for record in records} == {5 * 2 * 2}
+    assert {record["clothing_weight"] for record in records} == {0, 0.5}
+    assert all(0 <= record["r1"] <= record["r5"] <= record["r10"] <= 100 for record in records)
+
+
+def test_search_ranks_pictures_for_a_sentence(run, monkeypatch, capsys):
+    grid = run / "grid.png"
+    sentence = "A tall man in a red coat."
+    code, output = bdam(
+        monkeypatch, capsys, "search", run / "model", sentence, "--data", run / "data", "--grid", grid, "--k", 3
+    )
+    assert code == 0 and sentence in output and output.count(".png") == 3
+    with Image.open(grid) as picture:
+        assert picture.width > 100
+
+
+def test_mistakes_are_one_clear_line(run, monkeypatch, capsys, tmp_path):
+    shutil.copytree(run / "model", tmp_path / "weightless")
+    (tmp_path / "weightless/model.safetensors").unlink()
+    for model, data, extra, message in [
+        (tmp_path, run / "data", [], "holds no model"),
+        (tmp_path / "weightless", run / "data", [], "holds no weights"),
+        (run / "model", tmp_path, [], "No data set at"),
+        (run / "model", run / "data", ["--split", "dev"], "has no split 'dev': it has train, validation, test"),
+    ]:
+        code, output = bdam(monkeypatch, capsys, "evaluate", model, "--data", data, *extra)
+        assert code == 1 and output.startswith("error:") and message in output
+
+
+def test_the_training_script_names_a_mistake_and_stops(tmp_path):
+    command = [sys.executable, ROOT / "train_accelerate.py", ROOT / "recipes/demo.yaml", "learning_rat=1", "data=d"]
+    stopped = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert stopped.returncode == 1
+    assert "error: Recipe" in stopped.stderr and "unknown key `learning_rat`" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+def test_the_wrong_field_of_a_model_is_named(run):
+    with pytest.raises(ValueError, match="unknown fields of BDAMConfig .*'num_layers'"):
+        load_recipe(ROOT / "recipes/demo.yaml", ["data=d", "output_dir=o", "model.num_layers=3"])

@@ -1,0 +1,75 @@
+"""A model small enough for tests, of the real parts."""
+
+import torch
+
+from configuration_bdam import BDAMConfig
+from modeling_bdam import BDAMModel
+
+
+SENTENCES = [
+    "A tall man with grey hair.",
+    "A young woman who wears glasses.",
+    "She carries a blue handbag.",
+    "He walks by in a red coat and black boots.",
+]
+VISION = {
+    "model_type": "vit",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": [32, 16],
+    "patch_size": 8,
+}
+TEXT = {
+    "model_type": "bert",
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": 120,
+    "max_position_embeddings": 32,
+}
+SIZES = {
+    "num_branch_layers": 2,
+    "num_branch_heads": 2,
+    "branch_intermediate_size": 64,
+    "fusion_hidden_size": 16,
+    "projection_dim": 12,
+}
+
+
+def tiny_config(**changes) -> BDAMConfig:
+    return BDAMConfig(**{"vision_config": VISION, "text_config": TEXT, **SIZES, **changes})
+
+
+def tiny_model(seed: int = 0, **changes) -> BDAMModel:
+    """A model with random weights everywhere, so that no path hides behind an initial zero."""
+    torch.manual_seed(seed)
+    model = BDAMModel(tiny_config(**changes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def tiny_batch(seed: int = 0, batch_size: int = 4) -> dict[str, torch.Tensor]:
+    """Pictures and texts for `tiny_model`: two per person, one without description, texts of unequal length."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tokens(length: int) -> torch.Tensor:
+        return torch.randint(5, TEXT["vocab_size"], (batch_size, length), generator=generator)
+
+    identity_attention_mask = torch.ones(batch_size, 6, dtype=torch.long)
+    identity_attention_mask[0, 4:] = 0
+    identity_attention_mask[1] = 0
+    return {
+        "pixel_values": torch.randn(batch_size, 3, *VISION["image_size"], generator=generator),
+        "input_ids": tokens(7),
+        "attention_mask": torch.ones(batch_size, 7, dtype=torch.long),
+        "identity_input_ids": tokens(6),
+        "identity_attention_mask": identity_attention_mask,
+        "clothing_input_ids": tokens(5),
+        "clothing_attention_mask": torch.ones(batch_size, 5, dtype=torch.long),
+        "person_ids": torch.arange(batch_size) // 2,
+    }
