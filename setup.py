@@ -21,7 +21,6 @@ setup(
         "safetensors",
         "accelerate",
         "datasets>=4.0",
-        "evaluate",
         "pillow",
         "matplotlib",
         "pydantic>=2",

@@ -1,9 +1,11 @@
 """A model and its processor from a recipe."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from datasets import Dataset
-from tokenizers import BertWordPieceTokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
@@ -16,6 +18,9 @@ from bdam.training.recipes import Recipe
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor
+
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
@@ -57,10 +62,19 @@ def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
 
 
 def learn_tokenizer(texts: Iterable[str], max_length: int, vocab_size: int = 4096) -> PreTrainedTokenizerBase:
-    """A lower-casing WordPiece tokenizer as BERT's, its vocabulary learned from `texts`."""
-    word_pieces = BertWordPieceTokenizer(lowercase=True)
-    word_pieces.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=1, show_progress=False)
-    return BertTokenizer(vocab=word_pieces.get_vocab(), model_max_length=max_length)
+    """
+    A lower-casing tokenizer as BERT's, whose vocabulary is the letters of `texts` and their most frequent words.
+
+    Unlike the trainers of `tokenizers`, it gives equal texts equal vocabularies, so that a seed means what it says.
+    """
+    normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
+    words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters = sorted(set("".join(words)))
+    continuations = [f"##{letter}" for letter in letters]
+    frequent = sorted(words, key=lambda word: (-words[word], word))
+    pieces = dict.fromkeys([*SPECIAL_TOKENS, *letters, *continuations, *frequent])
+    vocabulary = {piece: index for index, piece in enumerate(list(pieces)[:vocab_size])}
+    return BertTokenizer(vocab=vocabulary, model_max_length=max_length)
 
 
 def _texts(dataset: Dataset) -> Iterable[str]:

@@ -1,0 +1,25 @@
+"""The ground floor imports nothing of ours; the workshop's own order is import-linter's (see pyproject.toml)."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = {*sys.stdlib_module_names, "torch", "transformers", "huggingface_hub", "mamba_ssm"}
+
+
+@pytest.mark.parametrize(
+    "file, siblings",
+    [("configuration_bdam", set()), ("processing_bdam", set()), ("modeling_bdam", {"configuration_bdam"})],
+)
+def test_the_ground_floor_looks_at_nothing_of_ours(file, siblings):
+    imported = set()
+    for node in ast.walk(ast.parse((ROOT / f"{file}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported <= ALLOWED | siblings

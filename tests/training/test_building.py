@@ -1,0 +1,68 @@
+"""Recipes that name pretrained encoders, with small ones saved on disk."""
+
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from tiny import SENTENCES, TEXT, VISION
+from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
+
+from bdam.training.building import build_model, build_processor, learn_tokenizer
+from bdam.training.recipes import Recipe
+
+
+TEXTS = Dataset.from_dict(
+    {"captions": [SENTENCES], "identity_description": SENTENCES[:1], "clothing_description": SENTENCES[1:2]}
+)
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("encoders")
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model(**{**VISION, "image_size": 32})).save_pretrained(folder / "vit")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3]).save_pretrained(folder / "vit")
+    AutoModel.from_config(AutoConfig.for_model(**TEXT)).save_pretrained(folder / "bert")
+    learn_tokenizer(SENTENCES, max_length=512, vocab_size=TEXT["vocab_size"]).save_pretrained(folder / "bert")
+    return {"vision_encoder": str(folder / "vit"), "text_encoder": str(folder / "bert")}
+
+
+def recipe(**changes) -> Recipe:
+    values = {"image_size": (48, 16), "max_text_length": 16, "model": {"num_branch_heads": 2}, **changes}
+    return Recipe(data="", output_dir="", **values)
+
+
+def test_named_encoders_come_with_their_weights_and_preprocessing(encoders):
+    named = recipe(**encoders)
+    processor = build_processor(named, TEXTS)
+    model = build_model(named, processor)
+    assert list(processor.image_processor.image_mean) == [0.1, 0.2, 0.3]
+    assert processor.tokenizer.model_max_length == 16
+    vision = AutoModel.from_pretrained(encoders["vision_encoder"])
+    for name, parameter in vision.named_parameters():
+        if name != "embeddings.position_embeddings" and not name.startswith("pooler"):
+            assert torch.equal(parameter, model.vision_model.get_parameter(name)), name
+    inputs = processor(images=Image.new("RGB", (20, 40)), text=" ".join(SENTENCES), return_tensors="pt")
+    assert inputs["pixel_values"].shape == (1, 3, 48, 16) and inputs["input_ids"].shape == (1, 16)
+    assert model(**inputs).logits_per_image.isfinite().all()
+
+
+def test_encoders_from_scratch_learn_their_words_from_the_training_split():
+    scratch = recipe(vision_encoder=VISION, text_encoder={**TEXT, "vocab_size": 120}, image_size=(32, 16))
+    processor = build_processor(scratch, TEXTS)
+    assert processor.tokenizer.unk_token_id not in processor(text=SENTENCES)["input_ids"][0]
+    assert build_model(scratch, processor).config.vision_config.image_size == [32, 16]
+
+
+def test_a_vocabulary_is_learned_the_same_way_every_time():
+    first, second = (learn_tokenizer(SENTENCES * 20, max_length=16).get_vocab() for _ in range(2))
+    assert first == second
+
+
+def test_impossible_encoders_are_named(encoders, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    processor = build_processor(recipe(**encoders), TEXTS)
+    with pytest.raises(ValueError, match="both be names, or both configs"):
+        build_model(recipe(vision_encoder=VISION, text_encoder=encoders["text_encoder"]), processor)
+    with pytest.raises(ValueError, match="No vision encoder at 'nobody/nothing'"):
+        build_model(recipe(vision_encoder="nobody/nothing", text_encoder=encoders["text_encoder"]), processor)
