@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO := outputs/demo
+CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint conformance clean
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/core.installed
 	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --sheet $(DEMO)/pedestrians.png
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		train_accelerate.py recipes/demo.yaml data=$(DEMO)/pedestrians output_dir=$(DEMO)
+		--num_cpu_threads_per_process $(CORES) train_accelerate.py recipes/demo.yaml data=$(DEMO)/pedestrians output_dir=$(DEMO)
 	$(BIN)/bdam evaluate $(DEMO)/model --data $(DEMO)/pedestrians --output $(DEMO)/results.json
 	$(BIN)/bdam search $(DEMO)/model --data $(DEMO)/pedestrians --grid $(DEMO)/ranked.png
 

@@ -1011,12 +1011,17 @@ class BDAMModel(BDAMPreTrainedModel):
         if pixel_values is not None:
             vision_outputs = self._encode_pictures(pixel_values, **kwargs)
             picture = self._decouple(vision_outputs.last_hidden_state, pixel_values, **kwargs)
+        present = None if identity_attention_mask is None else identity_attention_mask.any(dim=1)
+        if present is not None:  # attention over nothing is undefined, and many pictures may lack a description
+            identity_input_ids, identity_attention_mask = identity_input_ids[present], identity_attention_mask[present]
         caption, description, clothing = self._encode_texts(
             (input_ids, attention_mask, token_type_ids),
             (identity_input_ids, identity_attention_mask, None),
             (clothing_input_ids, clothing_attention_mask, None),
             **kwargs,
         )
+        if description is not None and present is not None:
+            description = _spread(description, present)
 
         image_embeds = fusion_weights = None
         if picture is not None or description is not None:
@@ -1090,26 +1095,20 @@ class BDAMModel(BDAMPreTrainedModel):
     ) -> list[BDAMTextOutput | None]:
         """One forward pass over all `(input_ids, attention_mask, token_type_ids)` that are there."""
         given = [text for text in texts if text[0] is not None]
-        if not given:
+        if not any(len(input_ids) for input_ids, _, _ in given):
             return [None] * len(texts)
         length = max(input_ids.shape[1] for input_ids, _, _ in given)
         pad_token_id = getattr(self.config.text_config, "pad_token_id", None) or 0
         input_ids = torch.cat([_pad(ids, length, pad_token_id) for ids, _, _ in given])
         masks = [torch.ones_like(ids) if mask is None else mask for ids, mask, _ in given]
         attention_mask = torch.cat([_pad(mask, length, 0) for mask in masks])
-        # Attention over nothing is undefined, so a missing text attends to its first token; the fusion ignores it
-        # anyway.
-        first_token = torch.arange(length, device=input_ids.device) == 0
-        visible = attention_mask.bool() | (first_token & ~attention_mask.bool().any(dim=1, keepdim=True))
         if any(type_ids is not None for _, _, type_ids in given):
             types = [torch.zeros_like(ids) if type_ids is None else type_ids for ids, _, type_ids in given]
             kwargs["token_type_ids"] = torch.cat([_pad(type_ids, length, 0) for type_ids in types])
 
-        outputs = self.text_model(
-            input_ids=input_ids, attention_mask=visible.to(attention_mask.dtype), return_dict=True, **kwargs
-        )
+        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         tokens = outputs.last_hidden_state
-        features = tokens[:, 0] if self.config.text_pooling == "cls" else masked_mean(tokens, visible)
+        features = tokens[:, 0] if self.config.text_pooling == "cls" else masked_mean(tokens, attention_mask)
         encoded: list[BDAMTextOutput | None] = []
         start = 0
         for ids, _, _ in texts:
@@ -1238,6 +1237,17 @@ def _normalize(features: torch.Tensor) -> torch.Tensor:
 
 def _pad(values: torch.Tensor, length: int, padding: int) -> torch.Tensor:
     return nn.functional.pad(values, (0, length - values.shape[1]), value=padding)
+
+
+def _spread(description: BDAMTextOutput, present: torch.Tensor) -> BDAMTextOutput:
+    """From the texts that are present to one row per picture, zeros where `present` (B,) says that there is none."""
+
+    def spread(state):
+        if isinstance(state, tuple):
+            return tuple(layer if layer is None else spread(layer) for layer in state)
+        return state.new_zeros(len(present), *state.shape[1:]).index_put((present,), state)
+
+    return BDAMTextOutput(**{name: spread(state) for name, state in description.items()})
 
 
 def _crop(

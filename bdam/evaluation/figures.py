@@ -22,12 +22,11 @@ class RankedQuery:
 def ranked_grid(queries: list[RankedQuery], path: Path) -> None:
     """Draws each query above its ranked pictures, framed green where right and red where wrong, into a PNG."""
     columns = max(len(query.pictures) for query in queries)
-    figure, axes = plt.subplots(
-        len(queries), columns, figsize=(1.25 * columns, 3.1 * len(queries)), squeeze=False, layout="constrained"
-    )
-    for row, query in zip(axes, queries, strict=True):
-        row[0].set_title("\n".join(textwrap.wrap(query.sentence, 105)), loc="left", fontsize=9, pad=8)
-        for rank, axis in enumerate(row):
+    figure = plt.figure(figsize=(1.25 * columns, 3.1 * len(queries)), layout="constrained")
+    for strip, query in zip(figure.subfigures(len(queries), squeeze=False)[:, 0], queries, strict=True):
+        sentence = "\n".join(textwrap.wrap(query.sentence, 14 * columns))
+        strip.suptitle(sentence, x=0.01, horizontalalignment="left", fontsize=9)
+        for rank, axis in enumerate(strip.subplots(1, columns, squeeze=False)[0]):
             axis.set(xticks=[], yticks=[])
             if rank >= len(query.pictures):
                 axis.set_axis_off()
@@ -37,5 +36,5 @@ def ranked_grid(queries: list[RankedQuery], path: Path) -> None:
             colour = "0.7" if query.right is None else ("tab:green" if query.right[rank] else "tab:red")
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2.5)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=110)
     plt.close(figure)

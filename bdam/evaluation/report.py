@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 
@@ -12,26 +13,28 @@ METRICS = {"r1": "R-1", "r5": "R-5", "r10": "R-10", "map": "mAP", "minp": "mINP"
 def results_table(records: list[dict]) -> Table:
     """One line per record; the three galleries of a setting stand together."""
     splits = ", ".join(sorted({record["split"] for record in records}))
-    table = Table(title=f"Text-to-image person retrieval, {splits} split (%)")
-    for name in ("protocol", "query", "clothing weight", "gallery"):
-        table.add_column(name, no_wrap=True)
-    for name in METRICS.values():
-        table.add_column(name, justify="right")
-    table.add_column("queries × gallery", justify="right")
+    sizes = ", ".join(sorted({str(record["num_gallery"]) for record in records}))
+    title = f"Text-to-image person retrieval, {splits} split, gallery of {sizes} pictures (%)"
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("protocol", "query", "clothing", "gallery"):
+        table.add_column(name, overflow="fold")
+    for name in (*METRICS.values(), "queries"):
+        table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for record in sorted(records, key=_setting):
-        protocol, query, clothing_weight = _setting(record)
-        if previous is not None and previous != protocol:
+        setting = _setting(record)
+        if previous not in (None, setting):
             table.add_section()
-        previous = protocol
+        protocol, query, clothing_weight = setting if setting != previous else ("", "", "")
         table.add_row(
             protocol,
             query.replace("_", " "),
-            f"{clothing_weight:g}",
+            f"{clothing_weight}",
             record["gallery"],
             *(f"{record[name]:.2f}" for name in METRICS),
-            f"{record['num_queries']} × {record['num_gallery']}",
+            str(record["num_queries"]),
         )
+        previous = setting
     return table
 
 

@@ -84,6 +84,12 @@ def test_a_missing_description_is_as_none_at_all(mode):
     assert outputs.fusion_weights[1].tolist() == [1, 0]
     assert alone.fusion_weights.eq(torch.tensor([1.0, 0.0])).all()
     assert not torch.allclose(outputs.image_embeds[0], alone.image_embeds[0], atol=1e-3)
+    entries = {name: batch[name] for name in ("pixel_values", "identity_input_ids")}
+    no_description = torch.zeros_like(batch["identity_attention_mask"])
+    without = model(**entries, identity_attention_mask=no_description)
+    assert torch.equal(without.image_embeds, alone.image_embeds)
+    with_queries = model(**entries, identity_attention_mask=no_description, input_ids=batch["input_ids"])
+    torch.testing.assert_close(with_queries.image_embeds, alone.image_embeds)
 
 
 @pytest.mark.parametrize("mode", ["pooled", "tokens"])
