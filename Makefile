@@ -6,14 +6,23 @@ DEMO := outputs/demo
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := $(VENV)/bin
 
+# A killed run leaves no half-made target behind.
+.DELETE_ON_ERROR:
+
 .PHONY: demo test lint conformance clean
 
-demo: $(VENV)/core.installed
-	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --sheet $(DEMO)/pedestrians.png
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		--num_cpu_threads_per_process $(CORES) train_accelerate.py recipes/demo.yaml data=$(DEMO)/pedestrians output_dir=$(DEMO)
+# Data and model are made once, and again when what they are made of changes; `make clean` forgets them.
+demo: $(DEMO)/model/model.safetensors
 	$(BIN)/bdam evaluate $(DEMO)/model --data $(DEMO)/pedestrians --output $(DEMO)/results.json
 	$(BIN)/bdam search $(DEMO)/model --data $(DEMO)/pedestrians --grid $(DEMO)/ranked.png
+
+$(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcard *_bdam.py) train_accelerate.py recipes/demo.yaml
+	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		--num_cpu_threads_per_process $(CORES) train_accelerate.py recipes/demo.yaml \
+		data=$(DEMO)/pedestrians output_dir=$(DEMO)
+
+$(DEMO)/pedestrians/dataset_dict.json: $(wildcard bdam/data/pedestrians/*.py) | $(VENV)/core.installed
+	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --sheet $(DEMO)/pedestrians.png
 
 test: lint
 	$(BIN)/python -m pytest

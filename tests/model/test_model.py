@@ -149,6 +149,15 @@ def test_bfloat16_and_autocast_stay_close(mode):
     torch.testing.assert_close(half.image_embeds.float(), expected.image_embeds, rtol=0.1, atol=0.05)
 
 
+@pytest.mark.parametrize("mode", ["pooled", "tokens"])
+def test_eager_and_sdpa_attention_agree(mode):
+    model, batch = tiny_model(fusion_mode=mode), tiny_batch()
+    expected = model(**batch)
+    assert model.config._attn_implementation == "sdpa"
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(model(**batch).image_embeds, expected.image_embeds)
+
+
 def test_gradient_checkpointing_changes_no_gradient():
     gradients = []
     for checkpointing in (False, True):
