@@ -26,7 +26,7 @@ class Gallery:
     Args:
         model: a [`BDAMModel`].
         processor: its [`BDAMProcessor`].
-        dataset: the pictures; any data set with an `image` column. Descriptions are used where all rows have one.
+        dataset: the pictures; any data set with an `image` column. Nothing but the pictures is looked at.
         batch_size: pictures per forward pass.
     """
 
@@ -34,8 +34,9 @@ class Gallery:
         self.model = model.eval()
         self.processor = processor
         self.dataset = dataset
-        embeddings = embed_pictures(model, processor, dataset, batch_size)
-        self.identity = embeddings.get("picture+description", embeddings["picture"])
+        columns = [name for name in ("image_id", "image") if name in dataset.column_names]
+        embeddings = embed_pictures(model, processor, dataset.select_columns(columns), batch_size)
+        self.identity = embeddings["picture"]
         self.clothing = embeddings.get("clothing")
 
     def search(self, text: str, clothing_weight: float | None = None, k: int = 10) -> list[Hit]:
