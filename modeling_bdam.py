@@ -995,6 +995,10 @@ class BDAMModel(BDAMPreTrainedModel):
         Raises:
             ValueError: if nothing is given, or batch sizes that must agree do not.
         """
+        if all(given is None for given in (pixel_values, input_ids, identity_input_ids, clothing_input_ids)):
+            raise ValueError(
+                "Give at least one of `pixel_values`, `input_ids`, `identity_input_ids` and `clothing_input_ids`."
+            )
         _check_batch_sizes(
             {
                 "pixel_values": pixel_values,

@@ -264,6 +264,8 @@ def test_wrong_inputs_are_named():
     model, batch = tiny_model(), tiny_batch()
     with pytest.raises(ValueError, match="`pixel_values` 4, .*`input_ids` 3"):
         model(**{**batch, "input_ids": batch["input_ids"][:3], "attention_mask": None}, return_loss=True)
+    with pytest.raises(ValueError, match="at least one of `pixel_values`"):
+        model()
     with pytest.raises(ValueError, match="needs `pixel_values` and `input_ids`"):
         model(pixel_values=batch["pixel_values"], return_loss=True)
     with pytest.raises(ValueError, match=r"Pictures must be \(32, 16\)"):
