@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from bdam.data.batches import PersonBatchSampler, TrainingCollator
+from bdam.data.batches import PersonBatchSampler, TrainingCollator, TrainingRows
 from bdam.data.loading import load_data
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
@@ -60,7 +60,7 @@ def train(recipe: Recipe) -> None:
         processor, recipe.description_dropout, recipe.identity_query, recipe.caption_alignment, recipe.augment
     )
     batches = DataLoader(
-        data["train"],
+        TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
         batch_sampler=sampler,
         collate_fn=collator,
         num_workers=recipe.num_workers,

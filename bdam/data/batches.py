@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 
 class PersonBatchSampler(Sampler[list[int]]):
@@ -68,9 +68,38 @@ class PersonBatchSampler(Sampler[list[int]]):
         return [cards[i : i + size] for i in range(0, len(cards), size)]
 
 
+class TrainingRows(Dataset):
+    """
+    Rows of a data set, their pictures preprocessed: `pixel_values` in place of `image`.
+
+    Args:
+        dataset: rows of the schema.
+        image_processor: the picture half of a [`BDAMProcessor`].
+        keep: whether rows stay in memory once they were read, which saves a small model most of its waiting.
+    """
+
+    def __init__(self, dataset, image_processor, keep: bool):
+        self.dataset = dataset
+        self.image_processor = image_processor
+        self.keep = keep
+        self.rows: dict[int, dict] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict:
+        if index in self.rows:
+            return self.rows[index]
+        row = self.dataset[index]
+        row["pixel_values"] = self.image_processor(row.pop("image"), return_tensors="pt")["pixel_values"][0]
+        if self.keep:
+            self.rows[index] = row
+        return row
+
+
 class TrainingCollator:
     """
-    Rows of the data set → the model's fields, with the random choices of training.
+    [`TrainingRows`] → the model's fields, with the random choices of training.
 
     The query of a sample is one of its captions or, with probability `identity_query`, its identity description, so
     that the model also learns to be asked for a person alone. The fusion sees the identity description of the picture
@@ -100,15 +129,15 @@ class TrainingCollator:
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         queries, descriptions, clothing = zip(*map(self._choose_texts, rows), strict=True)
         batch = self.processor(
-            images=[row["image"] for row in rows],
             text=queries,
             identity_text=descriptions,
             clothing_text=clothing,
             return_tensors="pt",
         )
+        pixel_values = torch.stack([row["pixel_values"] for row in rows])
         if self.augment:
-            batch["pixel_values"] = augment_pictures(batch["pixel_values"])
-        return {**batch, "person_ids": torch.tensor([row["person_id"] for row in rows])}
+            pixel_values = augment_pictures(pixel_values)
+        return {**batch, "pixel_values": pixel_values, "person_ids": torch.tensor([row["person_id"] for row in rows])}
 
     def _choose_texts(self, row: dict) -> tuple[str, str | None, str]:
         """The query, the description that the fusion sees, and the text that the clothing stream learns from."""

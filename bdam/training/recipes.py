@@ -64,6 +64,7 @@ class Recipe(BaseModel):
     caption_alignment: Probability = 0.0
     augment: bool = True
     num_workers: NonNegativeInt = 4
+    keep_in_memory: bool = False
 
     # Optimisation.
     num_epochs: PositiveInt = 60

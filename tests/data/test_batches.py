@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from tiny import SENTENCES
 
-from bdam.data.batches import PersonBatchSampler, TrainingCollator, augment_pictures
+from bdam.data.batches import PersonBatchSampler, TrainingCollator, TrainingRows, augment_pictures
 
 
 PERSONS = [p for p in range(10) for _ in range(5)] + [10]
@@ -43,7 +43,7 @@ def test_impossible_batches_are_named():
 def rows(count: int = 64) -> list[dict]:
     return [
         {
-            "image": Image.new("RGB", (16, 32)),
+            "pixel_values": torch.zeros(3, 32, 16),
             "person_id": 7,
             "captions": SENTENCES[:1],
             "identity_description": SENTENCES[1],
@@ -69,6 +69,23 @@ def test_a_text_never_stands_on_both_sides(processor, description_dropout, ident
     caption_ids = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
     assert 16 < (batch["clothing_input_ids"][:, : len(caption_ids)] == caption_ids).all(dim=1).sum() < 48
     assert batch["person_ids"].tolist() == [7] * 64
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_rows_hold_preprocessed_pictures(processor, keep):
+    read = []
+
+    class Pictures(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return dict(super().__getitem__(index))
+
+    pictures = Pictures({"image": Image.new("RGB", (20, 40), colour), "person_id": 0} for colour in ("red", "navy"))
+    training_rows = TrainingRows(pictures, processor.image_processor, keep)
+    for index in (0, 1, 0):
+        expected = processor(images=list.__getitem__(pictures, index)["image"], return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(training_rows[index]["pixel_values"], expected)
+    assert len(training_rows) == 2 and len(read) == (2 if keep else 3)
 
 
 def test_augmentation_moves_flips_and_erases():
