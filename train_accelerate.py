@@ -29,13 +29,14 @@ from bdam.training.tracking import JSONLTracker
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a YAML file, e.g. recipes/demo.yaml")
     parser.add_argument(
-        "overrides", nargs="*", help="key=value, nested keys dotted: learning_rate=5e-5 model.dropout=0"
+        "recipe",
+        nargs="+",
+        help="YAML files and overrides, of which the later win: recipes/demo.yaml learning_rate=5e-5 model.dropout=0",
     )
     arguments = parser.parse_args()
     try:
-        train(load_recipe(arguments.recipe, arguments.overrides))
+        train(load_recipe(*arguments.recipe))
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -34,7 +34,7 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     generate_pedestrians(8, 4, 5, image_size=(32, 16)).save_to_disk(folder / "data")
     places = [f"data={folder / 'data'}", f"output_dir={folder}", "seed=7"]
-    train_accelerate.train(load_recipe(ROOT / "recipes/demo.yaml", [*places, *SMALL]))
+    train_accelerate.train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL))
     return folder
 
 
@@ -112,4 +112,4 @@ def test_the_training_script_names_a_mistake_and_stops(tmp_path):
 
 def test_the_wrong_field_of_a_model_is_named(run):
     with pytest.raises(ValueError, match="unknown fields of BDAMConfig .*'num_layers'"):
-        load_recipe(ROOT / "recipes/demo.yaml", ["data=d", "output_dir=o", "model.num_layers=3"])
+        load_recipe(ROOT / "recipes/demo.yaml", "data=d", "output_dir=o", "model.num_layers=3")

@@ -1,6 +1,6 @@
 """Recipes: what to train is data, not code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -89,50 +89,52 @@ class Recipe(BaseModel):
         return model
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(*sources: str | Path) -> Recipe:
     """
-    Reads a recipe and applies `key=value` overrides; nested keys are dotted, values are YAML.
+    Reads a recipe from YAML files and `key=value` overrides, of which the later win; a file states only what it
+    changes. Nested keys of overrides are dotted, their values are YAML.
 
-    A recipe that starts with `extends: other.yaml` states only what differs from that one.
+    Example:
+
+    ```python
+    >>> load_recipe("recipes/paper.yaml", "recipes/ablations/table3_without_mamba.yaml", "data=DATA", "output_dir=RUN")
+    ```
 
     Raises:
-        FileNotFoundError: if there is no such recipe.
-        ValueError: naming the recipe, the key and what is wrong with it.
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the sources, the key and what is wrong with it.
     """
-    values = _read(Path(path))
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise ValueError(f"Override {override!r} is not of the form key=value.")
-        _merge(values, _nest(key.split("."), yaml.safe_load(value)))
+    values: dict[str, Any] = {}
+    for source in map(str, sources):
+        key, is_override, value = source.partition("=")
+        _merge(values, _nest(key.split("."), yaml.safe_load(value)) if is_override else _read(Path(source)))
     try:
         return Recipe(**values)
     except ValidationError as error:
         problems = "; ".join(_explain(problem) for problem in error.errors())
-        raise ValueError(f"Recipe {path}: {problems}.") from None
+        files = " + ".join(str(source) for source in sources if "=" not in str(source))
+        raise ValueError(f"Recipe {files}: {problems}.") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"No recipe at {path}.")
+        raise FileNotFoundError(f"No recipe at {path}: give YAML files and overrides of the form key=value.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"Recipe {path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"Recipe {path} must be a mapping of keys to values, got {type(values).__name__}.")
-    parent = values.pop("extends", None)
-    return values if parent is None else _merge(_read(path.parent / parent), values)
+    return values
 
 
-def _merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
     """Updates `values` in place, descending into mappings that both sides have."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(values.get(key), dict):
             _merge(values[key], value)
         else:
             values[key] = value
-    return values
 
 
 def _nest(keys: list[str], value: Any) -> dict[str, Any]:
