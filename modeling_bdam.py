@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.autograd.function import once_differentiable
 from transformers import AutoConfig, AutoModel, PreTrainedModel, ViTModel
 from transformers import initialization as init
@@ -1055,7 +1055,8 @@ class BDAMModel(BDAMPreTrainedModel):
             vision_model_output=vision_outputs,
         )
         if return_loss:
-            outputs = BDAMOutput(**self._task_losses(outputs, person_ids, clothing_input_ids), **outputs)
+            clothing_keys = None if clothing is None else _text_keys(clothing_input_ids, clothing.attention_mask)
+            outputs = BDAMOutput(**self._task_losses(outputs, person_ids, clothing_keys), **outputs)
         return outputs
 
     def fuse(
@@ -1133,44 +1134,96 @@ class BDAMModel(BDAMPreTrainedModel):
         return encoded
 
     def _task_losses(
-        self, outputs: BDAMOutput, person_ids: torch.Tensor | None, clothing_input_ids: torch.Tensor | None
+        self, outputs: BDAMOutput, person_ids: torch.Tensor | None, clothing_keys: torch.Tensor | None
     ) -> dict[str, Any]:
-        """The unweighted losses of the batch, each computed in float32, and the sum of the paper's tasks."""
+        """
+        The unweighted losses, each computed in float32, and the sum of the paper's tasks.
+
+        In distributed training they are those of the global batch, the same on every process, so that N processes
+        with B / N samples each learn what one process with B does.
+        """
         config, picture = self.config, outputs.picture_output
+        share = _gather if self.training and _num_processes() > 1 else _keep
+        image_embeds, text_embeds = share(outputs.image_embeds), share(outputs.text_embeds)
+        identity_features = share(picture.identity_features)
         if person_ids is None:
-            person_ids = torch.arange(len(outputs.image_embeds), device=outputs.image_embeds.device)
+            person_ids = torch.arange(len(image_embeds), device=image_embeds.device)
+        else:
+            person_ids = share(person_ids)
         losses: dict[str, Any] = {}
-        with torch.autocast(outputs.image_embeds.device.type, enabled=False):
+        with torch.autocast(image_embeds.device.type, enabled=False):
             same_person = person_ids[:, None] == person_ids[None, :]
-            losses["info_nce_loss"] = self._contrast(outputs.image_embeds, outputs.text_embeds, same_person)
-            identity_features = picture.identity_features.float()
+            losses["info_nce_loss"] = self._contrast(image_embeds, text_embeds, same_person)
             losses["triplet_loss"] = triplet_loss(
                 identity_features, person_ids, config.triplet_margin, config.triplet_mining
             )
-            if outputs.clothing_image_embeds is not None and outputs.clothing_text_embeds is not None:
+            if config.use_bdam and clothing_keys is not None:
                 # Two pictures described in the same words are no negatives of each other.
-                same_words = (clothing_input_ids[:, None] == clothing_input_ids[None, :]).all(dim=-1)
-                losses["alignment_loss"] = self._contrast(
-                    outputs.clothing_image_embeds, outputs.clothing_text_embeds, same_words
-                )
+                clothing_keys = share(clothing_keys)
+                same_words = clothing_keys[:, None] == clothing_keys[None, :]
+                clothing_embeds = share(outputs.clothing_image_embeds), share(outputs.clothing_text_embeds)
+                losses["alignment_loss"] = self._contrast(*clothing_embeds, same_words)
             if config.use_bdam:
                 losses["decoupling_loss"] = hsic_loss(
-                    identity_features, picture.clothing_features.float(), config.hsic_kernel, config.hsic_normalize
+                    identity_features, share(picture.clothing_features), config.hsic_kernel, config.hsic_normalize
                 )
-                weights = None if outputs.fusion_weights is None else outputs.fusion_weights.float()
-                losses["gate_loss"] = gate_regularizer(picture.gate.float(), weights)
+                weights = None if outputs.fusion_weights is None else share(outputs.fusion_weights)
+                losses["gate_loss"] = gate_regularizer(share(picture.gate), weights)
         return {"loss": sum(losses[name] for name in TASKS if name in losses), **losses}
 
     def _contrast(
         self, image_embeds: torch.Tensor, text_embeds: torch.Tensor, positives: torch.Tensor
     ) -> torch.Tensor:
-        similarity = image_embeds.float() @ text_embeds.float().T / self.config.temperature
+        similarity = image_embeds @ text_embeds.T / self.config.temperature
         loss = info_nce_loss(similarity, positives)
         return (loss + info_nce_loss(similarity.T, positives.T)) / 2 if self.config.symmetric_contrast else loss
 
     def _require_clothing_stream(self) -> None:
         if not self.config.use_bdam:
             raise ValueError("This model was built with `use_bdam=False`: it has no clothing stream.")
+
+
+# The global batch
+
+
+class BDAMGather(torch.autograd.Function):
+    """
+    Rows of all processes, (B, ...) → (num_processes · B, ...), in the order of the processes.
+
+    The backward adds up what the losses of all processes say about a row and hands it to the process that owns it.
+    DistributedDataParallel then averages over processes, which leaves the gradient of the one global loss.
+    """
+
+    @staticmethod
+    def forward(ctx, rows):
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(grad)
+        return grad.chunk(distributed.get_world_size())[distributed.get_rank()]
+
+
+def _gather(rows: torch.Tensor) -> torch.Tensor:
+    return BDAMGather.apply(_keep(rows))
+
+
+def _keep(rows: torch.Tensor) -> torch.Tensor:
+    return rows.float() if rows.is_floating_point() else rows
+
+
+def _num_processes() -> int:
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def _text_keys(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """A number per text (B,), the same for equal texts however far each process pads them: a polynomial hash."""
+    powers = torch.full_like(input_ids[0], 0x5851F42D4C957F2D).cumprod(dim=0)  # wraps around, as a hash may
+    return ((input_ids + 1) * attention_mask * powers).sum(dim=1)
 
 
 # Encoders and small helpers
