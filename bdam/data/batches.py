@@ -1,23 +1,37 @@
-"""From rows of a data set to batches of tensors: person-balanced sampling, choice of texts, augmentation."""
+"""
+From rows of a data set to batches of tensors: person-balanced sampling, choice of texts, augmentation.
+
+All chance comes from the sampler: it deals every picture out with a seed of its own. A batch is thus the same however
+many workers or processes make it, and in a run that was interrupted.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from random import Random
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
 
-class PersonBatchSampler(Sampler[list[int]]):
+class Draw(NamedTuple):
+    """The row that the sampler dealt out, and the seed of everything random that happens to it."""
+
+    row: int
+    seed: int
+
+
+class PersonBatchSampler(Sampler[list[Draw]]):
     """
     Batches of P persons with K pictures each, so that every picture meets others of the same person.
 
     An epoch deals each person's shuffled pictures out in hands of K; a person with fewer than K fills the hand up with
     repetitions. Round after round, each person plays one hand, in random order; a round's last, incomplete batch is
-    dropped.
+    dropped. Several processes share each batch in equal parts (accelerate's `split_batches`).
 
     Args:
         person_ids: who is on each picture of the data set.
-        persons_per_batch: P.
+        persons_per_batch: P, of all processes together.
         pictures_per_person: K, at least 2.
         seed: two samplers of equal seed and epoch give the same batches.
 
@@ -38,6 +52,8 @@ class PersonBatchSampler(Sampler[list[int]]):
             raise ValueError("Each person of the split has one picture only: the triplet loss has no positives.")
         self.persons_per_batch = persons_per_batch
         self.pictures_per_person = pictures_per_person
+        self.batch_size = persons_per_batch * pictures_per_person
+        self.drop_last = True
         self.seed = seed
         self.epoch = 0
 
@@ -48,7 +64,7 @@ class PersonBatchSampler(Sampler[list[int]]):
         hands = [self._num_hands(pictures) for pictures in self.pictures.values()]
         return sum(sum(n > turn for n in hands) // self.persons_per_batch for turn in range(max(hands)))
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         hands = {person: self._deal(pictures, generator) for person, pictures in self.pictures.items()}
         for turn in range(max(map(len, hands.values()))):
@@ -56,7 +72,9 @@ class PersonBatchSampler(Sampler[list[int]]):
             players = [players[i] for i in torch.randperm(len(players), generator=generator).tolist()]
             for start in range(0, len(players) - self.persons_per_batch + 1, self.persons_per_batch):
                 batch = players[start : start + self.persons_per_batch]
-                yield [index for person in batch for index in hands[person][turn]]
+                indices = [index for person in batch for index in hands[person][turn]]
+                seeds = torch.randint(2**62, (len(indices),), generator=generator).tolist()
+                yield [Draw(*draw) for draw in zip(indices, seeds, strict=True)]
 
     def _num_hands(self, pictures: list[int]) -> int:
         return max(len(pictures) // self.pictures_per_person, 1)
@@ -70,7 +88,7 @@ class PersonBatchSampler(Sampler[list[int]]):
 
 class TrainingRows(Dataset):
     """
-    Rows of a data set, their pictures preprocessed: `pixel_values` in place of `image`.
+    Rows of a data set for the draws of the sampler: `pixel_values` in place of `image`, and the draw's `seed`.
 
     Args:
         dataset: rows of the schema.
@@ -87,9 +105,11 @@ class TrainingRows(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict:
-        if index in self.rows:
-            return self.rows[index]
+    def __getitem__(self, draw: Draw) -> dict:
+        row = self.rows[draw.row] if draw.row in self.rows else self._read(draw.row)
+        return {**row, "seed": draw.seed}
+
+    def _read(self, index: int) -> dict:
         row = self.dataset[index]
         row["pixel_values"] = self.image_processor(row.pop("image"), return_tensors="pt")["pixel_values"][0]
         if self.keep:
@@ -99,7 +119,7 @@ class TrainingRows(Dataset):
 
 class TrainingCollator:
     """
-    [`TrainingRows`] → the model's fields, with the random choices of training.
+    [`TrainingRows`] → the model's fields and `image_ids`, with the random choices of training.
 
     The query of a sample is one of its captions or, with probability `identity_query`, its identity description, so
     that the model also learns to be asked for a person alone. The fusion sees the identity description of the picture
@@ -126,55 +146,62 @@ class TrainingCollator:
         self.caption_alignment = caption_alignment
         self.augment = augment
 
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        queries, descriptions, clothing = zip(*map(self._choose_texts, rows), strict=True)
+    def __call__(self, rows: list[dict]) -> dict:
+        randoms = [Random(row["seed"]) for row in rows]
+        texts = [self._choose_texts(row, random) for row, random in zip(rows, randoms, strict=True)]
+        queries, descriptions, clothing = zip(*texts, strict=True)
         batch = self.processor(
             text=queries,
             identity_text=descriptions,
             clothing_text=clothing,
             return_tensors="pt",
         )
-        pixel_values = torch.stack([row["pixel_values"] for row in rows])
+        pictures = [row["pixel_values"] for row in rows]
         if self.augment:
-            pixel_values = augment_pictures(pixel_values)
-        return {**batch, "pixel_values": pixel_values, "person_ids": torch.tensor([row["person_id"] for row in rows])}
+            pictures = [augment_picture(picture, random) for picture, random in zip(pictures, randoms, strict=True)]
+        return {
+            **batch,
+            "pixel_values": torch.stack(pictures),
+            "person_ids": torch.tensor([row["person_id"] for row in rows]),
+            "image_ids": [row["image_id"] for row in rows],
+        }
 
-    def _choose_texts(self, row: dict) -> tuple[str, str | None, str]:
+    def _choose_texts(self, row: dict, random: Random) -> tuple[str, str | None, str]:
         """The query, the description that the fusion sees, and the text that the clothing stream learns from."""
-        ask_for_identity, drop_description, align_caption, which = torch.rand(4).tolist()
-        caption = row["captions"][int(which * len(row["captions"]))]
-        clothing = caption if align_caption < self.caption_alignment else row["clothing_description"]
-        if ask_for_identity < self.identity_query:
+        caption = random.choice(row["captions"])
+        clothing = caption if random.random() < self.caption_alignment else row["clothing_description"]
+        if random.random() < self.identity_query:
             return row["identity_description"], None, clothing
-        return caption, None if drop_description < self.description_dropout else row["identity_description"], clothing
+        if random.random() < self.description_dropout:
+            return caption, None, clothing
+        return caption, row["identity_description"], clothing
 
 
-def augment_pictures(pixel_values: torch.Tensor, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:
+def augment_picture(picture: torch.Tensor, random: Random, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:
     """
-    Flips half of the pictures, shifts each by up to `shift` of its size, and erases a rectangle of each with
+    Flips a picture with probability ½, shifts it by up to `shift` of its size, and erases a square of it with
     probability `erase` (Zhong et al. 2020), as text-to-image person retrieval commonly does.
 
     Args:
-        pixel_values: normalised pictures of shape `(batch_size, num_channels, height, width)`.
+        picture: normalised picture of shape `(num_channels, height, width)`.
+        random: where chance comes from.
     """
-    height, width = pixel_values.shape[-2:]
+    height, width = picture.shape[-2:]
     max_down, max_right = round(shift * height), round(shift * width)
-    padded = torch.nn.functional.pad(pixel_values, (max_right, max_right, max_down, max_down), mode="replicate")
-    augmented = torch.empty_like(pixel_values)
-    for picture, source, (flip, down, right, *hole) in zip(
-        augmented, padded, torch.rand(len(pixel_values), 7).tolist(), strict=True
-    ):
-        top, left = int(down * (2 * max_down + 1)), int(right * (2 * max_right + 1))
-        view = source[:, top : top + height, left : left + width]
-        picture.copy_(view.flip(-1) if flip < 0.5 else view)
-        if hole[0] < erase:
-            _erase(picture, *hole[1:])
-    return augmented
+    padded = torch.nn.functional.pad(
+        picture[None], (max_right, max_right, max_down, max_down), mode="replicate"
+    ).squeeze(0)
+    top, left = random.randint(0, 2 * max_down), random.randint(0, 2 * max_right)
+    view = padded[:, top : top + height, left : left + width]
+    picture = view.flip(-1) if random.random() < 0.5 else view.clone()
+    if random.random() < erase:
+        _erase(picture, random)
+    return picture
 
 
-def _erase(picture: torch.Tensor, area: float, x: float, y: float) -> None:
+def _erase(picture: torch.Tensor, random: Random) -> None:
     """Sets a square of 2 to 20 % of the picture to the mean colour, 0 after normalisation."""
     height, width = picture.shape[-2:]
-    side = int(((0.02 + 0.18 * area) * height * width) ** 0.5)
-    top, left = int(y * max(height - side, 0)), int(x * max(width - side, 0))
+    side = int((random.uniform(0.02, 0.20) * height * width) ** 0.5)
+    top, left = int(random.random() * max(height - side, 0)), int(random.random() * max(width - side, 0))
     picture[:, top : top + side, left : left + side] = 0

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datasets import Dataset
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
+from torch import nn
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
@@ -59,6 +60,21 @@ def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
         **recipe.model,
     )
     return BDAMModel(config)
+
+
+def parameter_groups(model: BDAMModel, balancer: nn.Module, weight_decay: float) -> list[dict]:
+    """
+    What the optimizer moves: the model with weight decay, but for A and D of the Mamba layers, whose authors exempt
+    them; and the balancer's own parameters without.
+    """
+    parameters = {True: [], False: list(balancer.parameters())}
+    for name, parameter in model.named_parameters():
+        parameters[name.rpartition(".")[2] not in ("A_log", "D")].append(parameter)
+    return [
+        {"params": group, "weight_decay": weight_decay if decays else 0.0}
+        for decays, group in parameters.items()
+        if group
+    ]
 
 
 def learn_tokenizer(texts: Iterable[str], max_length: int, vocab_size: int = 4096) -> PreTrainedTokenizerBase:

@@ -25,7 +25,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class LossWeights(BaseModel):
-    """Weights of the task losses in the total (Eq. 6)."""
+    """Weights of the losses in the total (Eq. 6): fixed, or where GradNorm starts from. At 0 a loss is off."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,11 +74,17 @@ class Recipe(BaseModel):
     gradient_accumulation_steps: PositiveInt = 1
     max_grad_norm: PositiveFloat = 1.0
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    balancer: Literal["gradnorm", "fixed"] = "gradnorm"
+    gradnorm_alpha: NonNegativeFloat = 1.5
+    gradnorm_lambda: NonNegativeFloat = 0.1
+    gradnorm_renormalize: bool = False
     loss_weights: LossWeights = LossWeights()
 
-    # Evaluation.
+    # Evaluation, in epochs; logs and checkpoints, in optimisation steps.
     eval_every: PositiveInt = 1
     eval_batch_size: PositiveInt = 64
+    log_every: PositiveInt = 50
+    checkpoint_every: PositiveInt = 500
     report_to: list[str] = []
 
     @field_validator("model")

@@ -23,8 +23,16 @@ class JSONLTracker(GeneralTracker):
 
     @on_main_process
     def store_init_configuration(self, values: dict) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("")
+        """The recipe stands beside the model; the log holds what was measured."""
+
+    @on_main_process
+    def rewind(self, step: int) -> None:
+        """Forgets what was logged after `step`, and with it a half-written last line: the run goes on from there."""
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        aside = self.path.with_name(f"{self.path.name}.partial")
+        aside.write_text("".join(kept) if step else "", encoding="utf-8")
+        aside.rename(self.path)
 
     @on_main_process
     def log(self, values: dict, step: int | None = None, **kwargs) -> None:

@@ -1,11 +1,12 @@
 from collections import Counter
+from random import Random
 
 import pytest
 import torch
 from PIL import Image
 from tiny import SENTENCES
 
-from bdam.data.batches import PersonBatchSampler, TrainingCollator, TrainingRows, augment_pictures
+from bdam.data.batches import Draw, PersonBatchSampler, TrainingCollator, TrainingRows, augment_picture
 
 
 PERSONS = [p for p in range(10) for _ in range(5)] + [10]
@@ -13,7 +14,7 @@ PERSONS = [p for p in range(10) for _ in range(5)] + [10]
 
 def test_a_batch_holds_p_persons_with_k_pictures_each():
     sampler = PersonBatchSampler(PERSONS, persons_per_batch=4, pictures_per_person=2)
-    batches = list(sampler)
+    batches = [[draw.row for draw in batch] for batch in sampler]
     assert len(batches) == len(sampler) == 4
     for batch in batches:
         assert sorted(Counter(PERSONS[i] for i in batch).values()) == [2] * 4
@@ -22,7 +23,7 @@ def test_a_batch_holds_p_persons_with_k_pictures_each():
 
 
 def test_batches_depend_on_seed_and_epoch_alone():
-    def epoch(seed: int, number: int) -> list[list[int]]:
+    def epoch(seed: int, number: int) -> list[list[Draw]]:
         sampler = PersonBatchSampler(PERSONS, 4, 2, seed=seed)
         sampler.set_epoch(number)
         torch.manual_seed(torch.seed())
@@ -43,20 +44,21 @@ def test_impossible_batches_are_named():
 def rows(count: int = 64) -> list[dict]:
     return [
         {
+            "seed": seed,
             "pixel_values": torch.zeros(3, 32, 16),
+            "image_id": f"{seed}.png",
             "person_id": 7,
             "captions": SENTENCES[:1],
             "identity_description": SENTENCES[1],
             "clothing_description": SENTENCES[2],
         }
-        for _ in range(count)
+        for seed in range(count)
     ]
 
 
 @pytest.mark.parametrize("description_dropout", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("identity_query", [0.0, 0.5, 1.0])
 def test_a_text_never_stands_on_both_sides(processor, description_dropout, identity_query):
-    torch.manual_seed(0)
     collator = TrainingCollator(processor, description_dropout, identity_query, caption_alignment=0.5, augment=False)
     batch = collator(rows())
     identity_ids = processor(text=SENTENCES[1], return_tensors="pt")["input_ids"][0]
@@ -84,19 +86,29 @@ def test_rows_hold_preprocessed_pictures(processor, keep):
     training_rows = TrainingRows(pictures, processor.image_processor, keep)
     for index in (0, 1, 0):
         expected = processor(images=list.__getitem__(pictures, index)["image"], return_tensors="pt")["pixel_values"][0]
-        assert torch.equal(training_rows[index]["pixel_values"], expected)
+        row = training_rows[Draw(index, seed=5)]
+        assert torch.equal(row["pixel_values"], expected) and row["seed"] == 5
     assert len(training_rows) == 2 and len(read) == (2 if keep else 3)
 
 
 def test_augmentation_moves_flips_and_erases():
-    torch.manual_seed(0)
-    picture = torch.linspace(1, 2, 48 * 24).reshape(1, 1, 48, 24).expand(64, 3, -1, -1)
-    augmented = augment_pictures(picture)
-    assert augmented.shape == picture.shape
+    picture = torch.linspace(1, 2, 48 * 24).reshape(1, 48, 24).expand(3, -1, -1)
+    random = Random(0)
+    augmented = torch.stack([augment_picture(picture, random) for _ in range(64)])
+    assert augmented.shape == (64, 3, 48, 24)
     erased = augmented.eq(0).flatten(1).float().mean(dim=1)
     assert 0.3 < erased.gt(0).float().mean() < 0.7
     assert erased.max() < 0.25
-    untouched = augment_pictures(picture, shift=0.0, erase=0.0)
+    untouched = torch.stack([augment_picture(picture, random, shift=0.0, erase=0.0) for _ in range(64)])
     straight = (untouched == picture).flatten(1).all(dim=1)
     flipped = (untouched == picture.flip(-1)).flatten(1).all(dim=1)
     assert (straight ^ flipped).all() and 0.3 < flipped.float().mean() < 0.7
+
+
+def test_chance_comes_with_the_draw(processor):
+    collator = TrainingCollator(processor, 0.5, 0.5, caption_alignment=0.5, augment=True)
+    torch.manual_seed(torch.seed())
+    whole, part = collator(rows(8)), collator(rows(8)[4:])
+    assert torch.equal(whole["pixel_values"][4:], part["pixel_values"])
+    assert torch.equal(whole["input_ids"][4:, : part["input_ids"].shape[1]], part["input_ids"])
+    assert whole["image_ids"][4:] == part["image_ids"] == ["4.png", "5.png", "6.png", "7.png"]

@@ -1,0 +1,172 @@
+"""How the task losses become one loss (Eq. 5 and 6)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import distributed, nn
+
+from bdam.training.recipes import Recipe
+from modeling_bdam import TASKS, BDAMModel
+
+
+class FixedWeights(nn.Module):
+    """
+    The weighted sum of the losses, the weights as the recipe gives them.
+
+    Args:
+        weights: by name of the loss. A loss of weight 0 stays in the sum: its parameters then get gradients of zero,
+            where distributed training would miss having any.
+    """
+
+    def __init__(self, weights: Mapping[str, float]):
+        super().__init__()
+        self.weights = dict(weights)
+
+    def forward(
+        self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
+    ) -> torch.Tensor:
+        """The loss to minimise; `shared` and `loss_scale` are for balancers that look at gradients."""
+        return torch.stack(list(self.weigh(losses).values())).sum()
+
+    def weigh(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Each loss times its weight."""
+        return {name: self.weights[name] * loss for name, loss in losses.items()}
+
+    def report(self) -> dict[str, float]:
+        """What a log should know of the balance."""
+        return {f"weight/{name}": weight for name, weight in self.weights.items()}
+
+
+class GradNorm(nn.Module):
+    r"""
+    The paper's balance of tasks: weights `w_k = exp(s_k)` learned along with the model (Eq. 5 and 6).
+
+        L_Total = Σ_k w_k L_k + α L_GradNorm + λ Σ_k (log w_k)²
+        L_GradNorm = Σ_k | ‖∇_θ w_k L_k‖ - r̃_k G_ref |
+        r̃_k = (L_k / L_k⁰) / mean_j (L_j / L_j⁰),   G_ref = ‖∇_θ w_1 L_1‖
+
+    θ are the parameters of the last block that all tasks share. Since w_k > 0, ‖∇_θ w_k L_k‖ = w_k ‖∇_θ L_k‖, so that
+    the term needs first derivatives only; it moves the s_k alone. Targets r̃_k G_ref are constants. In distributed
+    training the norms are those of the global batch, and every process holds the same s_k.
+
+    The paper departs from GradNorm as Chen et al. (2018) wrote it: there α is an exponent of the loss ratio, G_ref is
+    the mean norm, only L_GradNorm moves the weights, and they are renormalised to sum to the number of tasks. In the
+    paper's form the first term of Eq. 6 moves the weights too, and always down: `∂/∂s_k Σ w_k L_k = w_k L_k > 0`.
+    With λ alone to hold them, all weights sink to where `w_k L_k + α·(±w_k G_k) = -2 λ s_k`. Adam forgives a common
+    factor of the gradient, but weight decay and the gate regulariser gain on the tasks as their weights sink.
+    `renormalize=True` is the remedy: the weights sum to the number of tasks, as in Chen et al., and the first term
+    leaves them alone.
+
+    Args:
+        weights: what each loss is multiplied by before it is balanced, by name; 1 in the paper. The first task of
+            `TASKS` that has a weight is the reference. Losses that are no task (the gate regulariser) or have weight
+            0 are not balanced.
+        alpha: α, the weight of the GradNorm term.
+        regularization: λ.
+        renormalize: whether the w_k sum to the number of tasks.
+    """
+
+    initial_losses: torch.Tensor
+    gradient_norms: torch.Tensor
+    loss_ratios: torch.Tensor
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        alpha: float = 1.5,
+        regularization: float = 0.1,
+        renormalize: bool = False,
+    ):
+        super().__init__()
+        self.tasks = tuple(name for name in TASKS if weights.get(name, 0) > 0)
+        self.fixed = FixedWeights(weights)
+        self.alpha = alpha
+        self.regularization = regularization
+        self.renormalize = renormalize
+        self.log_weights = nn.Parameter(torch.zeros(len(self.tasks)))
+        self.register_buffer("initial_losses", torch.zeros(len(self.tasks)))
+        self.register_buffer("gradient_norms", torch.zeros(len(self.tasks)))
+        self.register_buffer("loss_ratios", torch.ones(len(self.tasks)))
+
+    def forward(
+        self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
+    ) -> torch.Tensor:
+        """
+        L_Total; its gradient reaches the model through the weighted losses alone, and the s_k.
+
+        Args:
+            losses: the unweighted losses of the global batch, equal on all processes, by name.
+            shared: θ.
+            loss_scale: what mixed precision multiplies losses by before their backward pass, lest gradients vanish.
+        """
+        losses = self.fixed.weigh(losses)
+        tasks = [losses.pop(name) for name in self.tasks]
+        values = _mean_over_processes(torch.stack([loss.detach() for loss in tasks]).to(self.log_weights))
+        if not self.initial_losses.any():
+            self.initial_losses.copy_(values.clamp(min=torch.finfo(values.dtype).eps))
+        ratios = values / self.initial_losses
+        self.loss_ratios.copy_(ratios / ratios.mean())
+        self.gradient_norms.copy_(_gradient_norms(tasks, shared, loss_scale))
+
+        weights = self.task_weights()
+        norms = weights * self.gradient_norms
+        targets = self.loss_ratios * norms[0].detach()
+        balance = self.alpha * (norms - targets).abs().sum() + self.regularization * weights.log().square().sum()
+        if not self.renormalize:
+            pull = (weights * values).sum()
+            balance = balance + pull - pull.detach()
+        weighted = [weight * loss for weight, loss in zip(weights.detach(), tasks, strict=True)]
+        return torch.stack([*weighted, *losses.values(), balance]).sum()
+
+    def task_weights(self) -> torch.Tensor:
+        """w_k, (num_tasks,)."""
+        weights = self.log_weights.exp()
+        return weights * (len(weights) / weights.sum()) if self.renormalize else weights
+
+    def report(self) -> dict[str, float]:
+        """Weights, and the gradient norms and loss ratios that they answer to."""
+        report = self.fixed.report()
+        weights, norms, ratios = self.task_weights().tolist(), self.gradient_norms.tolist(), self.loss_ratios.tolist()
+        for name, weight, norm, ratio in zip(self.tasks, weights, norms, ratios, strict=True):
+            report[f"weight/{name}"] *= weight
+            report |= {f"gradient_norm/{name}": norm, f"loss_ratio/{name}": ratio}
+        return report
+
+
+def build_balancer(recipe: Recipe, model: BDAMModel) -> FixedWeights | GradNorm:
+    """The balancer that the recipe asks for, over the losses that the model has."""
+    absent = () if model.config.use_bdam else ("alignment_loss", "decoupling_loss", "gate_loss")
+    weights = {name: weight for name, weight in recipe.loss_weights if name not in absent}
+    if recipe.balancer == "fixed":
+        return FixedWeights(weights)
+    return GradNorm(weights, recipe.gradnorm_alpha, recipe.gradnorm_lambda, recipe.gradnorm_renormalize)
+
+
+def shared_parameters(model: BDAMModel) -> list[nn.Parameter]:
+    """
+    θ of Eq. 5: the last weights that all tasks share, as Chen et al. choose them to save time. These are the output
+    layers of the last self-attention layer of both branches; without BDAM, those of the picture encoder's last layer.
+    """
+    if model.config.use_bdam:
+        blocks: list[nn.Module] = [model.decoupler.identity_branch, model.decoupler.clothing_branch]
+    else:
+        blocks = [next(module for module in model.vision_model.modules() if isinstance(module, nn.ModuleList))]
+    last_layers = [[module for module in block.modules() if isinstance(module, nn.Linear)][-1] for block in blocks]
+    return [parameter for layer in last_layers for parameter in layer.parameters()]
+
+
+def _gradient_norms(losses: Sequence[torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float) -> torch.Tensor:
+    """‖∇_θ L_k‖ of the global batch, (num_tasks,)."""
+    gradients = [
+        torch.autograd.grad(loss * loss_scale, shared, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for loss in losses
+    ]
+    flat = torch.stack([torch.cat([gradient.flatten() for gradient in of_task]) for of_task in gradients])
+    return _mean_over_processes(flat / loss_scale).norm(dim=1)
+
+
+def _mean_over_processes(values: torch.Tensor) -> torch.Tensor:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(values)
+        values = values / distributed.get_world_size()
+    return values

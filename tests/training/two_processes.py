@@ -1,0 +1,81 @@
+"""What `test_global_batch.py` runs on two processes: `python two_processes.py FOLDER`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, debug_launcher
+from tiny import TEXT, tiny_batch, tiny_model
+
+from bdam.training.balancing import GradNorm, shared_parameters
+from modeling_bdam import TASKS
+
+
+LOSSES = (*TASKS, "gate_loss")
+STEPS = 3
+WITHOUT_DROPOUT = {
+    "dropout": 0.0,
+    "text_config": {**TEXT, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+}
+
+
+def half(batch: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
+    """The rows of one process, whose clothing descriptions it pads in its own way."""
+    size = len(batch["person_ids"]) // 2
+    rows = {name: values[rank * size : (rank + 1) * size] for name, values in batch.items()}
+    for name in ("clothing_input_ids", "clothing_attention_mask"):
+        rows[name] = torch.nn.functional.pad(rows[name], (0, rank))
+    return rows
+
+
+def eight_samples() -> dict[str, torch.Tensor]:
+    """Two pictures each of four persons; two pictures share a clothing description, on different processes."""
+    batch = tiny_batch(batch_size=8)
+    batch["clothing_input_ids"][6] = batch["clothing_input_ids"][1]
+    return batch
+
+
+def measure(accelerator: Accelerator, batch: dict[str, torch.Tensor]) -> dict:
+    """Every loss with its gradients, and the balancer over some steps of gradient descent."""
+    results = {}
+    for name in LOSSES:
+        model = accelerator.prepare(tiny_model(**WITHOUT_DROPOUT, symmetric_contrast=True).train())
+        outputs = model(**batch, return_loss=True)
+        # The other losses at zero: distributed training wants a gradient for every parameter.
+        loss = sum(outputs[other] * (other == name) for other in LOSSES)
+        accelerator.backward(loss)
+        results[name] = {"loss": loss.item(), **gradients(accelerator.unwrap_model(model))}
+
+    model = accelerator.prepare(tiny_model(**WITHOUT_DROPOUT).train())
+    unwrapped = accelerator.unwrap_model(model)
+    balancer = GradNorm({**dict.fromkeys(TASKS, 1.0), "gate_loss": 0.1})
+    optimizer = torch.optim.SGD([*model.parameters(), *balancer.parameters()], lr=0.05)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        outputs = model(**batch, return_loss=True)
+        loss = balancer({name: outputs[name] for name in LOSSES}, shared_parameters(unwrapped))
+        accelerator.backward(loss)
+        optimizer.step()
+    results["gradnorm"] = {
+        "loss": loss.item(),
+        "task_weights": balancer.task_weights().detach(),
+        "gradient_norms": balancer.gradient_norms,
+        "gradient of s": balancer.log_weights.grad,
+        **gradients(unwrapped),
+    }
+    return results
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def work(folder: str) -> None:
+    accelerator = Accelerator(cpu=True)
+    results = measure(accelerator, half(eight_samples(), accelerator.process_index))
+    torch.save(results, Path(folder) / f"{accelerator.process_index}.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    debug_launcher(work, args=(sys.argv[1],), num_processes=2)
