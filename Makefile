@@ -17,6 +17,7 @@ demo: $(DEMO)/model/model.safetensors
 	$(BIN)/bdam search $(DEMO)/model --data $(DEMO)/pedestrians --grid $(DEMO)/ranked.png
 
 $(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcard *_bdam.py) train_accelerate.py recipes/demo.yaml
+	rm -rf $(DEMO)/checkpoints
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		--num_cpu_threads_per_process $(CORES) train_accelerate.py recipes/demo.yaml \
 		data=$(DEMO)/pedestrians output_dir=$(DEMO)

@@ -106,12 +106,11 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
         optimizer, round(recipe.warmup_epochs * steps_per_epoch), recipe.num_epochs * steps_per_epoch
     )
     state = TrainingState(num_processes=accelerator.num_processes)
-    accelerator.register_for_checkpointing(balancer, scheduler, state)
+    accelerator.register_for_checkpointing(balancer, scheduler, state, tracker)
     set_seed(recipe.seed, device_specific=True)  # each process drops out its own features
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
     accelerator.init_trackers("bdam", config=recipe.model_dump(mode="json"))
-    tracker.rewind(state.step)
 
     collapse = CollapseWarning()
     progress = tqdm(

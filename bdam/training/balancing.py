@@ -144,14 +144,17 @@ def build_balancer(recipe: Recipe, model: BDAMModel) -> FixedWeights | GradNorm:
 
 def shared_parameters(model: BDAMModel) -> list[nn.Parameter]:
     """
-    θ of Eq. 5: the last weights that all tasks share, as Chen et al. choose them to save time. These are the output
-    layers of the last self-attention layer of both branches; without BDAM, those of the picture encoder's last layer.
+    θ of Eq. 5: the last weights that the tasks share, as Chen et al. choose them to save time. These are the last
+    linear layers of both streams before they are pooled, on either side of the exchange between them; without BDAM,
+    the last one of the picture encoder.
     """
     if model.config.use_bdam:
-        blocks: list[nn.Module] = [model.decoupler.identity_branch, model.decoupler.clothing_branch]
+        streams: list[nn.Module] = [model.decoupler.identity_branch, model.decoupler.clothing_branch]
+        if model.config.use_cross_attention:
+            streams = [model.decoupler.identity_exchange, model.decoupler.clothing_exchange]
     else:
-        blocks = [next(module for module in model.vision_model.modules() if isinstance(module, nn.ModuleList))]
-    last_layers = [[module for module in block.modules() if isinstance(module, nn.Linear)][-1] for block in blocks]
+        streams = [next(module for module in model.vision_model.modules() if isinstance(module, nn.ModuleList))]
+    last_layers = [[module for module in stream.modules() if isinstance(module, nn.Linear)][-1] for stream in streams]
     return [parameter for layer in last_layers for parameter in layer.parameters()]
 
 

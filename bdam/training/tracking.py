@@ -7,7 +7,11 @@ from accelerate.tracking import GeneralTracker, on_main_process
 
 
 class JSONLTracker(GeneralTracker):
-    """Appends what is logged to `log.jsonl` in `directory`."""
+    """
+    Appends what is logged to `log.jsonl` in `directory`.
+
+    A checkpoint remembers how long the log was, so that a resumed run forgets what the lost steps had logged.
+    """
 
     name = "jsonl"
     requires_logging_directory = False
@@ -16,6 +20,7 @@ class JSONLTracker(GeneralTracker):
     def __init__(self, directory: Path):
         super().__init__()
         self.path = directory / "log.jsonl"
+        self.size = 0
 
     @property
     def tracker(self) -> Path:
@@ -23,18 +28,18 @@ class JSONLTracker(GeneralTracker):
 
     @on_main_process
     def store_init_configuration(self, values: dict) -> None:
-        """The recipe stands beside the model; the log holds what was measured."""
-
-    @on_main_process
-    def rewind(self, step: int) -> None:
-        """Forgets what was logged after `step`, and with it a half-written last line: the run goes on from there."""
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        aside = self.path.with_name(f"{self.path.name}.partial")
-        aside.write_text("".join(kept) if step else "", encoding="utf-8")
-        aside.rename(self.path)
+        """The recipe stands beside the model; here the log is cut to where the run stands."""
+        with self.path.open("ab") as file:
+            file.truncate(self.size)
 
     @on_main_process
     def log(self, values: dict, step: int | None = None, **kwargs) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        with self.path.open("ab") as file:
+            file.write(json.dumps({"step": step, **values}).encode() + b"\n")
+            self.size = file.tell()
+
+    def state_dict(self) -> dict:
+        return {"size": self.size}
+
+    def load_state_dict(self, values: dict) -> None:
+        self.size = values["size"]
