@@ -30,10 +30,11 @@ setup(
     ],
     extras_require={
         "cuda": ["mamba-ssm"],
+        "analysis": ["scikit-learn"],
         "captions": ["openai", "scikit-learn"],
         "search": ["faiss-cpu", "pymilvus"],
         "app": ["gradio"],
         "tracking": ["tensorboard", "trackio", "wandb"],
-        "dev": ["import-linter", "mypy", "parameterized", "pytest", "ruff", "types-PyYAML"],
+        "dev": ["import-linter", "mypy", "parameterized", "pytest", "ruff", "scikit-learn", "types-PyYAML"],
     },
 )

@@ -3,8 +3,9 @@
 import os
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -81,6 +82,56 @@ def evaluate(
 
 
 @app.command()
+def analyze(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run, with model/ and log.jsonl.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of a data set; by default, the one trained on.")] = None,
+    split: Split = "test",
+    output: Annotated[Path | None, typer.Option(help="Folder to write; by default, RUN/analysis.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
+    from bdam.evaluation import analysis, figures
+    from bdam.evaluation.features import extract_features
+    from bdam.evaluation.report import analysis_table, write_results
+    from bdam.training.checkpoints import RECIPE, load_model, training_seed
+    from bdam.training.recipes import load_recipe
+
+    model, processor = load_model(run / "model")
+    curves = analysis.read_curves(run / "log.jsonl")
+    data = data or Path(load_recipe(run / "model" / RECIPE).data)
+    dataset = load_split(data, split)
+    features = extract_features(model, processor, dataset)
+    parts = analysis.picture_parts(model, processor, dataset)
+    gates = analysis.gate_values(parts)
+    examples = analysis.examples(features, dataset, model.config.clothing_weight, seed)
+
+    output = output or run / "analysis"
+    output.mkdir(parents=True, exist_ok=True)
+    drawings: dict[str, tuple[Callable, Any]] = {
+        "gates.png": (figures.gate_histograms, gates if any(gates.values()) else None),
+        "embeddings.png": (figures.embedding_maps, analysis.picture_maps(features, seed)),
+        "weights.png": (figures.training_curves, curves),
+        "successes.png": (figures.ranked_grid, examples["successes"]),
+        "failures.png": (figures.ranked_grid, examples["failures"]),
+    }
+    for name, (draw, content) in drawings.items():
+        (output / name).unlink(missing_ok=True)
+        if content:
+            draw(content, output / name)
+    results = {
+        **{"run": str(run), "seed": training_seed(run / "model"), "sampling_seed": seed},
+        **{"data": str(data), "split": split, "num_pictures": len(dataset)},
+        **analysis.gate_statistics(parts),
+        "probes": analysis.disentanglement(parts, dataset, seed),
+        "logged": list(curves),
+        "figures": {name: bool(content) for name, (_, content) in drawings.items()},
+    }
+    write_results(output / "analysis.json", results)
+    console.print(analysis_table(results))
+    console.print(f"Wrote {output}.")
+
+
+@app.command()
 def search(
     checkpoint: Checkpoint,
     data: Data,
@@ -129,7 +180,7 @@ def load_split(path: Path, split: str):
 def main() -> None:
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}")
         raise SystemExit(1) from None
 

@@ -84,7 +84,7 @@ def embed_pictures(model, processor, dataset: Dataset, batch_size: int = 64) -> 
             embeddings["clothing"] = outputs.clothing_image_embeds
         return embeddings
 
-    return _embed_in_batches(model, embed, dataset, batch_size, "pictures")
+    return embed_in_batches(model, embed, dataset, batch_size, "pictures")
 
 
 def embed_queries(model, processor, sentences: list[str], batch_size: int = 64) -> dict[str, torch.Tensor]:
@@ -97,11 +97,12 @@ def embed_queries(model, processor, sentences: list[str], batch_size: int = 64) 
             embeddings["clothing"] = model.get_clothing_text_features(**inputs).pooler_output
         return embeddings
 
-    return _embed_in_batches(model, embed, sentences, batch_size, "queries")
+    return embed_in_batches(model, embed, sentences, batch_size, "queries")
 
 
 @torch.inference_mode()
-def _embed_in_batches(model, embed: Callable[[list], dict], items, batch_size: int, label: str) -> dict:
+def embed_in_batches(model, embed: Callable[[list], dict], items, batch_size: int, label: str) -> dict:
+    """What `embed` makes of each batch of items, in evaluation mode: tensors by name, float32 on the CPU."""
     was_training = model.training
     model.eval()
     batches = DataLoader(items, batch_size=batch_size, collate_fn=list)

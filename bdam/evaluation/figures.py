@@ -5,18 +5,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 
 @dataclass
 class RankedQuery:
     """A query with the pictures found for it, best first; `right` says which show the person meant, None if
-    unknown."""
+    unknown; `ranks` are 1, 2, 3, … unless given."""
 
     sentence: str
     pictures: list[Image.Image]
     scores: list[float]
     right: list[bool] | None = None
+    ranks: list[int] | None = None
+
+
+@dataclass
+class PictureMaps:
+    """Pictures as points (N, 2), by the name of the embedding, with their (N,) person and, if known, outfit ids."""
+
+    points: dict[str, np.ndarray]
+    person_ids: torch.Tensor
+    outfit_ids: torch.Tensor | None
 
 
 def ranked_grid(queries: list[RankedQuery], path: Path) -> None:
@@ -26,15 +43,93 @@ def ranked_grid(queries: list[RankedQuery], path: Path) -> None:
     for strip, query in zip(figure.subfigures(len(queries), squeeze=False)[:, 0], queries, strict=True):
         sentence = "\n".join(textwrap.wrap(query.sentence, 14 * columns))
         strip.suptitle(sentence, x=0.01, horizontalalignment="left", fontsize=9)
-        for rank, axis in enumerate(strip.subplots(1, columns, squeeze=False)[0]):
+        for place, axis in enumerate(strip.subplots(1, columns, squeeze=False)[0]):
             axis.set(xticks=[], yticks=[])
-            if rank >= len(query.pictures):
+            if place >= len(query.pictures):
                 axis.set_axis_off()
                 continue
-            axis.imshow(query.pictures[rank])
-            axis.set_xlabel(f"{rank + 1}.  {query.scores[rank]:.2f}", fontsize=8)
-            colour = "0.7" if query.right is None else ("tab:green" if query.right[rank] else "tab:red")
+            axis.imshow(query.pictures[place])
+            rank = place + 1 if query.ranks is None else query.ranks[place]
+            axis.set_xlabel(f"{rank}.  {query.scores[place]:.2f}", fontsize=8)
+            colour = "0.7" if query.right is None else ("tab:green" if query.right[place] else "tab:red")
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2.5)
+    _save(figure, path)
+
+
+def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> None:
+    """Draws how often each value of the gates and of the fusion weights occurs, a panel per kind, into a PNG."""
+    values = {kind: of_kind for kind, of_kind in values.items() if of_kind}
+    figure, axes = plt.subplots(1, len(values), figsize=(4.5 * len(values), 3), squeeze=False, layout="constrained")
+    for axis, (kind, of_kind) in zip(axes[0], values.items(), strict=True):
+        for (name, value), colour in zip(of_kind.items(), ("tab:blue", "tab:orange"), strict=True):
+            mean = value.mean().item()
+            shares = torch.full_like(value, 1 / len(value))
+            axis.hist(value, bins=50, range=(0, 1), weights=shares, color=colour, alpha=0.5)
+            axis.axvline(mean, color=colour, linestyle="--", label=f"{name}, mean {mean:.2f}")
+        axis.set_xlim(0, 1)
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False, fontsize=8)
+        _finish(axis, kind.replace("_", " "))
+    _save(figure, path)
+
+
+def embedding_maps(maps: PictureMaps, path: Path, num_persons: int = 10) -> None:
+    """
+    Draws each map once by person and once by outfit into a PNG. The first persons have a colour each and their
+    outfits a shade of it; a star joins what belongs together. All others are grey.
+    """
+    labels = {"person": maps.person_ids} | ({} if maps.outfit_ids is None else {"outfit": maps.outfit_ids})
+    persons = list(dict.fromkeys(maps.person_ids.tolist()))[:num_persons]
+    size = (4.5 * len(labels), 4.7 * len(maps.points))
+    figure, axes = plt.subplots(len(maps.points), len(labels), figsize=size, squeeze=False, layout="constrained")
+    for row, (embedding, points) in zip(axes, maps.points.items(), strict=True):
+        for axis, (kind, label) in zip(row, labels.items(), strict=True):
+            axis.scatter(points[:, 0], points[:, 1], s=6, color="0.85", linewidths=0)
+            for place, person in enumerate(persons):
+                stars = label[maps.person_ids == person].unique()
+                for star, tint in zip(stars, np.linspace(0, 0.6, len(stars)), strict=True):
+                    colour = (1 - tint) * np.array(to_rgb(f"C{place % 10}")) + tint
+                    _star(axis, points[(label == star).numpy()], colour)
+            axis.set(xticks=[], yticks=[], box_aspect=1)
+            axis.set_title(f"{embedding} embedding: a star per {kind}", fontsize=9, loc="left")
+    _save(figure, path)
+
+
+def training_curves(panels: dict[str, dict[str, tuple[list[int], list[float]]]], path: Path) -> None:
+    """Draws the curves `(steps, values)` of the tasks, a panel per quantity, into a PNG."""
+    size = (7.5, 2.2 * len(panels))
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
+    lines: dict[str, Line2D] = {}
+    for axis, (quantity, curves) in zip(axes[:, 0], panels.items(), strict=True):
+        for task, (steps, values) in curves.items():
+            colour = lines[task].get_color() if task in lines else f"C{len(lines)}"
+            (line,) = axis.plot(steps, values, color=colour, marker="o", markersize=2.5, linewidth=1.2)
+            lines.setdefault(task, line)
+        logged = [value for _, values in curves.values() for value in values]
+        if 0 < 10 * min(logged) < max(logged):
+            axis.set_yscale("log")
+        _finish(axis, quantity)
+    axes[-1, 0].set_xlabel("step", fontsize=8)
+    names = [task.removesuffix("_loss").replace("_", " ") for task in lines]
+    figure.legend(list(lines.values()), names, loc="outside right upper", frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _star(axis: Axes, points: np.ndarray, colour: np.ndarray) -> None:
+    """The points (N, 2), each joined to their center."""
+    center = points.mean(axis=0)
+    for point in points:
+        axis.plot(*zip(point, center, strict=True), color=colour, linewidth=0.8)
+    axis.scatter(points[:, 0], points[:, 1], s=22, color=colour[None], edgecolors="white", linewidths=0.5, zorder=3)
+
+
+def _finish(axis: Axes, title: str) -> None:
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.tick_params(which="both", labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=110)
     plt.close(figure)

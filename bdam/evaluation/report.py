@@ -38,11 +38,42 @@ def results_table(records: list[dict]) -> Table:
     return table
 
 
-def write_results(path: Path, records: list[dict]) -> None:
+def analysis_table(analysis: dict) -> Table:
+    """Gates, fusion weights and probes beside the paper's figures; what there is nothing of says so."""
+    title = f"Inside {analysis['run']}: {analysis['split']} split, {analysis['num_pictures']} pictures"
+    table = Table("", "", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("this run", "paper"):
+        table.add_column(name, justify="right")
+    for kind, label in (("gates", "gate"), ("fusion_weights", "fusion weight")):
+        for name, value in analysis[kind].items():
+            table.add_row(label, name, _mean_and_std(value), _mean_and_std(value["paper"]))
+        if not analysis[kind]:
+            table.add_row(label, "", "none")
+        table.add_section()
+    for kind, probe in analysis["probes"].items():
+        for name, area in probe["areas"].items():
+            table.add_row(
+                f"ROC AUC of {len(probe['words'])} {kind} words", f"from {name}", f"{area:.2f}", "chance 0.50"
+            )
+    if not analysis["probes"]:
+        table.add_row("ROC AUC of words", "", "no words to ask for")
+    table.add_section()
+    table.add_row("training log", "", ", ".join(analysis["logged"]) or "no losses")
+    for name, is_drawn in analysis["figures"].items():
+        if not is_drawn:
+            table.add_row(name, "", "nothing to draw")
+    return table
+
+
+def write_results(path: Path, records: list[dict] | dict) -> None:
     """Writes the records as JSON, whole or not at all."""
     aside = path.with_name(f"{path.name}.partial")
     aside.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     aside.rename(path)
+
+
+def _mean_and_std(value: dict) -> str:
+    return f"{value['mean']:.2f} ± {value['std']:.2f}" if "std" in value else f"{value['mean']:.2f}"
 
 
 def _setting(record: dict) -> tuple[str, str, float]:

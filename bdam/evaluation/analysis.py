@@ -1,0 +1,266 @@
+"""What goes on inside a trained model: its gates, what its features tell, and where it succeeds and fails."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from bdam.evaluation.features import Features, embed_in_batches
+from bdam.evaluation.figures import PictureMaps, RankedQuery
+from bdam.evaluation.metrics import rank_queries
+from bdam.evaluation.protocols import mix
+from bdam.training.recipes import LossWeights
+
+
+try:
+    from sklearn.linear_model import RidgeCV
+    from sklearn.manifold import TSNE
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+except ImportError as error:
+    raise ImportError("The analysis needs scikit-learn: pip install bdam[analysis]") from error
+
+
+# §IV-B of the paper; of its balanced fusion weights it does not say which is the picture's.
+PAPER = {
+    "gates": {"identity": {"mean": 0.61, "std": 0.17}, "clothing": {"mean": 0.38}},
+    "fusion_weights": {"picture": {"mean": 0.52}, "description": {"mean": 0.48}},
+}
+# Quantities of a training log, with the prefix that they put before the name of a task.
+LOGGED = {
+    "task losses": "",
+    "loss weights": "weight/",
+    "gradient norms": "gradient_norm/",
+    "loss ratios": "loss_ratio/",
+}
+RIDGE_PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+
+
+def picture_parts(model, processor, dataset: Dataset, batch_size: int = 64) -> dict[str, torch.Tensor]:
+    """
+    What the model makes of N pictures inside: `f_id` and, with BDAM, `f_clo` and `gate`, all (N, hidden_size); with
+    fusion, `fusion_weights` (M, 2) of picture and description, for the M pictures that have a description.
+    """
+    described = torch.tensor([bool(text) for text in dataset["identity_description"]])
+    is_fused = model.config.use_fusion and bool(described.any())
+
+    def embed(rows: list[dict]) -> dict[str, torch.Tensor]:
+        inputs = processor(
+            images=[row["image"] for row in rows],
+            identity_text=[row["identity_description"] or None for row in rows] if is_fused else None,
+            return_tensors="pt",
+        ).to(model.device)
+        outputs = model(**inputs)
+        picture = outputs.picture_output
+        parts = {"f_id": picture.identity_features, "f_clo": picture.clothing_features, "gate": picture.gate}
+        if is_fused:
+            parts["fusion_weights"] = outputs.fusion_weights
+        return {name: part for name, part in parts.items() if part is not None}
+
+    parts = embed_in_batches(model, embed, dataset, batch_size, "pictures")
+    if is_fused:
+        parts["fusion_weights"] = parts["fusion_weights"][described]
+    return parts
+
+
+def gate_values(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """All `gates` of identity (g) and of clothing (1 - g), and all `fusion_weights`; none where there are none."""
+    values: dict[str, dict[str, torch.Tensor]] = {"gates": {}, "fusion_weights": {}}
+    if "gate" in parts:
+        gate = parts["gate"].flatten()
+        values["gates"] = {"identity": gate, "clothing": 1 - gate}
+    if "fusion_weights" in parts:
+        picture, description = parts["fusion_weights"].T
+        values["fusion_weights"] = {"picture": picture, "description": description}
+    return values
+
+
+def gate_statistics(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, dict]]:
+    """`mean` and `std` over pictures and channels of each of the [`gate_values`], with the `paper`'s beside them."""
+    return {
+        kind: {
+            name: {"mean": value.mean().item(), "std": value.std(correction=0).item(), "paper": PAPER[kind][name]}
+            for name, value in of_kind.items()
+        }
+        for kind, of_kind in gate_values(parts).items()
+    }
+
+
+def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int = 0) -> dict[str, dict]:
+    """
+    How well linear probes read the words of identity and of clothing descriptions from `f_id` and from `f_clo`.
+
+    Each word is a yes-or-no question about the picture. The probes are fitted on the pictures of one half of the
+    persons and scored on the other half. A feature that says nothing about a word has an area under the ROC curve of
+    0.5, so a disentangled model has high areas for its own words and 0.5 for the other's. Compare areas
+    on the same pictures only: more persons fit better probes, and with 120 persons a feature of pure noise gets
+    0.50 ± 0.02.
+
+    Returns:
+        `{kind: {"areas": {"f_id": area, "f_clo": area}, "words": [{"word": word, "f_id": area, "f_clo": area}, …]}}`
+        for the kinds `identity` and `clothing`, where `areas` are the means over the words. A kind whose descriptions
+        have no word to ask for is left out, and so is a feature that the model does not have.
+    """
+    descriptions = {kind: list(dataset[f"{kind}_description"]) for kind in ("identity", "clothing")}
+    described = [row for row, of_picture in enumerate(zip(*descriptions.values(), strict=True)) if all(of_picture)]
+    texts = {kind: [of_kind[row] for row in described] for kind, of_kind in descriptions.items()}
+    person_ids, outfit_ids = (np.array(list(dataset[name]))[described] for name in ("person_id", "outfit_id"))
+    subjects = {"identity": person_ids, "clothing": person_ids if None in outfit_ids else outfit_ids}
+    is_fitted = np.isin(person_ids, np.random.default_rng(seed).permutation(np.unique(person_ids))[::2])
+    results = {}
+    for kind, other in (("identity", "clothing"), ("clothing", "identity")):
+        words, presence = telling_words(texts[kind], texts[other], subjects[kind])
+        halves = presence[is_fitted], presence[~is_fitted]
+        asked = np.flatnonzero(np.all([half.any(axis=0) & ~half.all(axis=0) for half in halves], axis=0))
+        if not len(asked):
+            continue
+        areas: dict[str, list[float]] = {
+            name: probe_areas(parts[name][described].numpy(), presence[:, asked], is_fitted)
+            for name in ("f_id", "f_clo")
+            if name in parts
+        }
+        columns: dict[str, list] = {"word": [words[index] for index in asked], **areas}
+        results[kind] = {
+            "areas": {name: float(np.mean(of_words)) for name, of_words in areas.items()},
+            "words": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+        }
+    return results
+
+
+def telling_words(
+    texts: list[str], other_texts: list[str], subjects: np.ndarray, agreement: float = 0.2
+) -> tuple[list[str], np.ndarray]:
+    """
+    Words W that tell the N described subjects apart, and which description has which: (N, W) of bool.
+
+    They stand in 5 to 95 % of the texts and in less than 1 % of those of the other kind. And they speak of the
+    subject rather than of the writer's mood, as "depicts" does: between the descriptions of one subject, they agree
+    beyond chance, by a kappa over `agreement` (slight, according to Landis and Koch, 1977).
+    """
+    tokens, other_tokens = (
+        [set(re.findall(r"[^\W\d_]+", text.lower())) for text in of] for of in (texts, other_texts)
+    )
+    counts, other_counts = (Counter(word for of_text in of for word in of_text) for of in (tokens, other_tokens))
+    words = [
+        word
+        for word, count in sorted(counts.items())
+        if 0.05 <= count / len(texts) <= 0.95 and other_counts[word] < 0.01 * len(texts)
+    ]
+    presence = np.zeros((len(texts), len(words)), bool)
+    for row, of_text in enumerate(tokens):
+        presence[row] = [word in of_text for word in words]
+
+    _, subject, sizes = np.unique(subjects, return_inverse=True, return_counts=True)
+    have = np.zeros((len(sizes), len(words)))
+    np.add.at(have, subject, presence)
+    num_pairs = max(1, (sizes * (sizes - 1)).sum())
+    rate = ((sizes - 1) @ have) / num_pairs
+    both = (have * (have - 1)).sum(axis=0) / num_pairs
+    telling = both - rate**2 > agreement * (rate - rate**2)
+    return [word for word, tells in zip(words, telling, strict=True) if tells], presence[:, telling]
+
+
+def probe_areas(features: np.ndarray, presence: np.ndarray, is_fitted: np.ndarray) -> list[float]:
+    """
+    Areas under the ROC curves of ridge probes from features (N, D) to words (N, W), fitted where `is_fitted` and
+    scored elsewhere. The penalty of each word is chosen among the fitted, by leave-one-out.
+    """
+    probes = make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES, alpha_per_target=True))
+    probes.fit(features[is_fitted], presence[is_fitted].astype(float))
+    truth = presence[~is_fitted]
+    scores = probes.predict(features[~is_fitted]).reshape(truth.shape)
+    return [float(roc_auc_score(*of_word)) for of_word in zip(truth.T, scores.T, strict=True)]
+
+
+def picture_maps(features: Features, seed: int = 0, max_pictures: int = 1000) -> PictureMaps:
+    """
+    t-SNE (van der Maaten and Hinton, 2008) of the identity and, if there are any, the clothing embeddings of pictures,
+    person by person in random order, at most `max_pictures`.
+    """
+    persons, person = features.person_ids.unique(return_inverse=True)
+    place = torch.randperm(len(persons), generator=torch.Generator().manual_seed(seed))
+    rows = place[person].argsort(stable=True)[:max_pictures]
+    embeds = {"identity": features.galleries["picture"], "clothing": features.clothing}
+    tsne = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed)
+    return PictureMaps(
+        {
+            name: tsne.fit_transform(of_pictures[rows].numpy())
+            for name, of_pictures in embeds.items()
+            if of_pictures is not None
+        },
+        features.person_ids[rows],
+        None if features.outfit_ids is None else features.outfit_ids[rows],
+    )
+
+
+def examples(
+    features: Features, dataset: Dataset, clothing_weight: float, seed: int = 0, count: int = 4, k: int = 8
+) -> dict[str, list[RankedQuery]]:
+    """
+    Captions, searched among pictures alone: random `successes`, whose best picture is right, and the `failures` whose
+    first right picture comes latest; it stands as the last of the k. At most one of each per person.
+    """
+    query_embeds, gallery_embeds = mix(features, "picture", "caption", clothing_weight)
+    captions = [caption for of_picture in dataset["captions"] for caption in of_picture]
+    persons = features.person_ids[features.query_pictures["caption"]]
+    first_rank = rank_queries(query_embeds, gallery_embeds, persons, features.person_ids).first_rank
+    shuffled = torch.randperm(len(captions), generator=torch.Generator().manual_seed(seed))
+    successes = shuffled[first_rank[shuffled] == 1]
+    failures = shuffled[first_rank[shuffled].argsort(descending=True, stable=True)]
+    failures = failures[first_rank[failures] > 1]
+
+    def rank(query: int) -> RankedQuery:
+        scores, order = (gallery_embeds @ query_embeds[query]).sort(descending=True, stable=True)
+        right = features.person_ids[order] == persons[query]
+        places = list(range(min(k, len(order))))
+        if not right[places].any():
+            places[-1] = int(right.nonzero()[0])
+        return RankedQuery(
+            captions[query],
+            [dataset[int(order[place])]["image"] for place in places],
+            scores[places].tolist(),
+            right[places].tolist(),
+            [place + 1 for place in places],
+        )
+
+    def first_of_each_person(queries: torch.Tensor) -> list[int]:
+        chosen: dict[int, int] = {}
+        for query in queries.tolist():
+            chosen.setdefault(int(persons[query]), query)
+        return list(chosen.values())[:count]
+
+    return {
+        name: [rank(query) for query in first_of_each_person(queries)]
+        for name, queries in (("successes", successes), ("failures", failures))
+    }
+
+
+def read_curves(path: Path) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
+    """
+    Curves `(steps, values)` of a training log by quantity and task: `task losses`, `loss weights`, `gradient norms`
+    and `loss ratios`; only what was logged.
+
+    Raises:
+        FileNotFoundError: if there is no log.
+        ValueError: if a line of it is not JSON.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No training log at {path}: give the folder that training wrote, with its log.jsonl.")
+    panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is not JSON ({error}): remove the line.") from None
+        for quantity, prefix in LOGGED.items():
+            for task in LossWeights.model_fields:
+                if prefix + task in values:
+                    steps, of_task = panels.setdefault(quantity, {}).setdefault(task, ([], []))
+                    steps.append(values["step"])
+                    of_task.append(values[prefix + task])
+    return panels
