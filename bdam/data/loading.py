@@ -17,11 +17,15 @@ def load_data(path: str | Path) -> DatasetDict:
 
     Raises:
         FileNotFoundError: if there is no data set at `path`.
-        ValueError: if a column of the schema is missing; and, once it is looked at, if a picture cannot be read.
+        ValueError: if a split is empty or lacks a column of the schema; and, once it is looked at, if a picture cannot
+            be read.
     """
     if not (Path(path) / "dataset_dict.json").is_file():
         raise FileNotFoundError(f"No data set at {path}: make one with `bdam data pedestrians {path}`.")
-    data = DatasetDict.load_from_disk(path)
+    try:
+        data = DatasetDict.load_from_disk(path)
+    except IndexError:  # what `datasets` raises where a split has no shards
+        raise ValueError(f"{path} has a split without any rows: leave the split out, or fill it.") from None
     for split, dataset in data.items():
         missing = [name for name in FEATURES if name not in dataset.features]
         if missing:

@@ -24,11 +24,13 @@ class QueryRanks(NamedTuple):
         first_rank: Rank of the best positive, counted from 1 (int64).
         average_precision: Mean over the positives of the precision at the positive, not interpolated (float64).
         inverse_negative_penalty: Number of positives over the rank of the last of them (float64).
+        chance: Share of positives among the pictures that count, the R-1 of a random order (float64).
     """
 
     first_rank: Tensor
     average_precision: Tensor
     inverse_negative_penalty: Tensor
+    chance: Tensor
 
 
 def retrieval_metrics(
@@ -48,8 +50,9 @@ def retrieval_metrics(
     Arguments and errors are those of [`rank_queries`].
 
     Returns:
-        `r1`, `r5`, `r10`, `map` and `minp` as percentages, means over the queries that have a positive;
-        `num_queries`, the number of those queries; `num_gallery`, the number of pictures in the gallery.
+        `r1`, `r5`, `r10`, `map` and `minp` as percentages, means over the queries that have a positive; `chance`, the
+        `r1` of a random order; `num_queries`, the number of those queries; `num_gallery`, the number of pictures in
+        the gallery.
 
     Raises:
         NoPositivesError: No query has a positive.
@@ -81,6 +84,7 @@ def retrieval_metrics(
         "r10": percentage(queries.first_rank <= 10),
         "map": percentage(queries.average_precision),
         "minp": percentage(queries.inverse_negative_penalty),
+        "chance": percentage(queries.chance),
         "num_queries": int(counted.sum()),
         "num_gallery": len(gallery_embeds),
     }
@@ -152,6 +156,7 @@ def rank_queries(
         first_rank=torch.zeros(len(query_embeds), dtype=torch.int64),
         average_precision=torch.zeros(len(query_embeds), dtype=torch.float64),
         inverse_negative_penalty=torch.zeros(len(query_embeds), dtype=torch.float64),
+        chance=torch.zeros(len(query_embeds), dtype=torch.float64),
     )
     for begin in range(0, len(by_length), chunk_size):
         rows = by_length[begin : begin + chunk_size]
@@ -167,7 +172,8 @@ def rank_queries(
 
         scores = _finite_scores(query_embeds, gallery_embeds, rows)
         ranks = _positive_ranks(scores, pictures, is_positive)
-        for values, chunk_values in zip(queries, _summarise(ranks.cpu()), strict=True):
+        num_negatives = len(gallery_embeds) - length[rows]
+        for values, chunk_values in zip(queries, _summarise(ranks.cpu(), num_negatives.cpu()), strict=True):
             values[rows.cpu()] = chunk_values
     return queries
 
@@ -200,8 +206,8 @@ def _positive_ranks(scores: Tensor, pictures: Tensor, is_positive: Tensor) -> Te
     return ranks
 
 
-def _summarise(ranks: Tensor) -> QueryRanks:
-    """First rank, average precision and inverse negative penalty (B,) of ranks (B, P) that end in zeros."""
+def _summarise(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
+    """How queries fared whose positives have the ranks (B, P), which end in zeros, among `num_negatives` (B,)."""
     found = ranks > 0
     num_positives = found.sum(1).double()
     precision = torch.where(found, found.cumsum(1).double() / ranks, 0.0)
@@ -209,6 +215,7 @@ def _summarise(ranks: Tensor) -> QueryRanks:
         first_rank=ranks[:, 0],
         average_precision=precision.sum(1) / num_positives.clamp(min=1),
         inverse_negative_penalty=num_positives / ranks.amax(1).clamp(min=1),
+        chance=num_positives / (num_positives + num_negatives).clamp(min=1),
     )
 
 

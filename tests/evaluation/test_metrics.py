@@ -9,7 +9,7 @@ from bdam.evaluation.metrics import PROTOCOLS, rank_queries, retrieval_metrics
 
 def reference_metrics(case, protocol):
     """Sort every query's gallery, negatives before positives where they tie."""
-    first_ranks, precisions, penalties = [], [], []
+    first_ranks, precisions, penalties, chances = [], [], [], []
     scores = case["query_embeds"].double().numpy() @ case["gallery_embeds"].double().numpy().T
     query_persons, gallery_persons = case["query_person_ids"].numpy(), case["gallery_person_ids"].numpy()
     query_outfits, gallery_outfits = case["query_outfit_ids"].numpy(), case["gallery_outfit_ids"].numpy()
@@ -30,8 +30,9 @@ def reference_metrics(case, protocol):
             first_ranks.append(hits[0])
             precisions.append(np.mean([(place + 1) / rank for place, rank in enumerate(hits)]))
             penalties.append(len(hits) / hits[-1])
+            chances.append(len(hits) / kept.sum())
     metrics = {f"r{k}": 100 * np.mean(np.array(first_ranks) <= k) for k in (1, 5, 10)}
-    metrics |= {"map": 100 * np.mean(precisions), "minp": 100 * np.mean(penalties)}
+    metrics |= {"map": 100 * np.mean(precisions), "minp": 100 * np.mean(penalties), "chance": 100 * np.mean(chances)}
     return metrics | {"num_queries": len(first_ranks), "num_gallery": len(gallery_persons)}
 
 
@@ -132,6 +133,7 @@ def test_figures_of_a_ranking_worked_by_hand():
         "r10": 100.0,
         "map": pytest.approx(50),
         "minp": pytest.approx(50),
+        "chance": pytest.approx(40),
         "num_queries": 1,
         "num_gallery": 5,
     }
@@ -147,6 +149,7 @@ def test_ranks_of_each_query_in_the_order_given():
     assert queries.first_rank.tolist() == [2, 2, 0, 1]
     assert queries.average_precision.tolist() == pytest.approx([(1 / 2 + 2 / 3) / 2, (1 / 2 + 2 / 3) / 2, 0, 3 / 4])
     assert queries.inverse_negative_penalty.tolist() == pytest.approx([2 / 3, 2 / 3, 0, 2 / 4])
+    assert queries.chance.tolist() == pytest.approx([2 / 4, 2 / 4, 0, 2 / 4])
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_records_are_flat_and_complete():
     records = evaluate(features(), (0.0, 0.5), split="test", checkpoint="model", seed=3)
     assert list(records[0]) == [
         *("protocol", "gallery", "query", "clothing_weight", "r1", "r5", "r10", "map", "minp"),
-        *("num_queries", "num_gallery", "split", "checkpoint", "seed"),
+        *("chance", "num_queries", "num_gallery", "split", "checkpoint", "seed"),
     ]
     galleries = {(record["protocol"], record["gallery"]) for record in records}
     assert len(galleries) == 3 * 3
