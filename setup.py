@@ -11,7 +11,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    py_modules=["configuration_bdam", "modeling_bdam", "processing_bdam"],
+    py_modules=["configuration_bdam", "modeling_bdam", "processing_bdam", "train_accelerate"],
     packages=find_packages(include=["bdam", "bdam.*"]),
     entry_points={"console_scripts": ["bdam = bdam.cli:main"]},
     install_requires=[

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,46 @@ def search(
         console.print(table)
     if grid is not None:
         ranked_grid(queries, grid)
+
+
+@app.command()
+def study(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="RECIPES", help="YAML files to compare, and key=value overrides for all.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for the runs and the report; what it holds is not run again.")],
+    base: Annotated[
+        list[Path] | None, typer.Option(help="Recipe to stack each RECIPE on; may be given again.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of each recipe, between commas.")] = "0,1,2",
+    launch: Annotated[str, typer.Option(help='Arguments of accelerate launch: "--multi_gpu --num_processes 8".')] = "",
+) -> None:
+    """Train and evaluate recipes with several seeds, and report what they score on the test split."""
+    from bdam.evaluation.figures import study_figure
+    from bdam.evaluation.report import study_table, write_study
+    from bdam.evaluation.study import aggregate, describe, plan_study, read_results, run_study
+
+    recipes = [Path(source) for source in sources if "=" not in source]
+    overrides = [source for source in sources if "=" in source]
+    runs = plan_study(recipes, overrides, base or [], parse_seeds(seeds), output)
+    failed = run_study(runs, shlex.split(launch))
+    if records := [record for run in runs for record in read_results(run)]:
+        rows = aggregate(records)
+        write_study(output, rows, describe(runs, records, shlex.join(["bdam", *sys.argv[1:]])))
+        study_figure(rows, output / "report.png")
+        console.print(study_table(rows))
+        console.print(f"Wrote {output}/report.md, .csv, .json and .png.")
+    for run in failed:
+        console.print(f"[bold red]failed:[/] {escape(run.name)}, seed {run.recipe.seed}: see {escape(str(run.log))}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def parse_seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds must be whole numbers between commas, such as 0,1,2, got {text!r}.") from None
 
 
 def load_split(path: Path, split: str):

@@ -2,6 +2,7 @@
 
 import textwrap
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,6 +14,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
+
+from bdam.evaluation.report import headline_rows
+
+
+# What a study's figure shows, side by side: in each panel some of the HEADLINES, under the name that is theirs there.
+PANELS = {
+    "Caption → picture\nstandard": {
+        "identity: picture": ("identity alone", "tab:blue"),
+        "mix: picture": ("mix with clothing", "tab:orange"),
+    },
+    "Identity description → picture\nclothes changed": {"clothes changed: picture": ("identity alone", "tab:blue")},
+    "Caption → description\nstandard, identity alone": {
+        "identity: description": ("without picture", "tab:green"),
+        "identity: picture + description": ("with picture", "tab:purple"),
+    },
+}
 
 
 @dataclass
@@ -132,4 +149,41 @@ def _finish(axis: Axes, title: str) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def study_figure(rows: list[dict], path: Path) -> None:
+    """
+    Draws the R-1 of every recipe as dots, mean ± standard deviation over the seeds, with chance as a dashed line.
+
+    Args:
+        rows: those of [`bdam.evaluation.study.aggregate`].
+        path: the PNG to write.
+    """
+    recipes = headline_rows(rows)
+    # Recipes of one family, such as table2_…, stand together.
+    families = [recipe.split("_")[0] for recipe in recipes]
+    steps = (1.5 if family != above else 1.0 for above, family in pairwise(families))
+    heights = list(accumulate(steps, initial=0.0))
+    size = (12, 1.8 + 0.24 * heights[-1])
+    figure, axes = plt.subplots(1, len(PANELS), figsize=size, sharey=True, layout="constrained")
+    for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
+        for chance in {row[name]["chance"] for row in recipes.values() for name in names if name in row}:
+            axis.axvline(chance, color="0.5", linewidth=1, linestyle="--", zorder=1, label="chance")
+        for name, (label, colour) in names.items():
+            dots = [(height, row[name]) for height, row in zip(heights, recipes.values(), strict=True) if name in row]
+            means, deviations = [row["r1"] for _, row in dots], [row["r1_std"] or 0 for _, row in dots]
+            places = [height for height, _ in dots]
+            axis.errorbar(means, places, xerr=deviations, fmt="o", color=colour, label=label, markersize=5)
+        axis.set_title(title, fontsize=10, loc="left", pad=20)
+        axis.set_xlabel("R-1 (%)", fontsize=9)
+        axis.set_xlim(left=0)
+        axis.grid(color="0.92")
+        axis.tick_params(length=0, labelsize=9)
+        axis.spines[:].set_visible(False)
+        compact = {"borderpad": 0.2, "borderaxespad": 0, "columnspacing": 1, "handlelength": 1.5, "handletextpad": 0.4}
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8, **compact)
+    axes[0].set_yticks(heights, [recipe.replace("_", " ") for recipe in recipes])
+    axes[0].set_ylim(heights[-1] + 0.6, -0.6)
+    figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -1,13 +1,33 @@
 """Results for people and for programs."""
 
+import csv
 import json
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.table import Table
 
+from bdam.evaluation.metrics import PROTOCOLS
+
 
 METRICS = {"r1": "R-1", "r5": "R-5", "r10": "R-10", "map": "mAP", "minp": "mINP"}
+# What a study is read by, the R-1 of these settings: `(protocol, gallery, query, clothing)`. The last three are one
+# search of the three galleries, side by side.
+HEADLINES = {
+    "mix: picture": ("standard", "picture", "caption", "mix"),
+    "clothes changed: picture": ("clothes-changed", "picture", "identity_description", "identity alone"),
+    "identity: picture": ("standard", "picture", "caption", "identity alone"),
+    "identity: picture + description": ("standard", "picture+description", "caption", "identity alone"),
+    "identity: description": ("standard", "description", "caption", "identity alone"),
+}
+LEGEND = """\
+R-1 in percent: mean ± standard deviation over the seeds. *Mix* and *identity* search by caption under the standard
+protocol; the mix counts clothing as much as validation chose for each run, identity leaves it out. *Clothes changed*
+searches by identity description among the person's pictures in other clothes. A dash: the model has no such stream or
+gallery. The last column is published by the paper, on CUHK-PEDES: another data set, not comparable with the others."""
 
 
 def results_table(records: list[dict]) -> Table:
@@ -65,6 +85,51 @@ def analysis_table(analysis: dict) -> Table:
     return table
 
 
+def headline_rows(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
+    """The rows of HEADLINES by recipe and name; a recipe is without those that its model or data does not have."""
+    names = {setting: name for name, setting in HEADLINES.items()}
+    found: dict[str, dict[str, dict]] = defaultdict(dict)
+    for row in rows:
+        setting = (row["protocol"], row["gallery"], row["query"], row["clothing"])
+        if setting in names:
+            found[row["recipe"]][names[setting]] = row
+    return found
+
+
+def study_table(rows: list[dict]) -> Table:
+    """The headlines of a study for a terminal; `rows` are those of [`bdam.evaluation.study.aggregate`]."""
+    header, *lines = _headlines(rows)
+    table = Table(title="R-1 (%), mean ± standard deviation over the seeds", box=SIMPLE, padding=(0, 1, 0, 0))
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if place else "left", no_wrap=not place)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def write_study(folder: Path, rows: list[dict], header: dict[str, str]) -> None:
+    """
+    Writes what a study found: `report.md` to read, which shows `report.png` beside it, and every number as
+    `report.csv` and `report.json`.
+
+    Args:
+        folder: where to write.
+        rows: those of [`bdam.evaluation.study.aggregate`], at least one.
+        header: how the numbers came about, by the name of each circumstance.
+    """
+    (folder / "report.json").write_text(json.dumps({**header, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    with (folder / "report.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    circumstances = "\n".join(f"- **{name}**: {text}" for name, text in header.items())
+    parts = ["# Study", circumstances, _markdown(_headlines(rows)), LEGEND, "![R-1 of every recipe](report.png)"]
+    rows = sorted(rows, key=lambda row: (PROTOCOLS.index(row["protocol"]), row["query"], row["clothing"]))
+    for title, group in groupby(rows, lambda row: f"{row['protocol']}, by {row['query']}, {row['clothing']}"):
+        parts += [f"## {title.replace('_', ' ').capitalize()}", _markdown(_full_table(group))]
+    (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
 def write_results(path: Path, records: list[dict] | dict) -> None:
     """Writes the records as JSON, whole or not at all."""
     aside = path.with_name(f"{path.name}.partial")
@@ -78,3 +143,43 @@ def _mean_and_std(value: dict) -> str:
 
 def _setting(record: dict) -> tuple[str, str, float]:
     return record["protocol"], record["query"], record["clothing_weight"]
+
+
+def _headlines(rows: list[dict]) -> list[list[str]]:
+    """Header and lines of the table that leads a study: a line per recipe, and chance."""
+    recipes = headline_rows(rows)
+    lines = [["recipe", "runs", *HEADLINES, "paper, CUHK-PEDES"]]
+    for recipe, found in recipes.items():
+        cells = [_spread(found[name], "r1") if name in found else "–" for name in HEADLINES]
+        always = found["identity: picture"]
+        lines.append([recipe, str(always["runs"]), *cells, _published(always, ["r1"])])
+    chances = {name: f"{row['chance']:.1f}" for found in recipes.values() for name, row in found.items()}
+    return [*lines, ["chance", "", *(chances.get(name, "–") for name in HEADLINES), ""]]
+
+
+def _full_table(rows: Iterable[dict]) -> list[list[str]]:
+    """Header and lines of one setting: every recipe on every gallery, and what the paper publishes of the recipe."""
+    names = [name for name in METRICS if name != "minp"]
+    header = ["recipe", "gallery", "c", *(METRICS[name] for name in names), "chance R-1"]
+    lines = [[*header, f"paper, CUHK-PEDES: {' / '.join(METRICS[name] for name in names)}"]]
+    for row in rows:
+        weight, chance = f"{row['clothing_weight']:.2f}", f"{row['chance']:.1f}"
+        spreads = [_spread(row, name) for name in names]
+        lines.append([row["recipe"], row["gallery"], weight, *spreads, chance, _published(row, names)])
+    return lines
+
+
+def _spread(row: dict, name: str) -> str:
+    deviation = row[f"{name}_std"]
+    return f"{row[name]:.1f}" if deviation is None else f"{row[name]:.1f} ± {deviation:.1f}"
+
+
+def _published(row: dict, names: list[str]) -> str:
+    values = [row[f"published_{name}"] for name in names]
+    return "–" if None in values else " / ".join(f"{value:.2f}" for value in values)
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    header, *body = lines
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *body))
