@@ -113,7 +113,8 @@ def unbroken(data, tmp_path_factory) -> Path:
 def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on(data, unbroken, tmp_path, number):
     arguments = [ROOT / "train_accelerate.py", *sources(data, tmp_path, "checkpoint_every=5"), "--resume", "--cpu"]
     process = run(*arguments)
-    while process.poll() is None and not (tmp_path / "log.jsonl").exists():
+    log = tmp_path / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text()):
         time.sleep(0.01)
     process.send_signal(number)
     output, errors = process.communicate(timeout=120)
