@@ -128,6 +128,8 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
                 with accelerator.accumulate(model):
                     outputs = model(**batch, return_loss=True)
                     losses = {name: outputs[name] for name, _ in recipe.loss_weights if name in outputs}
+                    if epoch < recipe.decoupling_after and "decoupling_loss" in losses:
+                        losses["decoupling_loss"] = 0 * losses["decoupling_loss"]
                     check_finite(losses, state.step, image_ids)
                     loss_scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
                     loss = balancer(losses, shared, loss_scale)

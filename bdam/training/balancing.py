@@ -46,8 +46,9 @@ class GradNorm(nn.Module):
         r̃_k = (L_k / L_k⁰) / mean_j (L_j / L_j⁰),   G_ref = ‖∇_θ w_1 L_1‖
 
     θ are the parameters of the last block that all tasks share. Since w_k > 0, ‖∇_θ w_k L_k‖ = w_k ‖∇_θ L_k‖, so that
-    the term needs first derivatives only; it moves the s_k alone. Targets r̃_k G_ref are constants. In distributed
-    training the norms are those of the global batch, and every process holds the same s_k.
+    the term needs first derivatives only; it moves the s_k alone. Targets r̃_k G_ref are constants. L_k⁰ is the first
+    loss above 0, since a task may join in later. In distributed training the norms are those of the global batch, and
+    every process holds the same s_k.
 
     The paper departs from GradNorm as Chen et al. (2018) wrote it: there α is an exponent of the loss ratio, G_ref is
     the mean norm, only L_GradNorm moves the weights, and they are renormalised to sum to the number of tasks. In the
@@ -102,9 +103,8 @@ class GradNorm(nn.Module):
         losses = self.fixed.weigh(losses)
         tasks = [losses.pop(name) for name in self.tasks]
         values = _mean_over_processes(torch.stack([loss.detach() for loss in tasks]).to(self.log_weights))
-        if not self.initial_losses.any():
-            self.initial_losses.copy_(values.clamp(min=torch.finfo(values.dtype).eps))
-        ratios = values / self.initial_losses
+        self.initial_losses.copy_(torch.where(self.initial_losses > 0, self.initial_losses, values))
+        ratios = values / self.initial_losses.clamp(min=torch.finfo(values.dtype).tiny)
         self.loss_ratios.copy_(ratios / ratios.mean())
         self.gradient_norms.copy_(_gradient_norms(tasks, shared, loss_scale))
 

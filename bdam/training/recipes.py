@@ -79,6 +79,9 @@ class Recipe(BaseModel):
     gradnorm_lambda: NonNegativeFloat = 0.1
     gradnorm_renormalize: bool = False
     loss_weights: LossWeights = LossWeights()
+    # Epochs before the decoupling loss joins in: both streams start as copies of each other, and what it takes from
+    # them before they know what they are for is lost to both.
+    decoupling_after: NonNegativeInt = 0
 
     # Evaluation, in epochs; logs and checkpoints, in optimisation steps.
     eval_every: PositiveInt = 1

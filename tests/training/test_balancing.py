@@ -97,6 +97,17 @@ def test_the_literal_form_sinks_and_the_renormalised_one_balances():
     assert weights[True][0] == pytest.approx(100 * weights[True][1], rel=0.1)
 
 
+def test_a_task_that_joins_later_is_measured_against_its_first_loss():
+    direction = nn.Parameter(torch.ones(2))
+    balancer = GradNorm({"info_nce_loss": 1.0, "triplet_loss": 1.0})
+    reports = []
+    for scale, loss in ((0.0, 4.0), (0.0, 4.0), (3.0, 4.0), (1.5, 4.0)):
+        losses = {"info_nce_loss": loss * direction[0], "triplet_loss": scale * direction[1]}
+        assert balancer(losses, [direction]).isfinite()
+        reports.append((balancer.report()["loss_ratio/info_nce_loss"], balancer.report()["loss_ratio/triplet_loss"]))
+    assert reports == [(2, 0), (2, 0), (1, 1), pytest.approx((4 / 3, 2 / 3))]
+
+
 def test_a_task_of_weight_zero_is_out_of_the_balance_but_has_gradients():
     model, batch = small_model(), torch.randn(16, 6, dtype=torch.double)
     balancer = GradNorm({**ONES, "info_nce_loss": 0.0, "gate_loss": 0.5}).double()
