@@ -24,9 +24,9 @@ from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.training.balancing import build_balancer, shared_parameters
 from bdam.training.building import build_model, build_processor, parameter_groups
-from bdam.training.checkpoints import save_model
+from bdam.training.checkpoints import LATEST, TrainingState, choose_checkpoint, save_checkpoint
+from bdam.training.models import save_model
 from bdam.training.recipes import Recipe, load_recipe
-from bdam.training.resuming import LATEST, TrainingState, choose_checkpoint, save_checkpoint
 from bdam.training.safety import CollapseWarning, StopSignals, check_finite, check_output_dir
 from bdam.training.tracking import JSONLTracker
 

@@ -69,7 +69,7 @@ def evaluate(
     from bdam.evaluation import protocols
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import results_table, write_results
-    from bdam.training.checkpoints import load_model, training_seed
+    from bdam.training.models import load_model, training_seed
 
     dataset = load_split(data, split)
     model, processor = load_model(checkpoint)
@@ -94,7 +94,7 @@ def analyze(
     from bdam.evaluation import analysis, figures
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import analysis_table, write_results
-    from bdam.training.checkpoints import RECIPE, load_model, training_seed
+    from bdam.training.models import RECIPE, load_model, training_seed
     from bdam.training.recipes import load_recipe
 
     model, processor = load_model(run / "model")
@@ -148,7 +148,7 @@ def search(
     """Find people by a sentence."""
     from bdam.evaluation.figures import RankedQuery, ranked_grid
     from bdam.retrieval.gallery import Gallery
-    from bdam.training.checkpoints import load_model
+    from bdam.training.models import load_model
 
     dataset = load_split(data, split)
     model, processor = load_model(checkpoint)

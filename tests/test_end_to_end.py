@@ -24,7 +24,9 @@ SMALL = [
     "model.fusion_hidden_size=16",
     "persons_per_batch=4",
     "num_epochs=2",
+    "decoupling_after=1",
     "eval_every=1",
+    "log_every=1",
 ]
 
 
@@ -53,7 +55,9 @@ def test_training_leaves_a_model_and_a_log(run):
     assert not list(run.glob("*.partial"))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum("validation_score" in line for line in log) == 2
-    assert all(line["identity_feature_std"] > 0 for line in log if "identity_feature_std" in line)
+    steps = [line for line in log if "loss" in line]
+    assert len(steps) == 8 and all(line["identity_feature_spread"] > 0 for line in steps)
+    assert [line["decoupling_loss"] > 0 for line in steps] == [False] * 4 + [True] * 4
 
 
 def test_evaluation_writes_the_records_that_it_shows(run, monkeypatch, capsys):

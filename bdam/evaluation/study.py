@@ -23,9 +23,9 @@ from bdam.data.loading import load_data
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import evaluate
 from bdam.evaluation.report import write_results
-from bdam.training.checkpoints import RECIPE, load_model
+from bdam.training.checkpoints import FREE_KEYS
+from bdam.training.models import RECIPE, load_model
 from bdam.training.recipes import Recipe, load_recipe
-from bdam.training.resuming import FREE_KEYS
 
 
 # Arguments of `accelerate launch` for one process, as in the Makefile, and of the training script.

@@ -1,44 +1,113 @@
-"""Models on disk, whole or not at all."""
+"""Checkpoints of a run: what was stopped goes on, to the same bits as if it never had been."""
 
+import math
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
-from transformers import AutoModel, AutoProcessor
+from accelerate import Accelerator
 
+from bdam.training.models import RECIPE, write_recipe
 from bdam.training.recipes import Recipe
 
 
-RECIPE = "recipe.yaml"
+LATEST = "latest"
+# Keys that change where and how fast a run goes, not what it learns.
+FREE_KEYS = ("output_dir", "num_workers", "keep_in_memory", "eval_batch_size", "checkpoint_every", "report_to")
 
 
-def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
-    """Writes weights, code, processor and recipe aside, then swaps them in: no half-written model is left."""
-    aside = directory.with_name(f"{directory.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    processor.save_pretrained(aside)
-    (aside / RECIPE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    aside.rename(directory)
-
-
-def load_model(directory: Path):
+@dataclass
+class TrainingState:
     """
-    Model and processor of a checkpoint, through the code that was saved with it.
+    Where a run stands, beside what accelerate keeps of model, optimizer and random number generators.
+
+    Args:
+        step: optimisation steps done.
+        epoch: epochs done.
+        batch: batches done of the epoch that runs.
+        best_score: the best validation score so far.
+        num_processes: how many processes share each batch.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_score: float = -math.inf
+    num_processes: int = 1
+
+    def state_dict(self) -> dict:
+        return asdict(self)
+
+    def load_state_dict(self, values: dict) -> None:
+        if values["num_processes"] != self.num_processes:
+            raise ValueError(
+                f"The checkpoint was written by {values['num_processes']} processes, this run has "
+                f"{self.num_processes}: resume with as many."
+            )
+        self.__dict__.update(values)
+
+
+def save_checkpoint(accelerator: Accelerator, output_dir: Path, recipe: Recipe, step: int, keep: int) -> None:
+    """Writes `checkpoints/step_{step}` aside, renames it once it is whole, and drops all but the `keep` newest."""
+    directory = _step_directory(output_dir, step)
+    aside = directory.with_name(f"{directory.name}.partial")
+    if accelerator.is_main_process:
+        shutil.rmtree(aside, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(aside))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        write_recipe(aside, recipe)
+        shutil.rmtree(directory, ignore_errors=True)
+        aside.rename(directory)
+        for old in find_checkpoints(output_dir)[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def find_checkpoints(output_dir: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first; half-written ones have another name."""
+    folders = [path for path in output_dir.glob("checkpoints/step_*") if path.name.removeprefix("step_").isdigit()]
+    return sorted(folders, key=lambda path: int(path.name.removeprefix("step_")))
+
+
+def choose_checkpoint(output_dir: Path, resume: str | None, recipe: Recipe) -> Path | None:
+    """
+    The checkpoint to go on from: none for a new run, the newest one if there is one for `"latest"`, or the given one.
 
     Raises:
-        FileNotFoundError: if the folder holds no model, or a model without weights.
+        FileExistsError: if a new run would mix its checkpoints with those of an earlier one.
+        FileNotFoundError: if the given checkpoint is not there.
+        ValueError: if another recipe wrote it.
     """
-    if not (directory / "config.json").is_file():
-        raise FileNotFoundError(f"{directory} holds no model: there is no config.json. Train one first.")
-    if not any(directory.glob("*.safetensors")):
-        raise FileNotFoundError(f"{directory} holds no weights: there is no *.safetensors beside config.json.")
-    model = AutoModel.from_pretrained(directory, trust_remote_code=True)
-    return model.eval(), AutoProcessor.from_pretrained(directory, trust_remote_code=True)
+    found = find_checkpoints(output_dir)
+    if resume is None:
+        if found:
+            raise FileExistsError(
+                f"{found[-1].parent} holds checkpoints of an earlier run: go on with --resume, or choose another "
+                "output_dir."
+            )
+        return None
+    checkpoint = (found[-1] if found else None) if resume == LATEST else Path(resume)
+    if checkpoint is not None:
+        _check_recipe(checkpoint, recipe)
+    return checkpoint
 
 
-def training_seed(directory: Path) -> int | None:
-    """The seed that the model was trained with; None if it does not say."""
-    path = directory / RECIPE
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["seed"] if path.is_file() else None
+def _check_recipe(checkpoint: Path, recipe: Recipe) -> None:
+    path = checkpoint / RECIPE
+    if not path.is_file():
+        raise FileNotFoundError(f"{checkpoint} is no checkpoint: there is no {path.name}.")
+    then, now = yaml.safe_load(path.read_text(encoding="utf-8")), recipe.model_dump(mode="json")
+    differences = [
+        f"`{key}` was {then.get(key)}, is {now.get(key)}"
+        for key in sorted(then.keys() | now.keys())
+        if key not in FREE_KEYS and then.get(key) != now.get(key)
+    ]
+    if differences:
+        raise ValueError(f"{checkpoint} was written by another recipe: {'; '.join(differences)}.")
+
+
+def _step_directory(output_dir: Path, step: int) -> Path:
+    return output_dir / "checkpoints" / f"step_{step:08d}"

@@ -14,7 +14,7 @@ from bdam import cli
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.evaluation import analysis
 from bdam.evaluation.features import Features
-from bdam.training.checkpoints import save_model
+from bdam.training.models import save_model
 from bdam.training.recipes import Recipe
 
 

@@ -15,8 +15,8 @@ import torch
 from accelerate import debug_launcher
 
 import train_accelerate
+from bdam.training.checkpoints import find_checkpoints
 from bdam.training.recipes import Recipe, load_recipe
-from bdam.training.resuming import find_checkpoints
 
 
 def run(recipe: Recipe, num_processes: int) -> int:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.training.checkpoints import TrainingState, choose_checkpoint, find_checkpoints
 from bdam.training.recipes import load_recipe
-from bdam.training.resuming import TrainingState, choose_checkpoint, find_checkpoints
 
 
 ROOT = Path(__file__).parents[2]
