@@ -28,7 +28,7 @@ from bdam.training.checkpoints import LATEST, TrainingState, choose_checkpoint, 
 from bdam.training.models import save_model
 from bdam.training.recipes import Recipe, load_recipe
 from bdam.training.safety import CollapseWarning, StopSignals, check_finite, check_output_dir
-from bdam.training.tracking import JSONLTracker
+from bdam.training.tracking import JSONLTracker, check_trackers, hyperparameters
 
 
 def main() -> None:
@@ -61,6 +61,7 @@ def main() -> None:
 def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, cpu: bool = False) -> int:
     """Trains to the end, which returns 0, or until a signal asks to stop, which returns its number."""
     output_dir = Path(recipe.output_dir)
+    check_trackers(recipe.report_to)
     tracker = JSONLTracker(output_dir)
     accelerator = Accelerator(
         cpu=cpu,
@@ -110,7 +111,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     set_seed(recipe.seed, device_specific=True)  # each process drops out its own features
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
-    accelerator.init_trackers("bdam", config=recipe.model_dump(mode="json"))
+    accelerator.init_trackers("bdam", config=hyperparameters(recipe))
 
     collapse = CollapseWarning()
     progress = tqdm(

@@ -1,9 +1,40 @@
-"""A tracker that needs no service: one JSON object per line."""
+"""Trackers: accelerate's by name, and one that needs no service, one JSON object per line."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from accelerate.tracking import GeneralTracker, on_main_process
+from accelerate.tracking import GeneralTracker, get_available_trackers, on_main_process
+
+from bdam.training.recipes import Recipe
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """
+    Raises:
+        ValueError: if a tracker is unknown or not installed; accelerate would go on without it.
+    """
+    available = [str(tracker) for tracker in get_available_trackers()]
+    if missing := sorted(set(names) - set(available)):
+        raise ValueError(
+            f"`report_to` names {', '.join(missing)}, which is not installed (installed: {', '.join(available) or '-'}): "
+            "pip install bdam[tracking] brings tensorboard, trackio and wandb."
+        )
+
+
+def hyperparameters(recipe: Recipe) -> dict[str, bool | int | float | str]:
+    """The recipe as trackers take it: flat, nested keys dotted, lists as text."""
+    return _flatten(recipe.model_dump(mode="json"))
+
+
+def _flatten(values: dict, prefix: str = "") -> dict[str, bool | int | float | str]:
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+    return flat
 
 
 class JSONLTracker(GeneralTracker):

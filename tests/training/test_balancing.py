@@ -97,6 +97,16 @@ def test_the_literal_form_sinks_and_the_renormalised_one_balances():
     assert weights[True][0] == pytest.approx(100 * weights[True][1], rel=0.1)
 
 
+def test_mixed_precision_scales_losses_and_not_their_norms():
+    model, batch = small_model(), torch.randn(16, 6, dtype=torch.double)
+    norms = []
+    for loss_scale in (1.0, 65536.0):
+        balancer = GradNorm(ONES).double()
+        balancer(four_losses(model, batch), list(model[2].parameters()), loss_scale)
+        norms.append(balancer.gradient_norms)
+    torch.testing.assert_close(*norms)
+
+
 def test_a_task_that_joins_later_is_measured_against_its_first_loss():
     direction = nn.Parameter(torch.ones(2))
     balancer = GradNorm({"info_nce_loss": 1.0, "triplet_loss": 1.0})
