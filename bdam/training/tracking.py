@@ -17,8 +17,8 @@ def check_trackers(names: Iterable[str]) -> None:
     available = [str(tracker) for tracker in get_available_trackers()]
     if missing := sorted(set(names) - set(available)):
         raise ValueError(
-            f"`report_to` names {', '.join(missing)}, which is not installed (installed: {', '.join(available) or '-'}): "
-            "pip install bdam[tracking] brings tensorboard, trackio and wandb."
+            f"`report_to` names {', '.join(missing)}, which is not installed (installed: {', '.join(available) or '-'}"
+            "): pip install bdam[tracking] brings tensorboard, trackio and wandb."
         )
 
 
