@@ -93,28 +93,30 @@ def gate_statistics(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, dict]
 
 def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int = 0) -> dict[str, dict]:
     """
-    How well linear probes read the words of identity and of clothing descriptions from `f_id` and from `f_clo`.
+    How well linear probes read identity and clothing from `f_id` and from `f_clo`.
 
-    Each word is a yes-or-no question about the picture. The probes are fitted on the pictures of one half of the
-    persons and scored on the other half. A feature that says nothing about a word has an area under the ROC curve of
-    0.5, so a disentangled model has high areas for its own words and 0.5 for the other's. Compare areas
+    The probes answer yes-or-no questions about the picture: whether it has an attribute, where the data set knows
+    attributes, or whether a word stands in its description. They are fitted on the pictures of one half of the
+    persons and scored on the other half. A feature that says nothing about a term has an area under the ROC curve of
+    0.5, so a disentangled model has high areas for its own terms and 0.5 for the other's. Compare areas
     on the same pictures only: more persons fit better probes, and with 120 persons a feature of pure noise gets
     0.50 ± 0.02.
 
     Returns:
-        `{kind: {"areas": {"f_id": area, "f_clo": area}, "words": [{"word": word, "f_id": area, "f_clo": area}, …]}}`
-        for the kinds `identity` and `clothing`, where `areas` are the means over the words. A kind whose descriptions
-        have no word to ask for is left out, and so is a feature that the model does not have.
+        `{kind: {"areas": {"f_id": area, "f_clo": area}, "terms": [{"term": term, "f_id": area, "f_clo": area}, …]}}`
+        for the kinds `identity` and `clothing`, where `areas` are the means over the terms. A kind without any term
+        to ask for is left out, and so is a feature that the model does not have.
     """
     descriptions = {kind: list(dataset[f"{kind}_description"]) for kind in ("identity", "clothing")}
     described = [row for row, of_picture in enumerate(zip(*descriptions.values(), strict=True)) if all(of_picture)]
-    texts = {kind: [of_kind[row] for row in described] for kind, of_kind in descriptions.items()}
+    pictures = dataset.select(described)
+    said = {kind: _terms(pictures, kind) for kind in descriptions}
     person_ids, outfit_ids = (np.array(list(dataset[name]))[described] for name in ("person_id", "outfit_id"))
     subjects = {"identity": person_ids, "clothing": person_ids if None in outfit_ids else outfit_ids}
     is_fitted = np.isin(person_ids, np.random.default_rng(seed).permutation(np.unique(person_ids))[::2])
     results = {}
     for kind, other in (("identity", "clothing"), ("clothing", "identity")):
-        words, presence = telling_words(texts[kind], texts[other], subjects[kind])
+        terms, presence = telling_terms(said[kind], said[other], subjects[kind])
         halves = presence[is_fitted], presence[~is_fitted]
         asked = np.flatnonzero(np.all([half.any(axis=0) & ~half.all(axis=0) for half in halves], axis=0))
         if not len(asked):
@@ -124,57 +126,61 @@ def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int 
             for name in ("f_id", "f_clo")
             if name in parts
         }
-        columns: dict[str, list] = {"word": [words[index] for index in asked], **areas}
+        columns: dict[str, list] = {"term": [terms[index] for index in asked], **areas}
         results[kind] = {
-            "areas": {name: float(np.mean(of_words)) for name, of_words in areas.items()},
-            "words": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+            "areas": {name: float(np.mean(of_terms)) for name, of_terms in areas.items()},
+            "terms": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
         }
     return results
 
 
-def telling_words(
-    texts: list[str], other_texts: list[str], subjects: np.ndarray, agreement: float = 0.2
+def _terms(dataset: Dataset, kind: str) -> list[set[str]]:
+    """What is said of each picture: its attributes if the data set has them, else the words of its description."""
+    if f"{kind}_attributes" in dataset.column_names:
+        return [{f"{name} {value}" for name, value in row.items()} for row in dataset[f"{kind}_attributes"]]
+    return [set(re.findall(r"[^\W\d_]+", (text or "").lower())) for text in dataset[f"{kind}_description"]]
+
+
+def telling_terms(
+    tokens: list[set[str]], other_tokens: list[set[str]], subjects: np.ndarray, agreement: float = 0.2
 ) -> tuple[list[str], np.ndarray]:
     """
-    Words W that tell the N described subjects apart, and which description has which: (N, W) of bool.
+    Terms T that tell the N described subjects apart, and which subject has which: (N, T) of bool.
 
-    They stand in 5 to 95 % of the texts and in less than 1 % of those of the other kind. And they speak of the
-    subject rather than of the writer's mood, as "depicts" does: between the descriptions of one subject, they agree
-    beyond chance, by a kappa over `agreement` (slight, according to Landis and Koch, 1977).
+    They are said of 5 to 95 % of the subjects, and in less than 1 % of the other kind of description. And they speak
+    of the subject rather than of the writer's mood, as "depicts" does: between the descriptions of one subject, they
+    agree beyond chance, by a kappa over `agreement` (slight, according to Landis and Koch, 1977).
     """
-    tokens, other_tokens = (
-        [set(re.findall(r"[^\W\d_]+", text.lower())) for text in of] for of in (texts, other_texts)
-    )
-    counts, other_counts = (Counter(word for of_text in of for word in of_text) for of in (tokens, other_tokens))
-    words = [
-        word
-        for word, count in sorted(counts.items())
-        if 0.05 <= count / len(texts) <= 0.95 and other_counts[word] < 0.01 * len(texts)
+    counts, other_counts = (Counter(term for of_picture in of for term in of_picture) for of in (tokens, other_tokens))
+    terms = [
+        term
+        for term, count in sorted(counts.items())
+        if 0.05 <= count / len(tokens) <= 0.95 and other_counts[term] < 0.01 * len(tokens)
     ]
-    presence = np.zeros((len(texts), len(words)), bool)
-    for row, of_text in enumerate(tokens):
-        presence[row] = [word in of_text for word in words]
+    presence = np.zeros((len(tokens), len(terms)), bool)
+    for row, of_picture in enumerate(tokens):
+        presence[row] = [term in of_picture for term in terms]
 
     _, subject, sizes = np.unique(subjects, return_inverse=True, return_counts=True)
-    have = np.zeros((len(sizes), len(words)))
+    have = np.zeros((len(sizes), len(terms)))
     np.add.at(have, subject, presence)
     num_pairs = max(1, (sizes * (sizes - 1)).sum())
     rate = ((sizes - 1) @ have) / num_pairs
     both = (have * (have - 1)).sum(axis=0) / num_pairs
     telling = both - rate**2 > agreement * (rate - rate**2)
-    return [word for word, tells in zip(words, telling, strict=True) if tells], presence[:, telling]
+    return [term for term, tells in zip(terms, telling, strict=True) if tells], presence[:, telling]
 
 
 def probe_areas(features: np.ndarray, presence: np.ndarray, is_fitted: np.ndarray) -> list[float]:
     """
-    Areas under the ROC curves of ridge probes from features (N, D) to words (N, W), fitted where `is_fitted` and
-    scored elsewhere. The penalty of each word is chosen among the fitted, by leave-one-out.
+    Areas under the ROC curves of ridge probes from features (N, D) to terms (N, T), fitted where `is_fitted` and
+    scored elsewhere. The penalty of each term is chosen among the fitted, by leave-one-out.
     """
     probes = make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES, alpha_per_target=True))
     probes.fit(features[is_fitted], presence[is_fitted].astype(float))
     truth = presence[~is_fitted]
     scores = probes.predict(features[~is_fitted]).reshape(truth.shape)
-    return [float(roc_auc_score(*of_word)) for of_word in zip(truth.T, scores.T, strict=True)]
+    return [float(roc_auc_score(*of_term)) for of_term in zip(truth.T, scores.T, strict=True)]
 
 
 def picture_maps(features: Features, seed: int = 0, max_pictures: int = 1000) -> PictureMaps:

@@ -73,10 +73,10 @@ def analysis_table(analysis: dict) -> Table:
     for kind, probe in analysis["probes"].items():
         for name, area in probe["areas"].items():
             table.add_row(
-                f"ROC AUC of {len(probe['words'])} {kind} words", f"from {name}", f"{area:.2f}", "chance 0.50"
+                f"ROC AUC of {len(probe['terms'])} {kind} terms", f"from {name}", f"{area:.2f}", "chance 0.50"
             )
     if not analysis["probes"]:
-        table.add_row("ROC AUC of words", "", "no words to ask for")
+        table.add_row("ROC AUC of terms", "", "no terms to ask for")
     table.add_section()
     table.add_row("training log", "", ", ".join(analysis["logged"]) or "no losses")
     for name, is_drawn in analysis["figures"].items():

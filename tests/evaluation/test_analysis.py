@@ -53,8 +53,8 @@ def noisy(signal: np.ndarray) -> torch.Tensor:
 def test_probes_read_what_a_feature_says_and_nothing_else():
     dataset, tall, red = people()
     probes = analysis.disentanglement({"f_id": noisy(tall), "f_clo": noisy(red)}, dataset)
-    assert {word["word"] for word in probes["identity"]["words"]} == {"short", "tall"}
-    assert {word["word"] for word in probes["clothing"]["words"]} == {"blue", "red"}
+    assert {term["term"] for term in probes["identity"]["terms"]} == {"short", "tall"}
+    assert {term["term"] for term in probes["clothing"]["terms"]} == {"blue", "red"}
     for kind, own, other in (("identity", "f_id", "f_clo"), ("clothing", "f_clo", "f_id")):
         assert probes[kind]["areas"][own] > 0.99
         assert abs(probes[kind]["areas"][other] - 0.5) < 0.1
@@ -72,12 +72,22 @@ def test_without_descriptions_there_are_no_probes():
     assert analysis.disentanglement({"f_id": torch.zeros(4, 2)}, described([("", "")] * 4, [None] * 4)) == {}
 
 
-def test_telling_words_are_frequent_of_one_kind_and_true_of_the_subject():
+def test_attributes_are_asked_for_where_they_are_known():
+    dataset, tall, red = people()
+    dataset = dataset.add_column("identity_attributes", [{"height": ("short", "tall")[bit]} for bit in tall])
+    dataset = dataset.add_column("clothing_attributes", [{"coat": ("blue", "red")[bit]} for bit in red])
+    probes = analysis.disentanglement({"f_id": noisy(tall), "f_clo": noisy(red)}, dataset)
+    assert [term["term"] for term in probes["identity"]["terms"]] == ["height short", "height tall"]
+    assert probes["clothing"]["areas"]["f_clo"] > 0.99
+
+
+def test_telling_terms_are_frequent_of_one_kind_and_true_of_the_subject():
     texts = ["Image of a rare tall man", "image of a tall man", "photo of a man", "Image of a man's hat"] * 10
     texts[1] += " unique"
     others = ["A coat", "a hat", "a coat", "a coat"] * 10
-    words, presence = analysis.telling_words(texts, others, np.arange(40) // 2)
-    assert words == ["tall"]
+    tokens, other_tokens = ([set(text.lower().split()) for text in of] for of in (texts, others))
+    terms, presence = analysis.telling_terms(tokens, other_tokens, np.arange(40) // 2)
+    assert terms == ["tall"]
     assert presence[:, 0].tolist() == [True, True, False, False] * 10
 
 
@@ -150,8 +160,8 @@ def test_the_command_writes_what_it_shows(tmp_path, data, processor, monkeypatch
     results = json.loads((run / "analysis/analysis.json").read_text())
     assert results["num_pictures"] == 32 and set(results["probes"]) == {"identity", "clothing"}
     for probe in results["probes"].values():
-        assert all(0 <= word[name] <= 1 for word in probe["words"] for name in ("f_id", "f_clo"))
-        assert f"{len(probe['words'])} " in output and f"{probe['areas']['f_clo']:.2f}" in output
+        assert all(0 <= term[name] <= 1 for term in probe["terms"] for name in ("f_id", "f_clo"))
+        assert f"{len(probe['terms'])} " in output and f"{probe['areas']['f_clo']:.2f}" in output
     drawn = {path.name for path in (run / "analysis").glob("*.png")}
     assert drawn == {name for name, is_drawn in results["figures"].items() if is_drawn}
     assert {"gates.png", "embeddings.png", "weights.png", "failures.png"} <= drawn
