@@ -161,9 +161,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
 
             if state.epoch % recipe.eval_every == 0 or state.epoch == recipe.num_epochs:
                 unwrapped = accelerator.unwrap_model(model)
-                features = extract_features(unwrapped, processor, data["validation"], recipe.eval_batch_size)
-                clothing_weight = best_clothing_weight(features)
-                score = selection_score(evaluate(features, (0.0, clothing_weight)))
+                score, clothing_weight = validate(unwrapped, processor, data["validation"], recipe.eval_batch_size)
                 accelerator.log({"validation_score": score, "clothing_weight": clothing_weight}, step=state.step)
                 if accelerator.is_main_process and score > state.best_score:
                     unwrapped.config.clothing_weight = clothing_weight
@@ -173,6 +171,13 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     progress.close()
     accelerator.end_training()
     return 0
+
+
+def validate(model, processor, dataset, batch_size: int) -> tuple[float, float]:
+    """The score that picks the best epoch, and the clothing weight that it was reached with."""
+    features = extract_features(model, processor, dataset, batch_size)
+    clothing_weight = best_clothing_weight(features)
+    return selection_score(evaluate(features, (0.0, clothing_weight))), clothing_weight
 
 
 def feature_statistics(outputs) -> dict[str, float]:
