@@ -63,9 +63,9 @@ def check(
     json: Annotated[Path | None, typer.Option(help="JSON file for all that was found.")] = None,
 ) -> None:
     """Find out what is wrong with a benchmark. Exit code 0: fit; 1: fit with warnings; 2: unfit."""
-    from bdam.data.benchmarks import VERDICTS, check_benchmark, check_tables, parse_benchmark
+    from bdam.data.benchmarks import VERDICTS, check_benchmark, check_tables
 
-    state = check_benchmark(*parse_benchmark(benchmark))
+    state = check_benchmark(benchmark)
     console.print(check_tables(state))
     if json is not None:
         json.write_text(state.model_dump_json(indent=2), encoding="utf-8")

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bdam.data.pictures import find_picture
-
 from .files import read_file
 from .records import CaptionedRecord, Listing, Record, Split, join_records
 
@@ -13,10 +11,7 @@ from .records import CaptionedRecord, Listing, Record, Split, join_records
 # Where annotation files lie, below the root, and what the files of single splits are called.
 FOLDERS = ("", "annotations", "processed_data", "finetune")
 SPLIT_FILES: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
-WITHOUT_SPLITS = (
-    "tells no splits, and numbers on invented ones compare with nobody's: get reid_raw.json, which has the official "
-    "splits (https://github.com/ShuangLI59/Person-Search-with-Natural-Language-Description), and put it beside it."
-)
+NO_SPLITS = "has no `split`, and numbers on invented splits compare with nobody's"
 
 
 @dataclass(frozen=True)
@@ -41,8 +36,8 @@ class AnnotationFiles:
         records = join_records((record for file in files.items() for record in self._read_file(*file)), names)
         if not records:
             raise ValueError(f"{names}: no records: download or write it again.")
-        bare = not (root / "imgs").is_dir() and find_picture(root / records[0].image_id).is_file()
-        return Listing(records, root if bare else root / "imgs", next(iter(files)).parent / "descriptions.jsonl")
+        pictures = root / "imgs" if (root / "imgs").is_dir() else root
+        return Listing(records, pictures, next(iter(files)).parent / "descriptions.jsonl")
 
     def _find(self, root: Path) -> dict[Path, Split | None]:
         """Files, each with the split that its name tells; None where its records tell."""
@@ -63,7 +58,7 @@ class AnnotationFiles:
             record.split = split or record.split
             splits.add(record.split)
             if self.prefix and record.split is None:
-                raise ValueError(f"{path}, {place}: `split` is missing. The file {WITHOUT_SPLITS}")
+                raise ValueError(f"{path}, {place} {NO_SPLITS}: get {self.names[0]} as it was published.")
             if None in splits and len(splits) > 1:
                 raise ValueError(f"{path}, {place}: only some records have a `split`: give it to all, or to none.")
             record.split = record.split or "train"
@@ -72,7 +67,10 @@ class AnnotationFiles:
     def _not_found(self, root: Path) -> Exception:
         for path in (root / folder / "caption_all.json" for folder in FOLDERS):
             if path.is_file():
-                return ValueError(f"{path} {WITHOUT_SPLITS}")
+                return ValueError(
+                    f"{path} {NO_SPLITS}: put {self.names[0]} beside it, which has the official ones and is linked "
+                    "from https://github.com/ShuangLI59/Person-Search-with-Natural-Language-Description."
+                )
         near = [root.resolve().parent, *sorted(path for path in root.iterdir() if path.is_dir())]
         meant = next((f" Did you mean {folder}?" for folder in near if self._find(folder)), "")
         return FileNotFoundError(f"{root} holds no {' or '.join(self.names)}, which lists the pictures.{meant}")

@@ -58,7 +58,6 @@ BENCHMARKS = {
             "test": Counts(200, 1000, 2000),
         },
     ),
-    # Anybody's own: `image`, `person_id`, `caption` or `captions`; `outfit_id` and `split` where they are known.
     "own": Benchmark(AnnotationFiles(("annotations.jsonl", "annotations.csv"), model=Record)),
     "prcc": Benchmark(PictureTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES),
     "ltcc": Benchmark(PictureTree(ltcc), features=CLOTHES_CHANGED_FEATURES),

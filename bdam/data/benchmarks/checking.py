@@ -15,10 +15,10 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from bdam.data.pictures import find_picture, open_picture
+from bdam.data.pictures import open_picture
 from bdam.data.schema import SPLITS
 
-from .catalogue import BENCHMARKS, Counts, read_listing
+from .catalogue import BENCHMARKS, Counts, parse_benchmark, read_listing
 from .records import Listing, Record
 
 
@@ -43,8 +43,8 @@ class Check(BaseModel):
     """The state of a benchmark: what its splits hold and should hold, its pictures by sub-folder, what is wrong."""
 
     source: str
-    splits: dict[str, Counts] = {}
-    published: dict[str, Counts] = {}
+    splits: dict[str, dict[str, int]] = {}
+    published: dict[str, dict[str, int]] = {}
     folders: dict[str, dict[str, int]] = {}
     findings: list[Finding] = []
 
@@ -55,10 +55,10 @@ class Check(BaseModel):
         return VERDICTS[2 if "error" in levels else len(levels)]
 
 
-def check_benchmark(name: str, root: str | Path) -> Check:
-    """Reads annotations, descriptions and every picture of a benchmark; what is wrong is found, not raised."""
-    source = f"{name}:{root}"
+def check_benchmark(source: str) -> Check:
+    """Reads annotations, descriptions and every picture of `NAME:ROOT`; what is wrong is found, not raised."""
     try:
+        name, root = parse_benchmark(source)
         listing = read_listing(name, root)
     except (ValueError, OSError) as error:
         return Check(source=source, findings=[Finding(level="error", text=str(error))])
@@ -67,17 +67,19 @@ def check_benchmark(name: str, root: str | Path) -> Check:
     findings += _compare(splits, published)
     findings += _look_at_persons(listing.records)
     findings += _look_at_texts(listing, is_english=bool(published))
-    return Check(source=source, splits=splits, published=published, folders=folders, findings=findings)
+    held, expected = ({split: counts._asdict() for split, counts in of.items()} for of in (splits, published))
+    return Check(source=source, splits=held, published=expected, folders=folders, findings=findings)
 
 
 def check_tables(check: Check) -> Group:
     """The state of a benchmark for people."""
     splits = Table("split", *Counts._fields, box=SIMPLE)
     for split in check.splits | check.published:
-        held = check.splits.get(split, Counts())
-        published = check.published.get(split, held)
-        numbers = (f"{a:,}" if a == b else f"{a:,} of {b:,}" for a, b in zip(held, published, strict=True))
-        splits.add_row(split, *numbers)
+        held = check.splits.get(split, Counts()._asdict())
+        pairs = ((held[name], check.published.get(split, held)[name]) for name in Counts._fields)
+        splits.add_row(
+            split, *(f"{ours:,}" if ours == theirs else f"{ours:,} of {theirs:,}" for ours, theirs in pairs)
+        )
     folders = Table("folder", *STATES, box=SIMPLE)
     for folder, counts in check.folders.items():
         folders.add_row(folder, *(f"{counts[state]:,}" for state in STATES))
@@ -132,10 +134,10 @@ def _look_at_pictures(listing: Listing) -> tuple[dict[str, dict[str, int]], list
 
 
 def _look_at(path: Path) -> tuple[str, str]:
-    if not find_picture(path).is_file():
-        return "missing", ""
     try:
         open_picture(path)
+    except FileNotFoundError:
+        return "missing", ""
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
         return "unreadable", f": {error}"
     return "found", ""

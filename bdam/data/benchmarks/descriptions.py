@@ -3,11 +3,13 @@
 from pydantic import BaseModel, Field
 
 from .files import read_file
-from .records import DESCRIPTIONS, Listing, PicturePath, Text
+from .records import ALIASES, DESCRIPTIONS, Listing, PicturePath, Text
 
 
 class Description(BaseModel):
-    image_id: PicturePath = Field(validation_alias="image")
+    """What was written about a picture."""
+
+    image_id: PicturePath = Field(validation_alias=ALIASES["image_id"])
     identity_description: Text | None = None
     clothing_description: Text | None = None
 

@@ -31,10 +31,13 @@ def read_file(path: Path, model: type[Model]) -> Iterator[tuple[str, Model]]:
             if line.strip():
                 yield f"line {number}", _check(path, f"line {number}", model.model_validate_json, line)
     else:
-        table = csv.DictReader(StringIO(text, newline=""))
-        for row in table:
-            filled = {key: value for key, value in row.items() if key and value}
-            yield f"line {table.line_num}", _check(path, f"line {table.line_num}", model.model_validate, filled)
+        table = csv.DictReader(StringIO(text, newline=""), strict=True)
+        try:
+            for row in table:
+                filled = {key: value for key, value in row.items() if key and value}
+                yield f"line {table.line_num}", _check(path, f"line {table.line_num}", model.model_validate, filled)
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {table.line_num + 1}: damaged, {error}: write it again.") from None
 
 
 def _read_text(path: Path) -> str:

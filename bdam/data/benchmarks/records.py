@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, StrictInt, StringConstraints
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, StringConstraints
 
 
 # What files call the fields of a record; where a file has `image_id`, that is who the person is.
@@ -21,7 +21,7 @@ DESCRIPTIONS = ("identity_description", "clothing_description")
 
 
 def _relative(path: str) -> str:
-    if not path or re.search(r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)", path):
+    if not path or re.search(r"^/|^[A-Za-z]:|[\\\0]|(^|/)\.\.(/|$)", path):
         raise ValueError("must lead from the picture folder to a picture inside it, with / between the folders")
     return posixpath.normpath(path).removeprefix("imgs/")
 
@@ -33,7 +33,7 @@ Split = Annotated[
     Literal["train", "validation", "test"],
     BeforeValidator(lambda value: {"val": "validation"}.get(str(value).lower(), str(value).lower())),
 ]
-Number = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=0, lt=2**62)]
 # A number where it reads as one, so that ids in JSON and in CSV are the same.
 Name = Annotated[Number | Text, Field(union_mode="left_to_right")]
 
@@ -63,7 +63,7 @@ class Record(BaseModel):
 class CaptionedRecord(Record):
     """A picture of a text benchmark: persons are numbers, and each picture has captions."""
 
-    person_id: Annotated[StrictInt, Field(ge=0)] = Field(validation_alias=ALIASES["person_id"])
+    person_id: Number = Field(strict=True, validation_alias=ALIASES["person_id"])
     captions: Captions = Field(min_length=1, validation_alias=ALIASES["captions"])
 
 

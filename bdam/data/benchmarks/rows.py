@@ -28,7 +28,8 @@ def load_benchmark(name: str, root: str | Path, split: str | None = None) -> Dat
     read, not before; `bdam data check NAME:ROOT` looks at all of them.
 
     Args:
-        name: one of `BENCHMARKS`.
+        name: one of `BENCHMARKS`. `own` is anybody's data: pictures, and beside them `annotations.jsonl` or `.csv` of
+            `image`, `person_id`, `caption` or `captions` and, where they are known, `outfit_id` and `split`.
         root: the folder that it was unpacked to.
         split: train, validation or test.
 
