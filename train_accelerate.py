@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from bdam.data.batches import PersonBatchSampler, TrainingCollator, TrainingRows
-from bdam.data.loading import load_data
+from bdam.data.loading import load_training_data
+from bdam.data.pictures import read_column
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.training.balancing import build_balancer, shared_parameters
@@ -73,14 +74,17 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     )
     checkpoint = choose_checkpoint(output_dir, resume, recipe)
     set_seed(recipe.seed)
-    data = load_data(recipe.data)
+    data = load_training_data(recipe.data)
     processor = build_processor(recipe, data["train"])
     model = build_model(recipe, processor)
     # A checkpoint holds the weights and two moments of each.
     check_output_dir(output_dir, (1 + 3 * (keep_checkpoints + 1)) * 4 * model.num_parameters())
 
     sampler = PersonBatchSampler(
-        data["train"]["person_id"], recipe.persons_per_batch, recipe.pictures_per_person, seed=recipe.seed
+        read_column(data["train"], "person_id"),
+        recipe.persons_per_batch,
+        recipe.pictures_per_person,
+        seed=recipe.seed,
     )
     if sampler.batch_size % accelerator.num_processes:
         raise ValueError(

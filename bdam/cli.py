@@ -23,7 +23,7 @@ app.add_typer(data_app, name="data")
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 Checkpoint = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
-Data = Annotated[Path, typer.Option(help="Folder of a data set.")]
+Data = Annotated[str, typer.Option(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")]
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 ClothingWeight = Annotated[
     float | None,
@@ -57,6 +57,21 @@ def pedestrians(
     console.print(f"Wrote {output}: pictures {counts}.")
 
 
+@data_app.command()
+def check(
+    benchmark: Annotated[str, typer.Argument(metavar="NAME:ROOT", help="A benchmark, and its folder.")],
+    json: Annotated[Path | None, typer.Option(help="JSON file for all that was found.")] = None,
+) -> None:
+    """Find out what is wrong with a benchmark. Exit code 0: fit; 1: fit with warnings; 2: unfit."""
+    from bdam.data.benchmarks import VERDICTS, check_benchmark, check_tables
+
+    state = check_benchmark(benchmark)
+    console.print(check_tables(state))
+    if json is not None:
+        json.write_text(state.model_dump_json(indent=2), encoding="utf-8")
+    raise typer.Exit(VERDICTS.index(state.verdict))
+
+
 @app.command()
 def evaluate(
     checkpoint: Checkpoint,
@@ -66,6 +81,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="JSON file for the records.")] = None,
 ) -> None:
     """Score a model by the standard, same-clothes and clothes-changed protocols, on three galleries."""
+    from bdam.data.loading import load_split
     from bdam.evaluation import protocols
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import results_table, write_results
@@ -85,12 +101,15 @@ def evaluate(
 @app.command()
 def analyze(
     run: Annotated[Path, typer.Argument(help="Folder of a training run, with model/ and log.jsonl.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of a data set; by default, the one trained on.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set, as for evaluate; by default, the one trained on.")
+    ] = None,
     split: Split = "test",
     output: Annotated[Path | None, typer.Option(help="Folder to write; by default, RUN/analysis.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
+    from bdam.data.loading import load_split
     from bdam.evaluation import analysis, figures
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import analysis_table, write_results
@@ -99,7 +118,7 @@ def analyze(
 
     model, processor = load_model(run / "model")
     curves = analysis.read_curves(run / "log.jsonl")
-    data = data or Path(load_recipe(run / "model" / RECIPE).data)
+    data = data or load_recipe(run / "model" / RECIPE).data
     dataset = load_split(data, split)
     features = extract_features(model, processor, dataset)
     parts = analysis.picture_parts(model, processor, dataset)
@@ -121,7 +140,7 @@ def analyze(
             draw(content, output / name)
     results = {
         **{"run": str(run), "seed": training_seed(run / "model"), "sampling_seed": seed},
-        **{"data": str(data), "split": split, "num_pictures": len(dataset)},
+        **{"data": data, "split": split, "num_pictures": len(dataset)},
         **analysis.gate_statistics(parts),
         "probes": analysis.disentanglement(parts, dataset, seed),
         "logged": list(curves),
@@ -146,6 +165,7 @@ def search(
     grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.")] = None,
 ) -> None:
     """Find people by a sentence."""
+    from bdam.data.loading import load_split
     from bdam.evaluation.figures import RankedQuery, ranked_grid
     from bdam.retrieval.gallery import Gallery
     from bdam.training.models import load_model
@@ -207,15 +227,6 @@ def parse_seeds(text: str) -> list[int]:
         return [int(seed) for seed in text.split(",")]
     except ValueError:
         raise ValueError(f"--seeds must be whole numbers between commas, such as 0,1,2, got {text!r}.") from None
-
-
-def load_split(path: Path, split: str):
-    from bdam.data.loading import load_data
-
-    data = load_data(path)
-    if split not in data:
-        raise ValueError(f"{path} has no split {split!r}: it has {', '.join(data)}.")
-    return data[split]
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 import train_accelerate
 from bdam import cli
+from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.training.recipes import load_recipe
 
@@ -91,6 +92,48 @@ def test_search_ranks_pictures_for_a_sentence(run, monkeypatch, capsys):
     assert code == 0 and sentence in output and output.count(".png") == 3
     with Image.open(grid) as picture:
         assert picture.width > 100
+
+
+@pytest.fixture(scope="module")
+def benchmark(run, tmp_path_factory) -> Path:
+    """The same people as one's own data: captions alone in train and validation, descriptions alone in test."""
+    root = tmp_path_factory.mktemp("benchmark")
+    records, descriptions = [], []
+    for split, rows in load_data(run / "data").items():
+        for index, row in enumerate(rows):
+            image = f"{split}/{index}.png"
+            (root / split).mkdir(exist_ok=True)
+            row["image"].save(root / image)
+            captions = [] if split == "test" else row["captions"]
+            ids = {name: row[name] for name in ("person_id", "outfit_id")}
+            records.append({"image": image, "captions": captions, "split": split, **ids})
+            texts = {name: row[name] for name in ("identity_description", "clothing_description")}
+            if split == "test" or index == 0:
+                descriptions.append({"image": image, **texts})
+    for name, lines in (("annotations", records), ("descriptions", descriptions)):
+        (root / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return root
+
+
+def test_a_benchmark_trains_and_is_evaluated_with_the_texts_that_it_has(benchmark, tmp_path, monkeypatch, capsys):
+    places = [f"data=own:{benchmark}", f"output_dir={tmp_path}"]
+    train_accelerate.train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL))
+    queries = {"validation": {"caption"}, "test": {"identity_description"}}
+    galleries = {"validation": {"picture"}, "test": {"picture", "picture+description", "description"}}
+    for split in queries:
+        arguments = ("evaluate", tmp_path / "model", "--data", f"own:{benchmark}", "--split", split)
+        code, output = bdam(monkeypatch, capsys, *arguments, "--output", tmp_path / "results.json")
+        assert code == 0, output
+        records = json.loads((tmp_path / "results.json").read_text())
+        assert {record["query"] for record in records} == queries[split]
+        assert {record["gallery"] for record in records} == galleries[split]
+
+
+def test_pictures_without_any_text_cannot_be_evaluated(run, benchmark, tmp_path, monkeypatch, capsys):
+    shutil.copytree(benchmark, tmp_path / "bare")
+    (tmp_path / "bare/descriptions.jsonl").unlink()
+    code, output = bdam(monkeypatch, capsys, "evaluate", run / "model", "--data", f"own:{tmp_path / 'bare'}")
+    assert code == 1 and "error: The split has nothing to search by: give its pictures captions" in output
 
 
 def test_mistakes_are_one_clear_line(run, monkeypatch, capsys, tmp_path):

@@ -129,6 +129,8 @@ class TrainingCollator:
     The clothing stream learns from the clothing description or, with probability `caption_alignment`, from a caption,
     so that it also understands the whole sentences that people search with.
 
+    A picture that nobody described trains by its captions alone, and the fusion sees it alone.
+
     Args:
         processor: a [`BDAMProcessor`].
         description_dropout: probability per sample that the fusion sees the picture alone.
@@ -168,13 +170,13 @@ class TrainingCollator:
 
     def _choose_texts(self, row: dict, random: Random) -> tuple[str, str | None, str]:
         """The query, the description that the fusion sees, and the text that the clothing stream learns from."""
-        caption = random.choice(row["captions"])
-        clothing = caption if random.random() < self.caption_alignment else row["clothing_description"]
-        if random.random() < self.identity_query:
-            return row["identity_description"], None, clothing
-        if random.random() < self.description_dropout:
+        caption, identity = random.choice(row["captions"]), row["identity_description"]
+        clothing = caption if random.random() < self.caption_alignment else row["clothing_description"] or caption
+        if random.random() < self.identity_query and identity:
+            return identity, None, clothing
+        if random.random() < self.description_dropout or not identity:
             return caption, None, clothing
-        return caption, row["identity_description"], clothing
+        return caption, identity, clothing
 
 
 def augment_picture(picture: torch.Tensor, random: Random, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:

@@ -1,7 +1,9 @@
-"""The columns of every data set: one row per picture, under the same names from the reader to the loss."""
+"""The columns and splits of every data set: one row per picture, under the same names from the reader to the loss."""
 
-from datasets import Features, Image, List, Value
+from datasets import Dataset, DatasetDict, Features, Image, List, Value
 
+
+SPLITS = ("train", "validation", "test")
 
 IDENTITY_ATTRIBUTES = (
     "gender",
@@ -52,3 +54,22 @@ PEDESTRIAN_FEATURES = Features(
         "clothing_attributes": {name: Value("string") for name in CLOTHING_ATTRIBUTES},
     }
 )
+
+CLOTHES_CHANGED_FEATURES = Features(
+    {
+        **FEATURES,
+        "camera_id": Value("int64"),
+        # What the official protocol has the picture for, "query" or "gallery"; None outside the test split.
+        "role": Value("string"),
+    }
+)
+
+
+def choose_split(data: DatasetDict, split: str, source: str) -> Dataset:
+    """
+    Raises:
+        ValueError: if `data`, which came from `source`, has no such split.
+    """
+    if split not in data:
+        raise ValueError(f"{source} has no split {split!r}: it has {', '.join(data)}.")
+    return data[split]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from bdam.data.pictures import read_column
 from bdam.evaluation.features import Features, embed_in_batches
 from bdam.evaluation.figures import PictureMaps, RankedQuery
 from bdam.evaluation.metrics import rank_queries
@@ -46,7 +47,7 @@ def picture_parts(model, processor, dataset: Dataset, batch_size: int = 64) -> d
     What the model makes of N pictures inside: `f_id` and, with BDAM, `f_clo` and `gate`, all (N, hidden_size); with
     fusion, `fusion_weights` (M, 2) of picture and description, for the M pictures that have a description.
     """
-    described = torch.tensor([bool(text) for text in dataset["identity_description"]])
+    described = torch.tensor([bool(text) for text in read_column(dataset, "identity_description")])
     is_fused = model.config.use_fusion and bool(described.any())
 
     def embed(rows: list[dict]) -> dict[str, torch.Tensor]:
@@ -212,7 +213,7 @@ def examples(
     first right picture comes latest; it stands as the last of the k. At most one of each per person.
     """
     query_embeds, gallery_embeds = mix(features, "picture", "caption", clothing_weight)
-    captions = [caption for of_picture in dataset["captions"] for caption in of_picture]
+    captions = [caption for of_picture in read_column(dataset, "captions") for caption in of_picture]
     persons = features.person_ids[features.query_pictures["caption"]]
     first_rank = rank_queries(query_embeds, gallery_embeds, persons, features.person_ids).first_rank
     shuffled = torch.randperm(len(captions), generator=torch.Generator().manual_seed(seed))

@@ -8,6 +8,8 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from bdam.data.pictures import read_column
+
 
 # What a gallery entry is made of; every evaluation shows them side by side.
 GALLERIES = ("picture", "picture+description", "description")
@@ -39,23 +41,35 @@ class Features:
 
 
 def extract_features(model, processor, dataset: Dataset, batch_size: int = 64) -> Features:
-    """Embeds every picture, description and caption of `dataset`."""
-    pictures = embed_pictures(model, processor, dataset, batch_size)
-    captions = list(dataset["captions"])
-    texts = {"caption": [caption for of_picture in captions for caption in of_picture]}
-    query_pictures = {"caption": torch.tensor([row for row, of_picture in enumerate(captions) for _ in of_picture])}
+    """
+    Embeds every picture, description and caption of `dataset`. Descriptions count where each picture has one.
+
+    Raises:
+        ValueError: if there is nothing to search by, neither captions nor descriptions of identity.
+    """
+    captions = read_column(dataset, "captions")
+    texts, query_pictures = {}, {}
+    if any(captions):
+        texts["caption"] = [caption for of_picture in captions for caption in of_picture]
+        query_pictures["caption"] = torch.tensor([row for row, of_picture in enumerate(captions) for _ in of_picture])
     if _is_described(dataset):
-        texts["identity_description"] = list(dataset["identity_description"])
+        texts["identity_description"] = read_column(dataset, "identity_description")
         query_pictures["identity_description"] = torch.arange(len(dataset))
+    if not texts:
+        raise ValueError(
+            "The split has nothing to search by: give its pictures captions, or describe all of them in "
+            "descriptions.jsonl."
+        )
+    pictures = embed_pictures(model, processor, dataset, batch_size)
     queries = {kind: embed_queries(model, processor, sentences, batch_size) for kind, sentences in texts.items()}
-    outfit_ids = list(dataset["outfit_id"])
+    outfit_ids = read_column(dataset, "outfit_id")
     return Features(
         galleries={name: pictures[name] for name in GALLERIES if name in pictures},
         clothing=pictures.get("clothing"),
         queries={kind: embeds["identity"] for kind, embeds in queries.items()},
         clothing_queries={kind: embeds["clothing"] for kind, embeds in queries.items() if "clothing" in embeds},
         query_pictures=query_pictures,
-        person_ids=torch.tensor(list(dataset["person_id"])),
+        person_ids=torch.tensor(read_column(dataset, "person_id")),
         outfit_ids=None if None in outfit_ids else torch.tensor(outfit_ids),
     )
 
@@ -112,4 +126,4 @@ def embed_in_batches(model, embed: Callable[[list], dict], items, batch_size: in
 
 
 def _is_described(dataset: Dataset) -> bool:
-    return "identity_description" in dataset.column_names and all(dataset["identity_description"])
+    return "identity_description" in dataset.column_names and all(read_column(dataset, "identity_description"))

@@ -96,5 +96,5 @@ def learn_tokenizer(texts: Iterable[str], max_length: int, vocab_size: int = 409
 def _texts(dataset: Dataset) -> Iterable[str]:
     for row in dataset.select_columns(["captions", "identity_description", "clothing_description"]):
         yield from row["captions"]
-        yield row["identity_description"]
-        yield row["clothing_description"]
+        yield row["identity_description"] or ""
+        yield row["clothing_description"] or ""

@@ -44,7 +44,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    # What to learn from, and where the run goes.
+    # What to learn from, as `load_data` reads it, and where the run goes.
     data: str
     output_dir: str
     seed: NonNegativeInt = 0

@@ -4,7 +4,7 @@ from random import Random
 import pytest
 import torch
 from PIL import Image
-from tiny import SENTENCES
+from tiny import SENTENCES, tiny_model
 
 from bdam.data.batches import Draw, PersonBatchSampler, TrainingCollator, TrainingRows, augment_picture
 
@@ -112,3 +112,18 @@ def test_chance_comes_with_the_draw(processor):
     assert torch.equal(whole["pixel_values"][4:], part["pixel_values"])
     assert torch.equal(whole["input_ids"][4:, : part["input_ids"].shape[1]], part["input_ids"])
     assert whole["image_ids"][4:] == part["image_ids"] == ["4.png", "5.png", "6.png", "7.png"]
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_picture_that_nobody_described_trains_by_its_captions_alone(processor, missing):
+    undescribed = [{**row, "identity_description": missing, "clothing_description": missing} for row in rows(8)]
+    collator = TrainingCollator(processor, 0.0, identity_query=0.5, caption_alignment=0.0, augment=False)
+    batch = collator(undescribed + rows(8))
+    caption = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
+    for name in ("input_ids", "clothing_input_ids"):
+        assert (batch[name][:8, : len(caption)] == caption).all()
+    assert not batch["identity_attention_mask"][:8].any() and batch["identity_attention_mask"][8:].any()
+    alone = collator(undescribed)
+    assert torch.equal(alone["input_ids"], batch["input_ids"][:8, : alone["input_ids"].shape[1]])
+    outputs = tiny_model()(**{key: value for key, value in alone.items() if key != "image_ids"}, return_loss=True)
+    assert all(outputs[name].isfinite() for name in outputs if name.endswith("_loss"))

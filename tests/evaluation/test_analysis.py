@@ -11,6 +11,7 @@ from datasets import Dataset
 from tiny import tiny_model
 
 from bdam import cli
+from bdam.data.loading import load_split
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.evaluation import analysis
 from bdam.evaluation.features import Features
@@ -104,7 +105,7 @@ def test_gate_statistics_by_hand():
 
 
 def test_fusion_weights_are_those_of_described_pictures(processor, data):
-    rows = cli.load_split(data, "test")[:4]
+    rows = load_split(data, "test")[:4]
     some = Dataset.from_dict({"image": rows["image"], "identity_description": ["A tall man.", "", None, None]})
     parts = analysis.picture_parts(tiny_model(), processor, some, batch_size=2)
     assert parts["gate"].shape == parts["f_id"].shape == parts["f_clo"].shape == (4, 32)

@@ -1,0 +1,16 @@
+"""Public benchmarks, and one's own pictures, as they lie on disk → rows of the schema."""
+
+from .catalogue import BENCHMARKS, parse_benchmark
+from .checking import VERDICTS, check_benchmark, check_tables
+from .rows import load_benchmark, read_rows
+
+
+__all__ = [
+    "BENCHMARKS",
+    "VERDICTS",
+    "check_benchmark",
+    "check_tables",
+    "load_benchmark",
+    "parse_benchmark",
+    "read_rows",
+]

@@ -1,0 +1,88 @@
+"""Which benchmarks there are, and what lies in their folders."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets import Features
+
+from bdam.data.schema import CLOTHES_CHANGED_FEATURES, FEATURES
+
+from .annotations import AnnotationFiles
+from .descriptions import join_descriptions
+from .records import Listing, Record
+from .trees import PictureTree, ltcc, prcc
+
+
+class Counts(NamedTuple):
+    persons: int = 0
+    pictures: int = 0
+    captions: int = 0
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """
+    Args:
+        layout: how its records are found and read.
+        published: what its authors say that each split holds.
+        features: the columns of its rows.
+    """
+
+    layout: AnnotationFiles | PictureTree
+    published: dict[str, Counts] = field(default_factory=dict)
+    features: Features = field(default_factory=lambda: FEATURES)
+
+
+BENCHMARKS = {
+    # Li et al. 2017.
+    "cuhk-pedes": Benchmark(
+        AnnotationFiles(("reid_raw.json",), prefix="cuhk"),
+        {
+            "train": Counts(11003, 34054, 68126),
+            "validation": Counts(1000, 3078, 6158),
+            "test": Counts(1000, 3074, 6156),
+        },
+    ),
+    # Ding et al. 2021; it has no validation split.
+    "icfg-pedes": Benchmark(
+        AnnotationFiles(("ICFG-PEDES.json", "ICFG_PEDES.json"), prefix="icfg"),
+        {"train": Counts(3102, 34674, 34674), "test": Counts(1000, 19848, 19848)},
+    ),
+    # Zhu et al. 2021.
+    "rstpreid": Benchmark(
+        AnnotationFiles(("data_captions.json",), prefix="rstp"),
+        {
+            "train": Counts(3701, 18505, 37010),
+            "validation": Counts(200, 1000, 2000),
+            "test": Counts(200, 1000, 2000),
+        },
+    ),
+    "own": Benchmark(AnnotationFiles(("annotations.jsonl", "annotations.csv"), model=Record)),
+    "prcc": Benchmark(PictureTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES),
+    "ltcc": Benchmark(PictureTree(ltcc), features=CLOTHES_CHANGED_FEATURES),
+}
+
+
+def parse_benchmark(source: str) -> tuple[str, str]:
+    """`NAME:ROOT` → the name of a benchmark, and its root."""
+    name, _, root = source.partition(":")
+    if name not in BENCHMARKS or not root:
+        raise ValueError(f"{source} is no benchmark: give NAME:ROOT, where NAME is one of {', '.join(BENCHMARKS)}.")
+    return name, root
+
+
+def read_listing(name: str, root: str | Path) -> Listing:
+    """
+    Reads what annotations and descriptions say, and looks at no picture.
+
+    Raises:
+        FileNotFoundError: if the root is not there, or is another folder.
+        ValueError: naming the file and record that is not as it should be, and the remedy.
+    """
+    name, folder = parse_benchmark(f"{name}:{root}")[0], Path(root).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No folder at {folder}: give the one that {name} was unpacked to.")
+    listing = BENCHMARKS[name].layout.read(folder)
+    join_descriptions(listing)
+    return listing

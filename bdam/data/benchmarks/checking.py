@@ -1,0 +1,184 @@
+"""What is wrong with the folder of a benchmark, before it costs anybody a night."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image as PILImage
+from pydantic import BaseModel, computed_field
+from rich.box import SIMPLE
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from bdam.data.pictures import open_picture
+from bdam.data.schema import SPLITS
+
+from .catalogue import BENCHMARKS, Counts, parse_benchmark, read_listing
+from .records import Listing, Record
+
+
+# What a check ends with; its index is the exit code.
+VERDICTS = ("fit", "fit with warnings", "unfit")
+STATES = ("found", "missing", "unreadable")
+# The published benchmarks are English: letters of other scripts and pieces of code have strayed into them.
+NOT_ENGLISH = re.compile(r"[^ -~‘’“”–—…]|[{}<>\\=_]")
+# Places of a finding that people see; programs see all.
+SHOWN = 3
+
+
+class Finding(BaseModel):
+    """What was found, and where; an error makes the data unfit."""
+
+    level: Literal["warning", "error"]
+    text: str
+    places: list[str] = []
+
+
+class Check(BaseModel):
+    """The state of a benchmark: what its splits hold and should hold, its pictures by sub-folder, what is wrong."""
+
+    source: str
+    splits: dict[str, dict[str, int]] = {}
+    published: dict[str, dict[str, int]] = {}
+    folders: dict[str, dict[str, int]] = {}
+    findings: list[Finding] = []
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def verdict(self) -> str:
+        levels = {finding.level for finding in self.findings}
+        return VERDICTS[2 if "error" in levels else len(levels)]
+
+
+def check_benchmark(source: str) -> Check:
+    """Reads annotations, descriptions and every picture of `NAME:ROOT`; what is wrong is found, not raised."""
+    try:
+        name, root = parse_benchmark(source)
+        listing = read_listing(name, root)
+    except (ValueError, OSError) as error:
+        return Check(source=source, findings=[Finding(level="error", text=str(error))])
+    splits, published = _count(listing.records), BENCHMARKS[name].published
+    folders, findings = _look_at_pictures(listing)
+    findings += _compare(splits, published)
+    findings += _look_at_persons(listing.records)
+    findings += _look_at_texts(listing, is_english=bool(published))
+    held, expected = ({split: counts._asdict() for split, counts in of.items()} for of in (splits, published))
+    return Check(source=source, splits=held, published=expected, folders=folders, findings=findings)
+
+
+def check_tables(check: Check) -> Group:
+    """The state of a benchmark for people."""
+    splits = Table("split", *Counts._fields, box=SIMPLE)
+    for split in check.splits | check.published:
+        held = check.splits.get(split, Counts()._asdict())
+        pairs = ((held[name], check.published.get(split, held)[name]) for name in Counts._fields)
+        splits.add_row(
+            split, *(f"{ours:,}" if ours == theirs else f"{ours:,} of {theirs:,}" for ours, theirs in pairs)
+        )
+    folders = Table("folder", *STATES, box=SIMPLE)
+    for folder, counts in check.folders.items():
+        folders.add_row(folder, *(f"{counts[state]:,}" for state in STATES))
+    lines = []
+    for finding in check.findings:
+        colour = "bold red" if finding.level == "error" else "yellow"
+        lines.append(f"[{colour}]{finding.level}:[/] {escape(finding.text)}")
+        lines += [f"  {escape(place)}" for place in finding.places[:SHOWN]]
+        lines += [f"  … and {len(finding.places) - SHOWN} more"] if len(finding.places) > SHOWN else []
+    return Group(splits, folders, *lines, f"[bold]{check.verdict}:[/] {escape(check.source)}")
+
+
+def _count(records: list[Record]) -> dict[str, Counts]:
+    splits = {split: [record for record in records if record.split == split] for split in SPLITS}
+    return {
+        split: Counts(len({record.person_id for record in of}), len(of), sum(len(record.captions) for record in of))
+        for split, of in splits.items()
+        if of
+    }
+
+
+def _compare(splits: dict[str, Counts], published: dict[str, Counts]) -> Iterator[Finding]:
+    for split, expected in published.items():
+        held = splits.get(split, Counts())
+        if held != expected:
+            pairs = zip(Counts._fields, held, expected, strict=True)
+            numbers = ", ".join(f"{ours:,} of {theirs:,} {name}" for name, ours, theirs in pairs if ours != theirs)
+            text = f"{split} is not as published, so that figures on it compare with nobody's: {numbers}."
+            yield Finding(level="warning", text=text)
+
+
+def _look_at_pictures(listing: Listing) -> tuple[dict[str, dict[str, int]], list[Finding]]:
+    """Reads every picture: how many are in which state, by sub-folder, and what is wrong."""
+    images = [record.image_id for record in listing.records]
+    folders: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(STATES, 0))
+    places = defaultdict(list)
+    with ThreadPoolExecutor() as threads:  # Pillow decodes without holding the interpreter
+        looks = threads.map(_look_at, (listing.pictures / image for image in images))
+        progress = track(looks, "Reading pictures", len(images), console=Console(stderr=True), transient=True)
+        for image, (state, reason) in zip(images, progress, strict=True):
+            folders[image.partition("/")[0] if "/" in image else "."][state] += 1
+            places[state].append(f"{image}{reason}")
+    return dict(folders), [
+        Finding(
+            level="error",
+            text=f"{len(places[state])} of {len(images)} pictures are {state} in {listing.pictures}: restore them.",
+            places=places[state],
+        )
+        for state in STATES[1:]
+        if state in places
+    ]
+
+
+def _look_at(path: Path) -> tuple[str, str]:
+    try:
+        open_picture(path)
+    except FileNotFoundError:
+        return "missing", ""
+    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
+        return "unreadable", f": {error}"
+    return "found", ""
+
+
+def _look_at_persons(records: list[Record]) -> Iterator[Finding]:
+    splits, pictures = defaultdict(set), Counter(record.person_id for record in records)
+    for record in records:
+        splits[record.person_id].add(str(record.split))
+    shared = [f"person {person}: {', '.join(sorted(of))}" for person, of in splits.items() if len(of) > 1]
+    yield from _warn("persons are in two splits: what was learned of them is tested on them.", shared)
+    lone = [f"person {person}" for person, number in pictures.items() if number == 1]
+    yield from _warn("persons have one picture only, which in training pairs with itself.", lone)
+
+
+def _look_at_texts(listing: Listing, is_english: bool) -> Iterator[Finding]:
+    persons, strays, repeated, bare = defaultdict(set), [], [], []
+    for record in listing.records:
+        for caption in record.captions:
+            persons[caption].add(record.person_id)
+            if _is_stray(caption, is_english):
+                strays.append(f"{record.image_id}: {caption}")
+        if len(set(record.captions)) < len(record.captions):
+            repeated.append(record.image_id)
+        if not record.captions:
+            bare.append(record.image_id)
+    shared = [f"{len(of)} persons: {caption}" for caption, of in persons.items() if len(of) > 1]
+    yield from _warn("captions are given to several persons: no search can tell them apart.", shared)
+    yield from _warn("captions hold characters that seem to have strayed in.", strays)
+    yield from _warn("pictures have a caption twice, which counts it twice.", repeated)
+    yield from _warn("pictures have no captions, though others have.", bare if persons else [])
+    for kind, images in listing.undescribed().items():
+        yield from _warn(f"pictures have no {kind} in {listing.descriptions}.", images)
+    yield from _warn(f"lines of {listing.descriptions} describe unknown pictures.", listing.unknown_descriptions)
+
+
+def _is_stray(caption: str, is_english: bool) -> bool:
+    text = " ".join(caption.split())
+    return bool(NOT_ENGLISH.search(text)) if is_english else not text.isprintable() or "\ufffd" in text
+
+
+def _warn(text: str, places: list[str]) -> Iterator[Finding]:
+    if places:
+        yield Finding(level="warning", text=f"{len(places)} {text}", places=places)

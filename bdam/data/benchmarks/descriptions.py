@@ -1,0 +1,35 @@
+"""Generated descriptions, joined to the pictures that they were written for."""
+
+from pydantic import BaseModel, Field
+
+from .files import read_file
+from .records import ALIASES, DESCRIPTIONS, Listing, PicturePath, Text
+
+
+class Description(BaseModel):
+    """What was written about a picture."""
+
+    image_id: PicturePath = Field(validation_alias=ALIASES["image_id"])
+    identity_description: Text | None = None
+    clothing_description: Text | None = None
+
+
+def join_descriptions(listing: Listing) -> None:
+    """
+    Gives each record the descriptions of its picture, as far as there are any.
+
+    Raises:
+        ValueError: if a line is not as it should be, or describes a picture for the second time.
+    """
+    path = listing.descriptions
+    pictures = {record.image_id: record for record in listing.records}
+    described: dict[str, str] = {}
+    for place, description in read_file(path, Description) if path.is_file() else ():
+        image = description.image_id
+        if described.setdefault(image, place) != place:
+            raise ValueError(f"{path}, {place}: {image} is described on {described[image]} already: remove one.")
+        if image not in pictures:
+            listing.unknown_descriptions.append(f"{place}: {image}")
+            continue
+        for kind in DESCRIPTIONS:
+            setattr(pictures[image], kind, getattr(description, kind))

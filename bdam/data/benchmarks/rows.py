@@ -1,0 +1,112 @@
+"""Records of a benchmark → rows of the schema."""
+
+import logging
+import posixpath
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from random import Random
+
+from datasets import Dataset, DatasetDict, DatasetInfo
+
+from bdam.data.pictures import open_pictures
+from bdam.data.schema import SPLITS, choose_split
+
+from .catalogue import BENCHMARKS, read_listing
+from .records import Listing, Record
+
+
+logger = logging.getLogger(__name__)
+
+
+def load_benchmark(name: str, root: str | Path, split: str | None = None) -> DatasetDict | Dataset:
+    """
+    Loads a benchmark: all splits, or one.
+
+    Persons keep the numbers that the annotations give them; named ones are numbered. Where there is no validation
+    split, [`hold_out`] makes one, and `info.description` of each split says so. Pictures are opened when a row is
+    read, not before; `bdam data check NAME:ROOT` looks at all of them.
+
+    Args:
+        name: one of `BENCHMARKS`. `own` is anybody's data: pictures, and beside them `annotations.jsonl` or `.csv` of
+            `image`, `person_id`, `caption` or `captions` and, where they are known, `outfit_id` and `split`.
+        root: the folder that it was unpacked to.
+        split: train, validation or test.
+
+    Raises:
+        FileNotFoundError: if the root is not there, or is another folder.
+        ValueError: naming the file and record that is not as it should be, and the remedy.
+
+    Example:
+
+    ```python
+    >>> load_benchmark("cuhk-pedes", "/data/CUHK-PEDES", "test")[0]["captions"]
+    ```
+    """
+    source = f"{name}:{root}"
+    data = open_pictures(read_rows(name, root), source)
+    return data if split is None else choose_split(data, split, source)
+
+
+def read_rows(name: str, root: str | Path) -> DatasetDict:
+    """As [`load_benchmark`], with pictures as `datasets` opens them."""
+    description = f"{name}:{root}"
+    listing = read_listing(name, root)
+    _warn(listing, description)
+    records = listing.records
+    if all(record.split != "validation" for record in records) and (persons := hold_out(records)):
+        description += f", without a validation split of its own: {persons} persons of train were held out by seed 0"
+    _number(records)
+    rows = {split: [record for record in records if record.split == split] for split in SPLITS}
+    info = DatasetInfo(description=f"{description}.", features=BENCHMARKS[name].features)
+    return DatasetDict({split: _to_dataset(rows[split], listing.pictures, info) for split in SPLITS if rows[split]})
+
+
+def hold_out(records: list[Record], max_persons: int = 200, seed: int = 0) -> int:
+    """
+    Moves a tenth of the persons of train, but at most `max_persons`, to validation, and returns how many: a model must
+    not be selected on test.
+    """
+    persons = sorted({record.person_id for record in records if record.split == "train"}, key=str)
+    held_out = set(Random(seed).sample(persons, min(len(persons) // 10, max_persons)))
+    for record in records:
+        if record.split == "train" and record.person_id in held_out:
+            record.split = "validation"
+    return len(held_out)
+
+
+def _number(records: list[Record]) -> None:
+    """Named persons get numbers, and outfits numbers of their own across all persons."""
+    if not all(isinstance(record.person_id, int) for record in records):
+        persons = _numbers(record.person_id for record in records)
+        for record in records:
+            record.person_id = persons[record.person_id]
+    outfits = _numbers((record.person_id, record.outfit_id) for record in records)
+    for record in records:
+        record.outfit_id = None if record.outfit_id is None else outfits[record.person_id, record.outfit_id]
+
+
+def _numbers(values: Iterable[Hashable]) -> dict[Hashable, int]:
+    return {value: number for number, value in enumerate(dict.fromkeys(values))}
+
+
+def _to_dataset(records: list[Record], pictures: Path, info: DatasetInfo) -> Dataset:
+    columns = {name: [getattr(record, name) for record in records] for name in info.features if name != "image"}
+    columns["image"] = [f"{pictures}/{image}" for image in columns["image_id"]]
+    return Dataset.from_dict(columns, info=info)
+
+
+def _warn(listing: Listing, source: str) -> None:
+    """Says before hours of work find out what is not there: whole folders of pictures, and descriptions."""
+    records, pictures, path = listing.records, listing.pictures, listing.descriptions
+    folders = Counter(posixpath.dirname(record.image_id) for record in records)
+    if missing := [folder for folder in folders if not (pictures / folder).is_dir()]:
+        count, names = sum(folders[folder] for folder in missing), ", ".join(missing[:7])
+        logger.warning(
+            f"{source}: {count} of {len(records)} pictures are missing, their folders not in {pictures}: {names}."
+        )
+    for kind, images in listing.undescribed().items():
+        if images:
+            logger.warning(f"{path}: {len(images)} of {len(records)} pictures have no {kind}.")
+    if unknown := listing.unknown_descriptions:
+        logger.warning(f"{path}: {len(unknown)} lines describe unknown pictures, the first on {unknown[0]}.")

@@ -1,0 +1,54 @@
+"""Pictures of data sets, opened where they are looked at."""
+
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, Image
+from PIL import Image as PILImage
+
+
+def open_pictures(data: Dataset | DatasetDict, source: str) -> Any:
+    """The same rows, whose pictures become PIL images in RGB only when a row is read."""
+    return data.cast_column("image", Image(decode=False)).with_transform(partial(_decode_pictures, source=source))
+
+
+def read_column(dataset: Dataset, name: str) -> list[Any]:
+    """A column without the pictures, which `dataset[name]` would open one by one as well."""
+    return dataset.select_columns(name).with_format(None)[:][name]
+
+
+def open_picture(file: str | Path | BytesIO) -> PILImage.Image:
+    """
+    Reads a whole picture, in RGB. A file is found by [`find_picture`].
+
+    Raises:
+        OSError, SyntaxError: what Pillow raises for missing, foreign and broken files.
+    """
+    with PILImage.open(file if isinstance(file, BytesIO) else find_picture(Path(file))) as picture:
+        return picture.convert("RGB")
+
+
+def find_picture(path: Path) -> Path:
+    """The same path, or its twin with the extension in lower or upper case where only that is there."""
+    twins = (path.with_suffix(path.suffix.lower()), path.with_suffix(path.suffix.upper()))
+    return path if path.is_file() else next((twin for twin in twins if twin.is_file()), path)
+
+
+def _decode_pictures(batch: dict[str, list[Any]], source: str) -> dict[str, list[Any]]:
+    """Opens the pictures of a batch of rows, naming the record if one cannot be read."""
+    if "image" not in batch:
+        return batch
+    rows = zip(batch["image"], batch.get("image_id", ["?"] * len(batch["image"])), strict=True)
+    return {**batch, "image": [_decode(picture, f"{source}, picture {image_id}") for picture, image_id in rows]}
+
+
+def _decode(picture: dict[str, Any], record: str) -> PILImage.Image:
+    try:
+        return open_picture(picture["path"] if picture["bytes"] is None else BytesIO(picture["bytes"]))
+    except (OSError, SyntaxError) as error:
+        hint = (
+            "; `bdam data check NAME:ROOT` finds all such pictures of a benchmark" if picture["bytes"] is None else ""
+        )
+        raise ValueError(f"{record} cannot be read ({error}): restore or remove it{hint}.") from error

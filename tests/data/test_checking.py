@@ -1,0 +1,142 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bdam import cli
+from bdam.data.benchmarks import check_benchmark
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Data that are fit: two persons, two pictures each, in two folders."""
+    records = [
+        {"image": f"{side}/{person}.png", "person_id": person, "caption": f"{person} from the {side}.", "split": split}
+        for person, split in ((1, "train"), (2, "test"))
+        for side in ("left", "right")
+    ]
+    for record in records:
+        (tmp_path / record["image"]).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 8), "red").save(tmp_path / record["image"])
+    write(tmp_path, records)
+    return tmp_path
+
+
+def read(root: Path) -> list[dict]:
+    return [json.loads(line) for line in (root / "annotations.jsonl").read_text().splitlines()]
+
+
+def write(root: Path, records: list[dict], name: str = "annotations") -> None:
+    (root / f"{name}.jsonl").write_text("\n".join(map(json.dumps, records)))
+
+
+def test_fit_data_are_fit(root):
+    check = check_benchmark(f"own:{root}")
+    assert check.verdict == "fit" and not check.findings
+    assert check.splits == {split: {"persons": 1, "pictures": 2, "captions": 2} for split in ("train", "test")}
+    assert check.folders == {side: {"found": 2, "missing": 0, "unreadable": 0} for side in ("left", "right")}
+
+
+@pytest.mark.parametrize(
+    "content, state, place",
+    [
+        (None, "missing", "left/1.png"),
+        (b"", "unreadable", "left/1.png: cannot identify image file"),
+        (b"no picture", "unreadable", "left/1.png: cannot identify image file"),
+        (slice(40), "unreadable", "left/1.png: "),
+    ],
+    ids=["missing", "zero bytes", "foreign", "cut off"],
+)
+def test_pictures_that_cannot_be_read_make_data_unfit(root, content, state, place):
+    picture = root / "left/1.png"
+    whole = picture.read_bytes()
+    picture.unlink()
+    if content is not None:
+        picture.write_bytes(whole[content] if isinstance(content, slice) else content)
+    check = check_benchmark(f"own:{root}")
+    (finding,) = check.findings
+    assert check.verdict == "unfit" and finding.level == "error"
+    assert finding.text.startswith(f"1 of 4 pictures are {state} in ") and finding.places[0].startswith(place)
+    assert check.folders["left"] == {"found": 1, "missing": 0, "unreadable": 0} | {state: 1}
+
+
+def test_an_extension_in_another_case_is_no_fault(root):
+    (root / "left/1.png").rename(root / "left/1.PNG")
+    assert check_benchmark(f"own:{root}").verdict == "fit"
+
+
+WARNINGS = {
+    "persons are in two splits": ({"person_id": 1}, "person 1: test, train"),
+    "persons have one picture only": ({"person_id": 7}, "person 2"),
+    "captions are given to several persons": ({"caption": "1 from the left."}, "2 persons: 1 from the left."),
+    "captions hold characters": ({"caption": "A \x07 man."}, "right/2.png: A \x07 man."),
+    "pictures have a caption twice": ({"caption": ["A man.", "A man."]}, "right/2.png"),
+    "pictures have no captions": ({"caption": []}, "right/2.png"),
+}
+
+
+@pytest.mark.parametrize("text", WARNINGS)
+def test_what_is_odd_is_a_warning(root, text):
+    values, place = WARNINGS[text]
+    records = read(root)
+    records[3].update(values)
+    write(root, records)
+    check = check_benchmark(f"own:{root}")
+    findings = [finding for finding in check.findings if text in finding.text]
+    assert check.verdict == "fit with warnings"
+    assert len(findings) == 1 and findings[0].level == "warning" and place in findings[0].places
+
+
+def test_descriptions_are_checked_where_there_are_any(root):
+    assert check_benchmark(f"own:{root}").verdict == "fit"
+    described = [
+        {"image": record["image"], "identity_description": "Tall.", "clothing_description": "A coat."}
+        for record in read(root)[:3]
+    ]
+    write(root, [*described, {"image": "left/9.png"}], "descriptions")
+    texts = [finding.text for finding in check_benchmark(f"own:{root}").findings]
+    assert [text[:46] for text in texts] == [
+        "1 pictures have no identity_description in " + str(root)[:3],
+        "1 pictures have no clothing_description in " + str(root)[:3],
+        f"1 lines of {root}"[:46],
+    ]
+
+
+def test_counts_stand_beside_the_published_ones(tmp_path):
+    captions = ["A man = 人", "A man’s coat — red."]
+    records = [{"id": 1, "file_path": "cam_a/1.png", "captions": captions, "split": "train"}]
+    (tmp_path / "reid_raw.json").write_text(json.dumps(records))
+    check = check_benchmark(f"cuhk-pedes:{tmp_path}")
+    texts = " ".join(finding.text for finding in check.findings)
+    assert check.published["test"] == {"persons": 1000, "pictures": 3074, "captions": 6156}
+    assert "train is not as published" in texts and "1 of 11,003 persons, 1 of 34,054 pictures, 2 of 68,126" in texts
+    assert "test is not as published" in texts and "0 of 1,000 persons" in texts
+    assert "1 captions hold characters" in texts
+
+
+def run(monkeypatch, capsys, *arguments) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["bdam", "data", "check", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    output = capsys.readouterr()
+    return stop.value.code or 0, " ".join((output.out + output.err).split())
+
+
+def test_the_exit_code_tells_the_verdict(root, monkeypatch, capsys):
+    code, output = run(monkeypatch, capsys, f"own:{root}", "--json", root / "check.json")
+    assert code == 0 and "fit: own" in output and "train" in output
+    assert json.loads((root / "check.json").read_text())["verdict"] == "fit"
+
+    write(root, [{**record, "person_id": index} for index, record in enumerate(read(root))])
+    code, output = run(monkeypatch, capsys, f"own:{root}", "--json", root / "check.json")
+    assert code == 1 and "warning: 4 persons have one picture only" in output and "… and 1 more" in output
+    assert len(json.loads((root / "check.json").read_text())["findings"][0]["places"]) == 4
+
+    (root / "annotations.jsonl").write_text("[")
+    code, output = run(monkeypatch, capsys, f"own:{root}")
+    assert code == 2 and "line 1: damaged" in output and "unfit: own" in output
+
+    code, output = run(monkeypatch, capsys, f"mine:{root}")
+    assert code == 2 and "give NAME:ROOT" in output
