@@ -175,6 +175,8 @@ def search(
     gallery = Gallery(model, processor, dataset)
     persons = {caption: row["person_id"] for row in dataset.remove_columns("image") for caption in row["captions"]}
     queries = []
+    if not sentences and len(persons) < 3:
+        raise ValueError(f"{data}, split {split!r} has no captions to search by: give a sentence.")
     for sentence in sentences or random.Random(seed).sample(sorted(persons), 3):
         hits = gallery.search(sentence, clothing_weight, k)
         rows = [dataset[hit.row] for hit in hits]
