@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny import TINY_RUN
 
 import train_accelerate
 from bdam import cli
@@ -18,12 +19,7 @@ from bdam.training.recipes import load_recipe
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
-    "image_size=[32, 16]",
-    "vision_encoder.patch_size=8",
-    "vision_encoder.hidden_size=32",
-    "text_encoder.hidden_size=32",
-    "model.fusion_hidden_size=16",
-    "persons_per_batch=4",
+    *TINY_RUN,
     "num_epochs=2",
     "decoupling_after=1",
     "eval_every=1",

@@ -38,6 +38,16 @@ SIZES = {
     "projection_dim": 12,
 }
 
+# Overrides that make a run of `recipes/demo.yaml` small enough for tests.
+TINY_RUN = [
+    "image_size=[32, 16]",
+    "vision_encoder.patch_size=8",
+    "vision_encoder.hidden_size=32",
+    "text_encoder.hidden_size=32",
+    "model.fusion_hidden_size=16",
+    "persons_per_batch=4",
+]
+
 
 def tiny_config(**changes) -> BDAMConfig:
     return BDAMConfig(**{"vision_config": VISION, "text_config": TEXT, **SIZES, **changes})

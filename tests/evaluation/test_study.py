@@ -9,6 +9,7 @@ from statistics import stdev
 
 import pytest
 from datasets import DatasetDict
+from tiny import TINY_RUN
 
 from bdam import cli
 from bdam.data.pedestrians import generate_pedestrians
@@ -21,15 +22,7 @@ from bdam.evaluation.study import PUBLISHED, aggregate, describe, plan_study, ru
 ROOT = Path(__file__).parents[2]
 DEMO, ABLATIONS = ROOT / "recipes/demo.yaml", ROOT / "recipes/ablations"
 BASELINE, FULL = ABLATIONS / "baseline.yaml", ABLATIONS / "full.yaml"
-SMALL = [
-    "image_size=[32, 16]",
-    "vision_encoder.patch_size=8",
-    "vision_encoder.hidden_size=32",
-    "text_encoder.hidden_size=32",
-    "model.fusion_hidden_size=16",
-    "persons_per_batch=4",
-    "num_epochs=1",
-]
+SMALL = [*TINY_RUN, "num_epochs=1"]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import TINY_RUN
 
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.training.checkpoints import TrainingState, choose_checkpoint, find_checkpoints
@@ -19,16 +20,11 @@ from bdam.training.recipes import load_recipe
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    "image_size=[32, 16]",
-    "vision_encoder.patch_size=8",
-    "vision_encoder.hidden_size=32",
+    *TINY_RUN,
     "vision_encoder.hidden_dropout_prob=0.1",
-    "text_encoder.hidden_size=32",
-    "model.fusion_hidden_size=16",
     "model.dropout=0.1",
     "augment=true",
     "balancer=gradnorm",
-    "persons_per_batch=4",
     "gradient_accumulation_steps=2",
     "num_epochs=4",
     "eval_every=1",
@@ -48,7 +44,7 @@ def sources(data: Path, output_dir: Path, *changes: str) -> list[str]:
     return [str(ROOT / "recipes/demo.yaml"), f"data={data}", f"output_dir={output_dir}", *SMALL, *changes]
 
 
-def run(*arguments, **options) -> subprocess.Popen:
+def run(*arguments) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
