@@ -133,25 +133,6 @@ def training_curves(panels: dict[str, dict[str, tuple[list[int], list[float]]]],
     _save(figure, path)
 
 
-def _star(axis: Axes, points: np.ndarray, colour: np.ndarray) -> None:
-    """The points (N, 2), each joined to their center."""
-    center = points.mean(axis=0)
-    for point in points:
-        axis.plot(*zip(point, center, strict=True), color=colour, linewidth=0.8)
-    axis.scatter(points[:, 0], points[:, 1], s=22, color=colour[None], edgecolors="white", linewidths=0.5, zorder=3)
-
-
-def _finish(axis: Axes, title: str) -> None:
-    axis.set_title(title, fontsize=9, loc="left")
-    axis.tick_params(which="both", labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def study_figure(rows: list[dict], path: Path) -> None:
     """
     Draws the R-1 of every recipe as dots, mean ± standard deviation over the seeds, with chance as a dashed line.
@@ -185,5 +166,23 @@ def study_figure(rows: list[dict], path: Path) -> None:
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8, **compact)
     axes[0].set_yticks(heights, [recipe.replace("_", " ") for recipe in recipes])
     axes[0].set_ylim(heights[-1] + 0.6, -0.6)
-    figure.savefig(path, dpi=130)
+    _save(figure, path, dpi=130)
+
+
+def _star(axis: Axes, points: np.ndarray, colour: np.ndarray) -> None:
+    """The points (N, 2), each joined to their center."""
+    center = points.mean(axis=0)
+    for point in points:
+        axis.plot(*zip(point, center, strict=True), color=colour, linewidth=0.8)
+    axis.scatter(points[:, 0], points[:, 1], s=22, color=colour[None], edgecolors="white", linewidths=0.5, zorder=3)
+
+
+def _finish(axis: Axes, title: str) -> None:
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.tick_params(which="both", labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path, dpi: int = 110) -> None:
+    figure.savefig(path, dpi=dpi)
     plt.close(figure)

@@ -117,7 +117,7 @@ def write_study(folder: Path, rows: list[dict], header: dict[str, str]) -> None:
         rows: those of [`bdam.evaluation.study.aggregate`], at least one.
         header: how the numbers came about, by the name of each circumstance.
     """
-    (folder / "report.json").write_text(json.dumps({**header, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    write_results(folder / "report.json", {**header, "rows": rows})
     with (folder / "report.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

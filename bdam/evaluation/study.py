@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO
 
 import torch
-import yaml
 from tqdm.auto import tqdm
 
 import bdam
@@ -23,7 +22,7 @@ from bdam.data.loading import load_data
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import evaluate
 from bdam.evaluation.report import write_results
-from bdam.training.checkpoints import FREE_KEYS
+from bdam.training.checkpoints import changed_keys
 from bdam.training.models import RECIPE, load_model
 from bdam.training.recipes import Recipe, load_recipe
 
@@ -289,14 +288,10 @@ def _check_data(folders: set[str]) -> None:
 def _check_folder(run: Run) -> None:
     """What is there must be the work of the same recipe: otherwise a report would mix two studies."""
     read_results(run)
-    trained = run.folder / "model" / RECIPE
-    if trained.is_file():
-        former = Recipe(**yaml.safe_load(trained.read_text(encoding="utf-8")))
-        before, now = (recipe.model_dump(exclude=set(FREE_KEYS)) for recipe in (former, run.recipe))
-        if changed := [f"`{key}`" for key in now if now[key] != before[key]]:
-            raise ValueError(
-                f"{run.folder} was trained with another {', '.join(changed)}: remove it, or give another --output."
-            )
+    model = run.folder / "model"
+    if (model / RECIPE).is_file() and (changed := changed_keys(model, run.recipe)):
+        keys = ", ".join(f"`{key}`" for key in changed)
+        raise ValueError(f"{run.folder} was trained with another {keys}: remove it, or give another --output.")
 
 
 def _repeated(values: Iterable) -> list:

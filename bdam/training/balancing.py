@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import distributed, nn
+from accelerate.utils import reduce
+from torch import nn
 
 from bdam.training.recipes import Recipe
 from modeling_bdam import TASKS, BDAMModel
@@ -102,7 +103,7 @@ class GradNorm(nn.Module):
         """
         losses = self.fixed.weigh(losses)
         tasks = [losses.pop(name) for name in self.tasks]
-        values = _mean_over_processes(torch.stack([loss.detach() for loss in tasks]).to(self.log_weights))
+        values = reduce(torch.stack([loss.detach() for loss in tasks]).to(self.log_weights), "mean")
         self.initial_losses.copy_(torch.where(self.initial_losses > 0, self.initial_losses, values))
         ratios = values / self.initial_losses.clamp(min=torch.finfo(values.dtype).tiny)
         self.loss_ratios.copy_(ratios / ratios.mean())
@@ -165,11 +166,4 @@ def _gradient_norms(losses: Sequence[torch.Tensor], shared: Sequence[nn.Paramete
         for loss in losses
     ]
     flat = torch.stack([torch.cat([gradient.flatten() for gradient in of_task]) for of_task in gradients])
-    return _mean_over_processes(flat / loss_scale).norm(dim=1)
-
-
-def _mean_over_processes(values: torch.Tensor) -> torch.Tensor:
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(values)
-        values = values / distributed.get_world_size()
-    return values
+    return reduce(flat / loss_scale, "mean").norm(dim=1)

@@ -95,18 +95,23 @@ def choose_checkpoint(output_dir: Path, resume: str | None, recipe: Recipe) -> P
     return checkpoint
 
 
-def _check_recipe(checkpoint: Path, recipe: Recipe) -> None:
-    path = checkpoint / RECIPE
-    if not path.is_file():
-        raise FileNotFoundError(f"{checkpoint} is no checkpoint: there is no {path.name}.")
-    then, now = yaml.safe_load(path.read_text(encoding="utf-8")), recipe.model_dump(mode="json")
-    differences = [
-        f"`{key}` was {then.get(key)}, is {now.get(key)}"
-        for key in sorted(then.keys() | now.keys())
+def changed_keys(directory: Path, recipe: Recipe) -> dict[str, tuple]:
+    """Where `recipe` would learn something else than the recipe in `directory`: the values then and now, by key."""
+    then = yaml.safe_load((directory / RECIPE).read_text(encoding="utf-8"))
+    now = recipe.model_dump(mode="json")
+    return {
+        key: (then.get(key), now.get(key))
+        for key in now | then
         if key not in FREE_KEYS and then.get(key) != now.get(key)
-    ]
-    if differences:
-        raise ValueError(f"{checkpoint} was written by another recipe: {'; '.join(differences)}.")
+    }
+
+
+def _check_recipe(checkpoint: Path, recipe: Recipe) -> None:
+    if not (checkpoint / RECIPE).is_file():
+        raise FileNotFoundError(f"{checkpoint} is no checkpoint: there is no {RECIPE}.")
+    if changed := changed_keys(checkpoint, recipe):
+        differences = "; ".join(f"`{key}` was {then}, is {now}" for key, (then, now) in changed.items())
+        raise ValueError(f"{checkpoint} was written by another recipe: {differences}.")
 
 
 def _step_directory(output_dir: Path, step: int) -> Path:
