@@ -41,6 +41,8 @@ def retrieval_metrics(
     *,
     query_outfit_ids: Tensor | None = None,
     gallery_outfit_ids: Tensor | None = None,
+    query_camera_ids: Tensor | None = None,
+    gallery_camera_ids: Tensor | None = None,
     own_pictures: Tensor | None = None,
     protocol: str = "standard",
     chunk_size: int = 256,
@@ -64,6 +66,8 @@ def retrieval_metrics(
         gallery_person_ids,
         query_outfit_ids=query_outfit_ids,
         gallery_outfit_ids=gallery_outfit_ids,
+        query_camera_ids=query_camera_ids,
+        gallery_camera_ids=gallery_camera_ids,
         own_pictures=own_pictures,
         protocol=protocol,
         chunk_size=chunk_size,
@@ -99,6 +103,8 @@ def rank_queries(
     *,
     query_outfit_ids: Tensor | None = None,
     gallery_outfit_ids: Tensor | None = None,
+    query_camera_ids: Tensor | None = None,
+    gallery_camera_ids: Tensor | None = None,
     own_pictures: Tensor | None = None,
     protocol: str = "standard",
     chunk_size: int = 256,
@@ -115,6 +121,10 @@ def rank_queries(
         gallery_person_ids: (G,) person in each picture.
         query_outfit_ids: (Q,) outfit each query describes; needed by the two protocols about clothes.
         gallery_outfit_ids: (G,) outfit in each picture; needed by the two protocols about clothes.
+        query_camera_ids: (Q,) camera of the picture behind each query. Given for both sides, the person's pictures
+            from the query's own camera are ignored too: the rule of image re-identification and, beside the two
+            protocols about clothes, of LTCC (Qian et al., "Long-Term Cloth-Changing Person Re-identification", 2020).
+        gallery_camera_ids: (G,) camera of each picture; given with `query_camera_ids` or not at all.
         own_pictures: (Q,) index in the gallery of the picture each query was written for, which is then ignored;
             -1 where there is none.
         protocol: Which pictures of the query's person are positives: `"standard"` all of them, `"same-clothes"` those
@@ -123,8 +133,8 @@ def rank_queries(
         chunk_size: Number of queries scored at once; the largest buffers are two of `chunk_size` x G scores.
 
     Raises:
-        ValueError: Unknown protocol, shapes that do not match, missing outfit ids, an own picture that does not show
-            the query's person, or a score that is not finite.
+        ValueError: Unknown protocol, shapes that do not match, missing outfit or camera ids, an own picture that does
+            not show the query's person, or a score that is not finite.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
@@ -138,6 +148,10 @@ def rank_queries(
     if protocol != "standard":
         query_outfits = _one_per_row("query_outfit_ids", query_outfit_ids, query_embeds)
         gallery_outfits = _one_per_row("gallery_outfit_ids", gallery_outfit_ids, gallery_embeds)
+    by_camera = query_camera_ids is not None or gallery_camera_ids is not None
+    if by_camera:
+        query_cameras = _one_per_row("query_camera_ids", query_camera_ids, query_embeds)
+        gallery_cameras = _one_per_row("gallery_camera_ids", gallery_camera_ids, gallery_embeds)
     if own_pictures is not None:
         own_pictures = _one_per_row("own_pictures", own_pictures, query_embeds)
         _check_own_pictures(own_pictures, query_persons, gallery_persons)
@@ -167,6 +181,8 @@ def rank_queries(
         if protocol != "standard":
             same_outfit = gallery_outfits[pictures] == query_outfits[rows, None]
             is_positive &= same_outfit if protocol == "same-clothes" else ~same_outfit
+        if by_camera:
+            is_positive &= gallery_cameras[pictures] != query_cameras[rows, None]
         if own_pictures is not None:
             is_positive &= pictures != own_pictures[rows, None]
 
@@ -222,7 +238,10 @@ def _summarise(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
 def _one_per_row(name: str, values: Tensor | None, embeds: Tensor) -> Tensor:
     """The ids, on the device of the embeddings, once there is one for each of them."""
     if values is None:
-        raise ValueError(f"{name} is missing: the protocols about clothes need the outfit of every query and picture")
+        raise ValueError(
+            f"{name} is missing: the protocols about clothes need the outfit, and the rule about cameras the camera, "
+            "of every query and picture"
+        )
     values = torch.as_tensor(values, dtype=torch.int64, device=embeds.device)
     if values.shape != embeds.shape[:1]:
         raise ValueError(f"{name} must have one id per embedding, ({len(embeds)},), got {tuple(values.shape)}")

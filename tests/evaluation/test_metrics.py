@@ -21,6 +21,8 @@ def reference_metrics(case, protocol):
             "same-clothes": same_person & same_outfit,
             "clothes-changed": same_person & ~same_outfit,
         }[protocol].copy()
+        if "query_camera_ids" in case:
+            positive &= (case["gallery_camera_ids"] != case["query_camera_ids"][query]).numpy()
         if case.get("own_pictures") is not None and case["own_pictures"][query] >= 0:
             positive[case["own_pictures"][query]] = False
         kept = positive | ~same_person
@@ -78,6 +80,17 @@ def test_agrees_with_a_plain_loop(protocol, written_for, sizes, seed):
     case = random_case(seed, **sizes)
     if written_for:
         case["own_pictures"] = own_pictures(case, seed)
+    expected = reference_metrics(case, protocol)
+    assert retrieval_metrics(**case, protocol=protocol) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("seed", range(3))
+def test_pictures_from_the_querys_camera_are_ignored(protocol, seed):
+    case = random_case(seed, num_persons=5)
+    random = torch.Generator().manual_seed(seed)
+    for side, embeds in (("query", case["query_embeds"]), ("gallery", case["gallery_embeds"])):
+        case[f"{side}_camera_ids"] = torch.randint(3, (len(embeds),), generator=random)
     expected = reference_metrics(case, protocol)
     assert retrieval_metrics(**case, protocol=protocol) == pytest.approx(expected, abs=1e-9)
 
@@ -162,6 +175,8 @@ def test_ranks_of_each_query_in_the_order_given():
         ({"gallery_person_ids": torch.zeros(60, 1)}, r"gallery_person_ids .* \(60,\), got \(60, 1\)"),
         ({"protocol": "same-clothes", "query_outfit_ids": None}, "query_outfit_ids is missing"),
         ({"protocol": "clothes-changed", "gallery_outfit_ids": None}, "gallery_outfit_ids is missing"),
+        ({"query_camera_ids": torch.zeros(40)}, "gallery_camera_ids is missing"),
+        ({"gallery_camera_ids": torch.zeros(60)}, "query_camera_ids is missing"),
         ({"own_pictures": torch.full((40,), 60)}, "own_pictures must be -1 or an index below 60"),
         ({"own_pictures": torch.full((40,), -2)}, "own_pictures must be -1 or an index below 60"),
         ({"own_pictures": torch.zeros(40)}, "own_pictures: the picture of query 0 shows another person"),
