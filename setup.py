@@ -35,6 +35,15 @@ setup(
         "search": ["faiss-cpu", "pymilvus"],
         "app": ["gradio"],
         "tracking": ["tensorboard", "trackio", "wandb"],
-        "dev": ["import-linter", "mypy", "parameterized", "pytest", "ruff", "scikit-learn", "types-PyYAML"],
+        "dev": [
+            "hypothesis",
+            "import-linter",
+            "mypy",
+            "parameterized",
+            "pytest",
+            "ruff",
+            "scikit-learn",
+            "types-PyYAML",
+        ],
     },
 )
