@@ -95,8 +95,8 @@ class BDAMConfig(PreTrainedConfig):
         hsic_kernel (`str`, *optional*, defaults to `"linear"`):
             Kernel of the decoupling loss: `"linear"` as in Eq. 2, or `"rbf"` with the median distance as bandwidth.
         hsic_normalize (`bool`, *optional*, defaults to `False`):
-            Whether the decoupling loss looks at correlations in place of covariances and is divided by its upper
-            bound, so that it lies in [0, 1] whatever the scale of the features and of each of their channels.
+            Whether the decoupling loss compares correlations in place of covariances, so that it lies in [0, 1], and
+            small directions of the features count as well (Fukumizu et al. 2007).
         clothing_weight (`float`, *optional*, defaults to 0.5):
             How much clothing counts in a search by default: `score = (1 - c)·identity + c·clothing`. Training chooses
             it on the validation split.

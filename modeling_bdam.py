@@ -93,38 +93,30 @@ def hsic_loss(
         identity_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated identity features.
         clothing_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated clothing features.
         kernel (`str`): `"linear"` as in the paper, or `"rbf"` with the median squared distance as bandwidth.
-        normalize (`bool`): standardise every channel over the batch, and divide by `sqrt(HSIC(id, id) HSIC(clo,
-            clo))` (centred kernel alignment; Kornblith et al. 2019). Covariance sees large channels alone: it vanishes
-            where each stream puts its variance into a few of them, and clothing stays legible in the rest.
+        normalize (`bool`): compare correlations, from 0 to 1: `tr(R_id R_clo) / sqrt(tr(R_id²) tr(R_clo²))` with
+            `R = K (K + ε tr(K) I)⁻¹` of the centred kernels K (the normalised cross-covariance operator of Fukumizu et
+            al. 2007, scaled as an alignment). Covariance sees large directions alone: it vanishes where each stream
+            puts its variance into a few of them, and what the other should not tell stays legible in the rest.
     """
     num_samples, hidden_size = identity_features.shape
     if num_samples < 2:
         return (identity_features.sum() + clothing_features.sum()) * 0.0
+    if kernel == "linear" and not normalize and num_samples > hidden_size:
+        cross_covariance = (identity_features - identity_features.mean(dim=0)).T @ clothing_features
+        return cross_covariance.square().sum() / (num_samples - 1) ** 2
+    identity_kernel, clothing_kernel = (
+        _centered_kernel(features, kernel) for features in (identity_features, clothing_features)
+    )
     if normalize:
-        identity_features, clothing_features = _standardize(identity_features), _standardize(clothing_features)
-    if kernel == "linear" and num_samples > hidden_size:
-        covariance = _cross_covariance
-        views = (identity_features, clothing_features)
-    else:
-        covariance = _kernel_covariance
-        views = (_centered_kernel(identity_features, kernel), _centered_kernel(clothing_features, kernel))
-    dependence = covariance(*views)
-    if normalize:
-        scale = covariance(views[0], views[0]) * covariance(views[1], views[1])
-        return dependence * (scale + torch.finfo(scale.dtype).eps).rsqrt()
-    return dependence / (num_samples - 1) ** 2
+        whitened = _whiten(identity_kernel).flatten(), _whiten(clothing_kernel).flatten()
+        return nn.functional.cosine_similarity(*whitened, dim=0)
+    return (identity_kernel * clothing_kernel).sum() / (num_samples - 1) ** 2
 
 
-def _standardize(features: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
-    return (features - features.mean(dim=0)) * (features.var(dim=0) + eps).rsqrt()
-
-
-def _cross_covariance(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    return ((left - left.mean(dim=0)).T @ (right - right.mean(dim=0))).square().sum()
-
-
-def _kernel_covariance(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    return (left * right).sum()
+def _whiten(kernel: torch.Tensor, epsilon: float = 0.01) -> torch.Tensor:
+    """`K (K + ε tr(K) I)⁻¹`: directions with much more than ε of the variance count alike, those with less hardly."""
+    kernel = kernel / kernel.trace().clamp(min=torch.finfo(kernel.dtype).eps)
+    return torch.linalg.solve(kernel + epsilon * torch.eye(len(kernel)).to(kernel), kernel)
 
 
 def _centered_kernel(features: torch.Tensor, kernel: str) -> torch.Tensor:

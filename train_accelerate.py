@@ -21,6 +21,7 @@ from transformers import get_cosine_schedule_with_warmup
 from bdam.data.batches import PersonBatchSampler, TrainingCollator, TrainingRows
 from bdam.data.loading import load_training_data
 from bdam.data.pictures import read_column
+from bdam.evaluation.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.training.balancing import build_balancer, shared_parameters
@@ -179,7 +180,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
 
 def validate(model, processor, dataset, batch_size: int) -> tuple[float, float]:
     """The score that picks the best epoch, and the clothing weight that it was reached with."""
-    features = extract_features(model, processor, dataset, batch_size)
+    features = extract_features(BDAMEncoder(model, processor), dataset, batch_size)
     clothing_weight = best_clothing_weight(features)
     return selection_score(evaluate(features, (0.0, clothing_weight))), clothing_weight
 

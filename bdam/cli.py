@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,13 +22,14 @@ app.add_typer(data_app, name="data")
 # Tables keep their columns where the output goes to a file.
 console = Console(width=None if sys.stdout.isatty() else 120)
 
-Checkpoint = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
+Checkpoint = Annotated[str, typer.Argument(help="A trained BDAM: its folder, or its name on the Hub.")]
 Data = Annotated[str, typer.Option(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")]
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 ClothingWeight = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="0: the person alone; 1: the clothes alone. By default the model's own choice."),
 ]
+Precision = Literal["no", "fp16", "bf16"]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 
 
@@ -74,26 +75,59 @@ def check(
 
 @app.command()
 def evaluate(
-    checkpoint: Checkpoint,
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINTS",
+            help="Folders, or names on the Hub, of models to compare: BDAM, or any dual encoder of transformers, "
+            "such as openai/clip-vit-base-patch16.",
+        ),
+    ],
     data: Data,
     split: Split = "test",
     clothing_weight: ClothingWeight = None,
+    image_to_text: Annotated[bool, typer.Option("--image-to-text", help="Search captions by picture, too.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
+    mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
     output: Annotated[Path | None, typer.Option(help="JSON file for the records.")] = None,
 ) -> None:
-    """Score a model by the standard, same-clothes and clothes-changed protocols, on three galleries."""
+    """
+    Score models by the standard, same-clothes and clothes-changed protocols, on three galleries.
+
+    On several GPUs: accelerate launch -m bdam.cli evaluate …. What was embedded is kept, so that an evaluation that
+    was interrupted goes on, and one that is repeated is done at once.
+    """
+    from accelerate import PartialState
+
     from bdam.data.loading import load_split
     from bdam.evaluation import protocols
+    from bdam.evaluation.encoders import load_encoder
+    from bdam.evaluation.extraction import feature_store
     from bdam.evaluation.features import extract_features
-    from bdam.evaluation.report import results_table, write_results
-    from bdam.training.models import load_model, training_seed
+    from bdam.evaluation.origin import commit
+    from bdam.evaluation.published import TABLE_I
+    from bdam.evaluation.report import published_table, results_table, write_results
+    from bdam.training.models import training_seed
 
-    dataset = load_split(data, split)
-    model, processor = load_model(checkpoint)
-    features = extract_features(model, processor, dataset)
-    weight = model.config.clothing_weight if clothing_weight is None else clothing_weight
-    seed = training_seed(checkpoint)
-    records = protocols.evaluate(features, (0.0, weight), split=split, checkpoint=str(checkpoint), seed=seed)
+    dataset, state, records = load_split(data, split), PartialState(), []
+    for checkpoint in dict.fromkeys(checkpoints):
+        encoder = load_encoder(checkpoint)
+        encoder.model.to(state.device)
+        settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
+        store = feature_store(checkpoint, encoder.model, dataset, **settings)
+        features = extract_features(encoder, dataset, **settings, store=store)
+        own_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
+        weights = dict.fromkeys((0.0, own_weight if clothing_weight is None else clothing_weight))
+        origin = {
+            **{"split": split, "checkpoint": checkpoint, "seed": training_seed(checkpoint)},
+            **{"data": dataset.info.description or data, "commit": commit(), "mixed_precision": mixed_precision},
+        }
+        records += protocols.evaluate(features, tuple(weights), image_to_text, **origin)
+    if not state.is_main_process:
+        return
     console.print(results_table(records))
+    if split == "test" and dataset.info.dataset_name in TABLE_I:
+        console.print(published_table(records, dataset.info.dataset_name))
     if output is not None:
         write_results(output, records)
 
@@ -111,17 +145,19 @@ def analyze(
     """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
     from bdam.data.loading import load_split
     from bdam.evaluation import analysis, figures
+    from bdam.evaluation.encoders import BDAMEncoder
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import analysis_table, write_results
     from bdam.training.models import RECIPE, load_model, training_seed
     from bdam.training.recipes import load_recipe
 
     model, processor = load_model(run / "model")
+    encoder = BDAMEncoder(model, processor)
     curves = analysis.read_curves(run / "log.jsonl")
     data = data or load_recipe(run / "model" / RECIPE).data
     dataset = load_split(data, split)
-    features = extract_features(model, processor, dataset)
-    parts = analysis.picture_parts(model, processor, dataset)
+    features = extract_features(encoder, dataset)
+    parts = analysis.picture_parts(encoder, dataset)
     gates = analysis.gate_values(parts)
     examples = analysis.examples(features, dataset, model.config.clothing_weight, seed)
 

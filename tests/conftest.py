@@ -1,7 +1,11 @@
+from functools import partial
+
 import pytest
+from huggingface_hub import cached_assets_path
 from tiny import SENTENCES, TEXT
 from transformers import ViTImageProcessorPil
 
+from bdam.evaluation import extraction
 from bdam.training.building import learn_tokenizer
 from processing_bdam import BDAMProcessor
 
@@ -12,3 +16,9 @@ def processor() -> BDAMProcessor:
         image_processor=ViTImageProcessorPil(size={"height": 32, "width": 16}, do_convert_rgb=True),
         tokenizer=learn_tokenizer(SENTENCES, max_length=32, vocab_size=TEXT["vocab_size"]),
     )
+
+
+@pytest.fixture(autouse=True)
+def no_trace(tmp_path, monkeypatch) -> None:
+    """What is embedded in a test is kept for that test alone."""
+    monkeypatch.setattr(extraction, "cached_assets_path", partial(cached_assets_path, assets_dir=tmp_path / "assets"))

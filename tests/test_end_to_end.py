@@ -114,8 +114,12 @@ def benchmark(run, tmp_path_factory) -> Path:
 def test_a_benchmark_trains_and_is_evaluated_with_the_texts_that_it_has(benchmark, tmp_path, monkeypatch, capsys):
     places = [f"data=own:{benchmark}", f"output_dir={tmp_path}"]
     train_accelerate.train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL))
-    queries = {"validation": {"caption"}, "test": {"identity_description"}}
-    galleries = {"validation": {"picture"}, "test": {"picture", "picture+description", "description"}}
+    queries = {"validation": {"caption", "identity_description"}, "test": {"identity_description"}}
+    # Of the validation split, one picture alone is described.
+    galleries = {
+        "validation": {"picture", "picture+description"},
+        "test": {"picture", "picture+description", "description"},
+    }
     for split in queries:
         arguments = ("evaluate", tmp_path / "model", "--data", f"own:{benchmark}", "--split", split)
         code, output = bdam(monkeypatch, capsys, *arguments, "--output", tmp_path / "results.json")

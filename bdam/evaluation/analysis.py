@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from datasets import Dataset
 
 from bdam.data.pictures import read_column
-from bdam.evaluation.features import Features, embed_in_batches
+from bdam.evaluation.encoders import BDAMEncoder
+from bdam.evaluation.extraction import embed_in_batches
+from bdam.evaluation.features import Features
 from bdam.evaluation.figures import PictureMaps, RankedQuery
 from bdam.evaluation.metrics import rank_queries
 from bdam.evaluation.protocols import mix
@@ -42,20 +45,16 @@ LOGGED = {
 RIDGE_PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 
 
-def picture_parts(model, processor, dataset: Dataset, batch_size: int = 64) -> dict[str, torch.Tensor]:
+def picture_parts(encoder: BDAMEncoder, dataset: Dataset, batch_size: int = 64) -> dict[str, torch.Tensor]:
     """
     What the model makes of N pictures inside: `f_id` and, with BDAM, `f_clo` and `gate`, all (N, hidden_size); with
     fusion, `fusion_weights` (M, 2) of picture and description, for the M pictures that have a description.
     """
+    model = encoder.model
     described = torch.tensor([bool(text) for text in read_column(dataset, "identity_description")])
     is_fused = model.config.use_fusion and bool(described.any())
 
-    def embed(rows: list[dict]) -> dict[str, torch.Tensor]:
-        inputs = processor(
-            images=[row["image"] for row in rows],
-            identity_text=[row["identity_description"] or None for row in rows] if is_fused else None,
-            return_tensors="pt",
-        ).to(model.device)
+    def embed(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         outputs = model(**inputs)
         picture = outputs.picture_output
         parts = {"f_id": picture.identity_features, "f_clo": picture.clothing_features, "gate": picture.gate}
@@ -63,7 +62,8 @@ def picture_parts(model, processor, dataset: Dataset, batch_size: int = 64) -> d
             parts["fusion_weights"] = outputs.fusion_weights
         return {name: part for name, part in parts.items() if part is not None}
 
-    parts = embed_in_batches(model, embed, dataset, batch_size, "pictures")
+    prepare = partial(encoder.prepare_pictures, use_descriptions=is_fused)
+    parts = embed_in_batches(model, prepare, embed, dataset, "pictures", batch_size)
     if is_fused:
         parts["fusion_weights"] = parts["fusion_weights"][described]
     return parts
@@ -189,19 +189,20 @@ def picture_maps(features: Features, seed: int = 0, max_pictures: int = 1000) ->
     t-SNE (van der Maaten and Hinton, 2008) of the identity and, if there are any, the clothing embeddings of pictures,
     person by person in random order, at most `max_pictures`.
     """
-    persons, person = features.person_ids.unique(return_inverse=True)
+    persons, person = features.person_ids[features.gallery_pictures].unique(return_inverse=True)
     place = torch.randperm(len(persons), generator=torch.Generator().manual_seed(seed))
-    rows = place[person].argsort(stable=True)[:max_pictures]
+    entries = place[person].argsort(stable=True)[:max_pictures]
+    pictures = features.gallery_pictures[entries]
     embeds = {"identity": features.galleries["picture"], "clothing": features.clothing}
-    tsne = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed)
+    tsne = TSNE(perplexity=min(30, (len(entries) - 1) / 3), init="pca", random_state=seed)
     return PictureMaps(
         {
-            name: tsne.fit_transform(of_pictures[rows].numpy())
+            name: tsne.fit_transform(of_pictures[entries].numpy())
             for name, of_pictures in embeds.items()
             if of_pictures is not None
         },
-        features.person_ids[rows],
-        None if features.outfit_ids is None else features.outfit_ids[rows],
+        features.person_ids[pictures],
+        None if features.outfit_ids is None else features.outfit_ids[pictures],
     )
 
 
@@ -210,12 +211,16 @@ def examples(
 ) -> dict[str, list[RankedQuery]]:
     """
     Captions, searched among pictures alone: random `successes`, whose best picture is right, and the `failures` whose
-    first right picture comes latest; it stands as the last of the k. At most one of each per person.
+    first right picture comes latest; it stands as the last of the k. At most one of each per person, and none where
+    nobody wrote captions.
     """
+    if "caption" not in features.queries:
+        return {"successes": [], "failures": []}
     query_embeds, gallery_embeds = mix(features, "picture", "caption", clothing_weight)
     captions = [caption for of_picture in read_column(dataset, "captions") for caption in of_picture]
     persons = features.person_ids[features.query_pictures["caption"]]
-    first_rank = rank_queries(query_embeds, gallery_embeds, persons, features.person_ids).first_rank
+    searched = features.person_ids[features.gallery_pictures]
+    first_rank = rank_queries(query_embeds, gallery_embeds, persons, searched).first_rank
     shuffled = torch.randperm(len(captions), generator=torch.Generator().manual_seed(seed))
     successes = shuffled[first_rank[shuffled] == 1]
     failures = shuffled[first_rank[shuffled].argsort(descending=True, stable=True)]
@@ -223,13 +228,13 @@ def examples(
 
     def rank(query: int) -> RankedQuery:
         scores, order = (gallery_embeds @ query_embeds[query]).sort(descending=True, stable=True)
-        right = features.person_ids[order] == persons[query]
+        right = searched[order] == persons[query]
         places = list(range(min(k, len(order))))
         if not right[places].any():
             places[-1] = int(right.nonzero()[0])
         return RankedQuery(
             captions[query],
-            [dataset[int(order[place])]["image"] for place in places],
+            [dataset[int(features.gallery_pictures[order[place]])]["image"] for place in places],
             scores[places].tolist(),
             right[places].tolist(),
             [place + 1 for place in places],

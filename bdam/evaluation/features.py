@@ -1,14 +1,16 @@
 """A model's view of a split: the embeddings of its pictures and texts."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
+from bdam.data.benchmarks import BENCHMARKS
 from bdam.data.pictures import read_column
+from bdam.evaluation.encoders import Encoder
+from bdam.evaluation.extraction import Embeddings, FeatureStore, embed_in_batches
 
 
 # What a gallery entry is made of; every evaluation shows them side by side.
@@ -20,15 +22,20 @@ QUERIES = ("caption", "identity_description")
 @dataclass
 class Features:
     """
-    Embeddings of a split, float32 on the CPU, L2-normalised, one row per picture unless said otherwise.
+    Embeddings of a split, float32 on the CPU, L2-normalised. N pictures have G entries in the gallery: one each, or
+    those that an official protocol puts there.
 
     Args:
-        galleries: identity embeddings of the gallery by what it is made of; only those that the data and model have.
-        clothing: clothing embeddings of the pictures; None without a clothing stream.
+        galleries: identity embeddings (G, D) by what an entry is made of; only those that the data and model have.
+        clothing: clothing embeddings (G, D); None without a clothing stream.
         queries: identity embeddings of the queries by kind.
         clothing_queries: clothing embeddings of the same queries.
-        query_pictures: the row of the picture that each query was written for, by kind of query.
-        person_ids, outfit_ids: who is on each picture, in which outfit; outfits are None where the data has none.
+        query_pictures: the picture that each query was written for, by kind of query.
+        gallery_pictures: the picture of each entry (G,).
+        person_ids, outfit_ids, camera_ids: who is on each picture (N,), in which outfit, seen by which camera; None
+            where the data does not know.
+        single_shots: how many random galleries of one picture per person the official protocol averages over; 0 if
+            its gallery is what it is.
     """
 
     galleries: dict[str, torch.Tensor]
@@ -36,94 +43,77 @@ class Features:
     queries: dict[str, torch.Tensor]
     clothing_queries: dict[str, torch.Tensor]
     query_pictures: dict[str, torch.Tensor]
+    gallery_pictures: torch.Tensor
     person_ids: torch.Tensor
-    outfit_ids: torch.Tensor | None
+    outfit_ids: torch.Tensor | None = None
+    camera_ids: torch.Tensor | None = None
+    single_shots: int = 0
 
 
-def extract_features(model, processor, dataset: Dataset, batch_size: int = 64) -> Features:
+def extract_features(
+    encoder: Encoder,
+    dataset: Dataset,
+    batch_size: int = 64,
+    mixed_precision: str = "no",
+    store: FeatureStore | None = None,
+) -> Features:
     """
-    Embeds every picture, description and caption of `dataset`. Descriptions count where each picture has one.
+    Embeds the gallery and the queries of a split: all pictures, captions and identity descriptions, or those that an
+    official protocol has in these roles. A gallery of descriptions alone needs one of each picture; the other
+    galleries do with the picture where there is none. Arguments are those of [`embed_in_batches`].
 
     Raises:
         ValueError: if there is nothing to search by, neither captions nor descriptions of identity.
     """
-    captions = read_column(dataset, "captions")
-    texts, query_pictures = {}, {}
-    if any(captions):
-        texts["caption"] = [caption for of_picture in captions for caption in of_picture]
-        query_pictures["caption"] = torch.tensor([row for row, of_picture in enumerate(captions) for _ in of_picture])
-    if _is_described(dataset):
-        texts["identity_description"] = read_column(dataset, "identity_description")
-        query_pictures["identity_description"] = torch.arange(len(dataset))
-    if not texts:
+    pictures = range(len(dataset))
+    roles = read_column(dataset, "role") if "role" in dataset.column_names else [None] * len(dataset)
+    gallery_pictures = [row for row in pictures if roles[row] != "query"]
+    asking = [row for row in pictures if roles[row] != "gallery"]
+    captions, descriptions = read_column(dataset, "captions"), read_column(dataset, "identity_description")
+    sentences = {
+        "caption": [(row, caption) for row in asking for caption in captions[row]],
+        "identity_description": [(row, descriptions[row]) for row in asking if descriptions[row]],
+    }
+    sentences = {kind: of_kind for kind, of_kind in sentences.items() if of_kind}
+    if not sentences:
         raise ValueError(
-            "The split has nothing to search by: give its pictures captions, or describe all of them in "
-            "descriptions.jsonl."
+            "The split has nothing to search by: give its pictures captions, or describe them in descriptions.jsonl."
         )
-    pictures = embed_pictures(model, processor, dataset, batch_size)
-    queries = {kind: embed_queries(model, processor, sentences, batch_size) for kind, sentences in texts.items()}
-    outfit_ids = read_column(dataset, "outfit_id")
+    described = any(descriptions[row] for row in gallery_pictures)
+    options: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision, "store": store}
+    gallery = embed_pictures(encoder, dataset.select(gallery_pictures), described, **options)
+    queries = {
+        kind: embed_sentences(encoder, [sentence for _, sentence in of_kind], f"{kind}s", **options)
+        for kind, of_kind in sentences.items()
+    }
+    benchmark = BENCHMARKS.get(dataset.info.dataset_name or "")
     return Features(
-        galleries={name: pictures[name] for name in GALLERIES if name in pictures},
-        clothing=pictures.get("clothing"),
+        galleries={name: gallery[name] for name in GALLERIES if name in gallery},
+        clothing=gallery.get("clothing"),
         queries={kind: embeds["identity"] for kind, embeds in queries.items()},
         clothing_queries={kind: embeds["clothing"] for kind, embeds in queries.items() if "clothing" in embeds},
-        query_pictures=query_pictures,
+        query_pictures={kind: torch.tensor([row for row, _ in of_kind]) for kind, of_kind in sentences.items()},
+        gallery_pictures=torch.tensor(gallery_pictures),
         person_ids=torch.tensor(read_column(dataset, "person_id")),
-        outfit_ids=None if None in outfit_ids else torch.tensor(outfit_ids),
+        outfit_ids=_ids(dataset, "outfit_id"),
+        camera_ids=_ids(dataset, "camera_id"),
+        single_shots=benchmark.single_shots if benchmark else 0,
     )
 
 
-def embed_pictures(model, processor, dataset: Dataset, batch_size: int = 64) -> dict[str, torch.Tensor]:
-    """
-    Embeddings of the pictures by name: identity embeddings of the galleries in `GALLERIES`, and `clothing`.
-
-    Pictures pass the encoder once; the three galleries differ in the fusion alone.
-    """
-    described = model.config.use_fusion and _is_described(dataset)
-
-    def embed(rows: list[dict]) -> dict[str, torch.Tensor]:
-        inputs = processor(
-            images=[row["image"] for row in rows],
-            identity_text=[row["identity_description"] for row in rows] if described else None,
-            return_tensors="pt",
-        ).to(model.device)
-        outputs = model(**inputs)
-        embeddings = {"picture": outputs.image_embeds}
-        if described:
-            embeddings["picture"], _ = model.fuse(outputs.picture_output)
-            embeddings["picture+description"] = outputs.image_embeds
-            embeddings["description"], _ = model.fuse(None, outputs.description_output)
-        if outputs.clothing_image_embeds is not None:
-            embeddings["clothing"] = outputs.clothing_image_embeds
-        return embeddings
-
-    return embed_in_batches(model, embed, dataset, batch_size, "pictures")
+def embed_pictures(encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, **options) -> Embeddings:
+    """Embeddings of the pictures by name: identity embeddings of the galleries in `GALLERIES`, and `clothing`."""
+    prepare = partial(encoder.prepare_pictures, use_descriptions=use_descriptions)
+    return embed_in_batches(encoder.model, prepare, encoder.embed_pictures, dataset, "pictures", **options)
 
 
-def embed_queries(model, processor, sentences: list[str], batch_size: int = 64) -> dict[str, torch.Tensor]:
+def embed_sentences(encoder: Encoder, sentences: list[str], label: str = "sentences", **options) -> Embeddings:
     """`identity` and, if the model has a clothing stream, `clothing` embeddings of the sentences."""
-
-    def embed(batch: list[str]) -> dict[str, torch.Tensor]:
-        inputs = processor(text=batch, return_tensors="pt").to(model.device)
-        embeddings = {"identity": model.get_text_features(**inputs).pooler_output}
-        if model.config.use_bdam:
-            embeddings["clothing"] = model.get_clothing_text_features(**inputs).pooler_output
-        return embeddings
-
-    return embed_in_batches(model, embed, sentences, batch_size, "queries")
+    return embed_in_batches(
+        encoder.model, encoder.prepare_sentences, encoder.embed_sentences, sentences, label, **options
+    )
 
 
-@torch.inference_mode()
-def embed_in_batches(model, embed: Callable[[list], dict], items, batch_size: int, label: str) -> dict:
-    """What `embed` makes of each batch of items, in evaluation mode: tensors by name, float32 on the CPU."""
-    was_training = model.training
-    model.eval()
-    batches = DataLoader(items, batch_size=batch_size, collate_fn=list)
-    parts = [embed(batch) for batch in tqdm(batches, desc=f"Embedding {label}", leave=False)]
-    model.train(was_training)
-    return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in parts[0]}
-
-
-def _is_described(dataset: Dataset) -> bool:
-    return "identity_description" in dataset.column_names and all(read_column(dataset, "identity_description"))
+def _ids(dataset: Dataset, column: str) -> torch.Tensor | None:
+    values = read_column(dataset, column) if column in dataset.column_names else [None]
+    return None if None in values else torch.tensor(values)

@@ -1,12 +1,18 @@
 """The evaluation of a split: protocols × galleries × queries, as flat records."""
 
+from random import Random
+from statistics import mean
+from typing import Any
+
 import torch
 
 from bdam.evaluation.features import Features
 from bdam.evaluation.metrics import PROTOCOLS, NoPositivesError, retrieval_metrics
 
 
-def evaluate(features: Features, clothing_weights: tuple[float, ...] = (0.0,), **origin) -> list[dict]:
+def evaluate(
+    features: Features, clothing_weights: tuple[float, ...] = (0.0,), image_to_text: bool = False, **origin
+) -> list[dict]:
     """
     Scores every protocol that the data allows on every gallery, with every kind of query.
 
@@ -15,9 +21,14 @@ def evaluate(features: Features, clothing_weights: tuple[float, ...] = (0.0,), *
     the very same text. A gallery of descriptions has no clothing either. A setting in which no query has a positive,
     such as same-clothes where each outfit was seen once, is left out.
 
+    Where cameras are known, a person's other pictures by the same camera count neither way, and where the official
+    gallery is one random picture per person (PRCC), the metrics are means over several draws.
+
     Args:
         features: the embedded split.
         clothing_weights: the values of c.
+        image_to_text: whether to search captions by gallery entries as well, which are then the `query`, and `caption`
+            the `gallery`.
         origin: `split`, `checkpoint`, `seed`, … of the records.
 
     Returns:
@@ -30,30 +41,76 @@ def evaluate(features: Features, clothing_weights: tuple[float, ...] = (0.0,), *
             for query in features.queries:
                 clothed = features.clothing is not None and gallery != "description" and query == "caption"
                 for clothing_weight in clothing_weights if clothed else (0.0,):
-                    try:
-                        metrics = score(features, protocol, gallery, query, clothing_weight)
-                    except NoPositivesError:
-                        continue
-                    setting = {"protocol": protocol, "gallery": gallery, "query": query}
-                    records.append({**setting, "clothing_weight": clothing_weight, **metrics, **origin})
+                    directions = [(gallery, query, score)]
+                    if image_to_text and query == "caption":
+                        directions.append((query, gallery, score_image_to_text))
+                    for target, asked, measure in directions:
+                        try:
+                            metrics = measure(features, protocol, gallery, query, clothing_weight)
+                        except NoPositivesError:
+                            continue
+                        setting = {"protocol": protocol, "gallery": target, "query": asked}
+                        records.append({**setting, "clothing_weight": clothing_weight, **metrics, **origin})
     return records
 
 
 def score(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> dict[str, float]:
     """The retrieval metrics of one setting; see [`evaluate`]."""
     query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
-    pictures = features.query_pictures[query]
-    outfits = features.outfit_ids
-    return retrieval_metrics(
-        query_embeds,
-        gallery_embeds,
-        features.person_ids[pictures],
-        features.person_ids,
-        query_outfit_ids=None if outfits is None else outfits[pictures],
-        gallery_outfit_ids=outfits,
-        own_pictures=pictures if query == "identity_description" else None,
-        protocol=protocol,
-    )
+    asking = features.query_pictures[query]
+    draws = [
+        retrieval_metrics(
+            query_embeds,
+            gallery_embeds[entries],
+            **_ids(features, asking, features.gallery_pictures[entries]),
+            own_pictures=_places(features, entries)[asking] if query == "identity_description" else None,
+            protocol=protocol,
+        )
+        for entries in _draw_galleries(features)
+    ]
+    return {name: mean(metrics[name] for metrics in draws) for name in draws[0]}
+
+
+def score_image_to_text(
+    features: Features, protocol: str, gallery: str, query: str, clothing_weight: float
+) -> dict[str, float]:
+    """The same setting, searched the other way round: gallery entries ask, and all queries of a kind are searched."""
+    query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
+    ids = _ids(features, features.gallery_pictures, features.query_pictures[query])
+    return retrieval_metrics(gallery_embeds, query_embeds, **ids, protocol=protocol)
+
+
+def _ids(features: Features, asking: torch.Tensor, searched: torch.Tensor) -> dict[str, Any]:
+    """Person, outfit and camera ids of both sides of a search, as [`retrieval_metrics`] takes them."""
+    return {
+        f"{side}_{name}_ids": None if ids is None else ids[pictures]
+        for side, pictures in (("query", asking), ("gallery", searched))
+        for name, ids in (
+            ("person", features.person_ids),
+            ("outfit", features.outfit_ids),
+            ("camera", features.camera_ids),
+        )
+    }
+
+
+def _draw_galleries(features: Features, seed: int = 3) -> list[torch.Tensor]:
+    """Entries of the galleries to average over: all of them, or for each draw one random entry per person."""
+    entries = torch.arange(len(features.gallery_pictures))
+    if not features.single_shots:
+        return [entries]
+    persons = features.person_ids[features.gallery_pictures].tolist()
+    random, draws = Random(seed), []
+    for _ in range(features.single_shots):
+        shuffled = random.sample(entries.tolist(), len(entries))
+        draws.append(torch.tensor(sorted({persons[entry]: entry for entry in shuffled}.values())))
+    return draws
+
+
+def _places(features: Features, entries: torch.Tensor) -> torch.Tensor:
+    """Where each picture (N,) stands among the entries; -1 for those that do not."""
+    places = torch.full_like(features.person_ids, -1)
+    places[features.gallery_pictures[entries]] = torch.arange(len(entries))
+    return places
 
 
 def mix(features: Features, gallery: str, query: str, clothing_weight: float) -> tuple[torch.Tensor, torch.Tensor]:

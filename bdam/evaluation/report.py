@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from rich.box import SIMPLE
+from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.table import Table
 
 from bdam.evaluation.metrics import PROTOCOLS
+from bdam.evaluation.published import METHODS, TABLE_I
 
 
 METRICS = {"r1": "R-1", "r5": "R-5", "r10": "R-10", "map": "mAP", "minp": "mINP"}
@@ -31,14 +32,19 @@ gallery. The last column is published by the paper, on CUHK-PEDES: another data 
 
 
 def results_table(records: list[dict]) -> Table:
-    """One line per record; the three galleries of a setting stand together."""
-    splits = ", ".join(sorted({record["split"] for record in records}))
-    sizes = ", ".join(sorted({str(record["num_gallery"]) for record in records}))
-    title = f"Text-to-image person retrieval, {splits} split, gallery of {sizes} pictures (%)"
-    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("protocol", "query", "clothing", "gallery"):
+    """
+    One line per record, `c` being how much clothing counts; the models and the three galleries of a setting stand
+    together.
+    """
+    data, splits, models = ({record[name]: None for record in records} for name in ("data", "split", "checkpoint"))
+    title = f"Person retrieval, {', '.join(splits)} split of {', '.join(data)} (%)"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    # Names of models are long: they are numbered where there are several, and told below.
+    numbers = {model: str(number) for number, model in enumerate(models, 1)} if len(models) > 1 else {}
+    table.caption = ", ".join(f"model {number}: {model}" for model, number in numbers.items()) or None
+    for name in ("protocol", "query", "c", *(["model"] if numbers else []), "gallery"):
         table.add_column(name, overflow="fold")
-    for name in (*METRICS.values(), "queries"):
+    for name in (*METRICS.values(), "queries", "among"):
         table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for record in sorted(records, key=_setting):
@@ -50,11 +56,32 @@ def results_table(records: list[dict]) -> Table:
             protocol,
             query.replace("_", " "),
             f"{clothing_weight}",
+            *([numbers[record["checkpoint"]]] if numbers else []),
             record["gallery"],
             *(f"{record[name]:.2f}" for name in METRICS),
             str(record["num_queries"]),
+            str(record["num_gallery"]),
         )
         previous = setting
+    return table
+
+
+def published_table(records: list[dict], benchmark: str) -> Table:
+    """What was measured on the test split of a benchmark, and what Table I of the paper publishes, marked as such."""
+    names = [name for name in METRICS if name != "minp"]
+    table = Table(title=f"{benchmark}, standard protocol, by caption (%)", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("method", "backbone", "source"):
+        table.add_column(name, overflow="fold")
+    for name in names:
+        table.add_column(METRICS[name], justify="right", no_wrap=True)
+    for record in records:
+        if (record["protocol"], record["query"], record["gallery"]) == ("standard", "caption", "picture"):
+            label = f"{record['checkpoint']}, clothing {record['clothing_weight']}"
+            table.add_row(label, "", "measured", *(f"{record[name]:.2f}" for name in names))
+    table.add_section()
+    for name, scores in TABLE_I[benchmark].items():
+        values = ("–" if value is None else f"{value:.2f}" for value in scores)
+        table.add_row(name, METHODS[name].backbone, f"published: {METHODS[name].source}", *values, style="dim")
     return table
 
 

@@ -17,13 +17,15 @@ from typing import IO
 import torch
 from tqdm.auto import tqdm
 
-import bdam
 from bdam.data.loading import load_data
+from bdam.evaluation.encoders import load_encoder
 from bdam.evaluation.features import extract_features
+from bdam.evaluation.origin import commit, machine
 from bdam.evaluation.protocols import evaluate
+from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.report import write_results
 from bdam.training.checkpoints import changed_keys
-from bdam.training.models import RECIPE, load_model
+from bdam.training.models import RECIPE
 from bdam.training.recipes import Recipe, load_recipe
 
 
@@ -38,29 +40,6 @@ ORIGIN = {"recipe", "seed", "split", "checkpoint", "data", "commit", "machine", 
 # How much clothing counts: not at all, or as much as validation chose for the run.
 CLOTHING = ("identity alone", "mix")
 METRICS = ("r1", "r5", "r10", "map")
-# What the paper publishes, in the order of METRICS, by the name of the recipe: on CUHK-PEDES, standard protocol. No
-# other data set compares with it.
-PUBLISHED = {
-    # Tables II and III, which share their baseline.
-    "baseline": (70.54, 85.49, 91.26, 59.81),
-    # Table II.
-    "table2_bdam": (76.27, 89.30, 94.02, 66.74),
-    "table2_without_cross_attention": (71.39, 87.05, 92.98, 62.56),
-    "table2_without_gate": (74.63, 88.77, 93.56, 65.11),
-    "table2_shallow": (73.74, 88.09, 93.32, 64.27),
-    # Table III.
-    "table3_fusion": (78.42, 90.74, 95.11, 69.58),
-    "table3_without_mamba": (75.73, 89.06, 93.92, 66.89),
-    "table3_without_gate": (77.58, 90.11, 94.87, 68.64),
-    "table3_without_alignment": (77.09, 89.84, 94.53, 68.15),
-    # Table IV.
-    "full": (79.93, 92.95, 96.47, 72.61),
-    "table4_without_info_nce": (36.55, 55.21, 65.83, 28.14),
-    "table4_without_triplet": (74.89, 88.15, 93.12, 67.22),
-    "table4_without_alignment": (76.92, 89.53, 94.22, 69.15),
-    "table4_without_decoupling": (77.81, 90.11, 94.98, 70.03),
-    "table4_without_gate_regulariser": (79.23, 91.35, 95.71, 71.98),
-}
 
 
 @dataclass(frozen=True)
@@ -131,7 +110,7 @@ def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
         The runs that failed; their logs say why.
     """
     failed = []
-    origin = {"commit": _commit(), "machine": _machine()}
+    origin = {"commit": commit(), "machine": machine()}
     pending = sorted((run for run in runs if not run.results.is_file()), key=lambda run: run.recipe.seed)
     progress = tqdm(pending, desc="Study", unit="run", total=len(runs), initial=len(runs) - len(pending))
     for run in progress:
@@ -222,8 +201,8 @@ def _row(setting: tuple, group: list[dict]) -> dict:
     for name in METRICS:
         row[name] = mean(name)
         row[f"{name}_std"] = statistics.stdev(record[name] for record in group) if len(group) > 1 else None
-    is_published = row["protocol"] == "standard" and row["query"] == "caption" and row["recipe"] in PUBLISHED
-    published = PUBLISHED[row["recipe"]] if is_published else [None] * len(METRICS)
+    is_published = row["protocol"] == "standard" and row["query"] == "caption" and row["recipe"] in ABLATION_TABLES
+    published = ABLATION_TABLES[row["recipe"]] if is_published else [None] * len(METRICS)
     return row | {f"published_{name}": value for name, value in zip(METRICS, published, strict=True)}
 
 
@@ -244,35 +223,18 @@ def _train(run: Run, launch: list[str], log: IO[str]) -> None:
 
 def _evaluate(run: Run) -> list[dict]:
     checkpoint = run.folder / "model"
-    model, processor = load_model(checkpoint)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    features = extract_features(model, processor, load_data(run.recipe.data)["test"], run.recipe.eval_batch_size)
+    encoder = load_encoder(str(checkpoint))
+    encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    features = extract_features(encoder, load_data(run.recipe.data)["test"], run.recipe.eval_batch_size)
     return evaluate(
         features,
-        (0.0, model.config.clothing_weight),
+        (0.0, encoder.model.config.clothing_weight),
         recipe=run.name,
         seed=run.recipe.seed,
         split="test",
         checkpoint=str(checkpoint),
         data=run.recipe.data,
     )
-
-
-def _commit() -> str:
-    """The commit of this code, or its version where it was installed without a history."""
-    root = Path(bdam.__file__).parents[1]
-    if (root / ".git").exists() and shutil.which("git"):
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
-        described = subprocess.run(command, capture_output=True, text=True)
-        if described.returncode == 0:
-            return described.stdout.strip()
-    return f"bdam {bdam.__version__}"
-
-
-def _machine() -> str:
-    gpus = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-    devices = [f"{count} × {name}" for name, count in gpus.items()]
-    return ", ".join([f"{os.cpu_count()} CPU cores", *devices, f"torch {torch.__version__}"])
 
 
 def _check_data(folders: set[str]) -> None:

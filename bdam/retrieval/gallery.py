@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
-from bdam.evaluation.features import embed_pictures, embed_queries
+from bdam.evaluation.encoders import BDAMEncoder
+from bdam.evaluation.features import embed_pictures, embed_sentences
 
 
 @dataclass
@@ -32,10 +33,10 @@ class Gallery:
 
     def __init__(self, model, processor, dataset: Dataset, batch_size: int = 64):
         self.model = model.eval()
-        self.processor = processor
+        self.encoder = BDAMEncoder(model, processor)
         self.dataset = dataset
         columns = [name for name in ("image_id", "image") if name in dataset.column_names]
-        embeddings = embed_pictures(model, processor, dataset.select_columns(columns), batch_size)
+        embeddings = embed_pictures(self.encoder, dataset.select_columns(columns), batch_size=batch_size)
         self.identity = embeddings["picture"]
         self.clothing = embeddings.get("clothing")
 
@@ -45,7 +46,7 @@ class Gallery:
             clothing_weight = self.model.config.clothing_weight
         if not 0 <= clothing_weight <= 1:
             raise ValueError(f"`clothing_weight` must lie in [0, 1], got {clothing_weight}.")
-        query = embed_queries(self.model, self.processor, [text])
+        query = embed_sentences(self.encoder, [text])
         identity = (1 - clothing_weight) * (self.identity @ query["identity"][0])
         clothing = torch.zeros_like(identity)
         if self.clothing is not None:

@@ -4,12 +4,19 @@ import shutil
 from pathlib import Path
 
 import yaml
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from bdam.training.recipes import Recipe
+from configuration_bdam import BDAMConfig
+from modeling_bdam import BDAMModel
+from processing_bdam import BDAMProcessor
 
 
 RECIPE = "recipe.yaml"
+
+AutoConfig.register(BDAMConfig.model_type, BDAMConfig)
+AutoModel.register(BDAMConfig, BDAMModel)
+AutoProcessor.register(BDAMConfig, BDAMProcessor)
 
 
 def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
@@ -29,22 +36,29 @@ def write_recipe(directory: Path, recipe: Recipe) -> None:
     (directory / RECIPE).write_text(text, encoding="utf-8")
 
 
-def load_model(directory: Path):
+def load_model(checkpoint: str | Path):
     """
-    Model and processor of a checkpoint, through the code that was saved with it.
+    Model and processor: of a folder, through the code that was saved with it; of the Hub, through the code that is
+    installed, so that no stranger's code runs.
 
     Raises:
-        FileNotFoundError: if the folder holds no model, or a model without weights.
+        FileNotFoundError: if the folder holds no model, or a model without weights, or the Hub has no such model.
     """
-    if not (directory / "config.json").is_file():
-        raise FileNotFoundError(f"{directory} holds no model: there is no config.json. Train one first.")
-    if not any(directory.glob("*.safetensors")):
-        raise FileNotFoundError(f"{directory} holds no weights: there is no *.safetensors beside config.json.")
-    model = AutoModel.from_pretrained(directory, trust_remote_code=True)
-    return model.eval(), AutoProcessor.from_pretrained(directory, trust_remote_code=True)
+    folder = Path(checkpoint)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no model: there is no config.json. Train one first.")
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"{folder} holds no weights: there is no *.safetensors beside config.json.")
+    try:
+        model = AutoModel.from_pretrained(checkpoint, trust_remote_code=folder.is_dir())
+        return model.eval(), AutoProcessor.from_pretrained(checkpoint, trust_remote_code=folder.is_dir())
+    except OSError as error:
+        if folder.is_dir():
+            raise
+        raise FileNotFoundError(f"No model at {checkpoint}: there is no such folder, nor one on the Hub.") from error
 
 
-def training_seed(directory: Path) -> int | None:
+def training_seed(directory: str | Path) -> int | None:
     """The seed that the model was trained with; None if it does not say."""
-    path = directory / RECIPE
+    path = Path(directory) / RECIPE
     return yaml.safe_load(path.read_text(encoding="utf-8"))["seed"] if path.is_file() else None

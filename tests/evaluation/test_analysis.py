@@ -14,6 +14,7 @@ from bdam import cli
 from bdam.data.loading import load_split
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.evaluation import analysis
+from bdam.evaluation.encoders import BDAMEncoder
 from bdam.evaluation.features import Features
 from bdam.training.models import save_model
 from bdam.training.recipes import Recipe
@@ -107,7 +108,7 @@ def test_gate_statistics_by_hand():
 def test_fusion_weights_are_those_of_described_pictures(processor, data):
     rows = load_split(data, "test")[:4]
     some = Dataset.from_dict({"image": rows["image"], "identity_description": ["A tall man.", "", None, None]})
-    parts = analysis.picture_parts(tiny_model(), processor, some, batch_size=2)
+    parts = analysis.picture_parts(BDAMEncoder(tiny_model(), processor), some, batch_size=2)
     assert parts["gate"].shape == parts["f_id"].shape == parts["f_clo"].shape == (4, 32)
     assert parts["fusion_weights"].shape == (1, 2) and 0 < parts["fusion_weights"][0, 1] < 1
 
@@ -121,8 +122,8 @@ def ranking() -> tuple[Features, Dataset]:
         queries={"caption": scores},
         clothing_queries={},
         query_pictures={"caption": torch.tensor([0, 2, 4])},
+        gallery_pictures=torch.arange(6),
         person_ids=torch.tensor([0, 0, 1, 1, 2, 2]),
-        outfit_ids=None,
     )
     captions = [["who is 0"], [], ["who is 1"], [], ["who is 2"], []]
     return features, Dataset.from_dict({"captions": captions, "image": list(range(6))})
@@ -185,7 +186,7 @@ def test_what_a_model_does_not_have_is_said(tmp_path, data, processor, monkeypat
 
 def test_mistakes_name_the_file_and_the_remedy(tmp_path, data, processor, monkeypatch, capsys):
     code, output = analyze(monkeypatch, capsys, tmp_path)
-    assert code == 1 and "model holds no model" in output
+    assert code == 1 and "No model at" in output
     run = save_run(tmp_path, data, processor)
     (run / "log.jsonl").write_text('{"step": 1}\n{"st')
     code, output = analyze(monkeypatch, capsys, run)

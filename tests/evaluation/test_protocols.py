@@ -20,6 +20,7 @@ def features(**changes) -> Features:
         "queries": queries,
         "clothing_queries": {kind: DRESSED for kind in queries},
         "query_pictures": {kind: torch.arange(4) for kind in queries},
+        "gallery_pictures": torch.arange(4),
         "person_ids": PERSONS,
         "outfit_ids": OUTFITS,
     }

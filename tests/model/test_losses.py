@@ -96,14 +96,38 @@ def test_rbf_hsic_uses_the_median_distance():
     )
 
 
+def whitened_cross_covariance(left: torch.Tensor, right: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Squared Frobenius norm of `(C_left + λ I)^(-1/2) C (C_right + λ I)^(-1/2)`, λ being ε of the whole variance."""
+    whitened = []
+    for features in (left, right):
+        centered = features - features.mean(dim=0)
+        values, vectors = torch.linalg.eigh(centered.T @ centered)
+        whitened.append(centered @ vectors @ torch.diag((values + epsilon * values.sum()).rsqrt()))
+    return (whitened[0].T @ whitened[1]).square().sum()
+
+
+def test_normalized_linear_hsic_is_the_covariance_of_whitened_features():
+    identity, clothing = random(30, 4), random(30, 6, seed=1)
+    scale = whitened_cross_covariance(identity, identity, 0.01) * whitened_cross_covariance(clothing, clothing, 0.01)
+    expected = whitened_cross_covariance(identity, clothing, 0.01) / scale.sqrt()
+    torch.testing.assert_close(hsic_loss(identity, clothing, normalize=True), expected)
+
+
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_normalized_hsic_is_one_for_equal_features_and_ignores_scale(kernel):
-    identity, clothing = random(30, 4), random(30, 4, seed=1)
-    assert hsic_loss(identity, identity, kernel, normalize=True).item() == pytest.approx(1)
-    dependence = hsic_loss(identity, clothing, kernel, normalize=True)
-    assert 0 < dependence < 0.5
-    scales = torch.tensor([1.0, 10.0, 100.0, 1000.0], dtype=torch.float64)
-    torch.testing.assert_close(hsic_loss(scales * identity, clothing, kernel, normalize=True), dependence)
+def test_normalized_hsic_lies_between_independence_and_equality(kernel):
+    identity, clothing = random(60, 2), random(60, 2, seed=1)
+    assert hsic_loss(identity, 7 * identity, kernel, normalize=True).item() == pytest.approx(1)
+    assert 0 < hsic_loss(identity, clothing, kernel, normalize=True) < 0.3
+
+
+def test_normalized_hsic_sees_what_is_shared_in_small_directions():
+    shared = 0.3 * random(60, 2, seed=2)
+    identity, clothing = (torch.cat([random(60, 1, seed=seed), shared], dim=1) for seed in (0, 1))
+    covariance, variances = (
+        hsic_loss(identity, clothing),
+        hsic_loss(identity, identity) * hsic_loss(clothing, clothing),
+    )
+    assert covariance / variances.sqrt() < 0.1 and hsic_loss(identity, clothing, normalize=True) > 0.5
 
 
 @pytest.mark.parametrize("normalize", [False, True])

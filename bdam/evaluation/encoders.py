@@ -1,0 +1,118 @@
+"""Models as an evaluation sees them: pictures and sentences in, embeddings by name out.
+
+Preparing and embedding are apart, so that worker processes can decode and tokenise what the model sees next.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch.nn.functional import normalize
+from transformers import BatchFeature
+
+from bdam.training.models import load_model
+
+
+# The text halves of these were trained on sentences padded to their full length.
+PADDED_TO_THE_END = ("siglip", "siglip2")
+
+
+class Encoder(Protocol):
+    """
+    What an evaluation asks of a model.
+
+    `embed_pictures` returns identity embeddings by gallery; that of descriptions alone is there if all the rows are
+    described. `embed_sentences` returns `identity`. Both return `clothing` if the model has such a stream. All
+    embeddings are (B, D), L2-normalised.
+    """
+
+    model: Any
+
+    def prepare_pictures(self, rows: list[dict], use_descriptions: bool) -> BatchFeature: ...
+
+    def embed_pictures(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]: ...
+
+    def prepare_sentences(self, sentences: list[str]) -> BatchFeature: ...
+
+    def embed_sentences(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]: ...
+
+
+class BDAMEncoder:
+    """A [`BDAMModel`] and its [`BDAMProcessor`]. A picture is encoded once, whatever it is fused with."""
+
+    def __init__(self, model, processor):
+        self.model = model
+        self.processor = processor
+
+    def prepare_pictures(self, rows: list[dict], use_descriptions: bool) -> BatchFeature:
+        descriptions = None
+        if use_descriptions and self.model.config.use_fusion:
+            descriptions = [row["identity_description"] or None for row in rows]
+        return self.processor(images=[row["image"] for row in rows], identity_text=descriptions, return_tensors="pt")
+
+    def embed_pictures(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        outputs = self.model(**inputs)
+        embeddings = {"picture": outputs.image_embeds}
+        if "identity_input_ids" in inputs:
+            embeddings["picture"], _ = self.model.fuse(outputs.picture_output)
+            embeddings["picture+description"] = outputs.image_embeds
+            if inputs["identity_attention_mask"].any(dim=1).all():
+                embeddings["description"], _ = self.model.fuse(None, outputs.description_output)
+        if outputs.clothing_image_embeds is not None:
+            embeddings["clothing"] = outputs.clothing_image_embeds
+        return embeddings
+
+    def prepare_sentences(self, sentences: list[str]) -> BatchFeature:
+        return self.processor(text=sentences, return_tensors="pt")
+
+    def embed_sentences(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        embeddings = {"identity": self.model.get_text_features(**inputs).pooler_output}
+        if self.model.config.use_bdam:
+            embeddings["clothing"] = self.model.get_clothing_text_features(**inputs).pooler_output
+        return embeddings
+
+
+class DualEncoder:
+    """Any model of transformers with `get_image_features` and `get_text_features`: CLIP, SigLIP and their kin."""
+
+    def __init__(self, model, processor):
+        self.model = model
+        self.processor = processor
+        positions = getattr(model.config.text_config, "max_position_embeddings", 512)
+        is_padded = model.config.model_type in PADDED_TO_THE_END
+        self.text_options = {
+            "padding": "max_length" if is_padded else True,
+            "truncation": True,
+            "max_length": min(positions, processor.tokenizer.model_max_length),
+            "return_tensors": "pt",
+        }
+
+    def prepare_pictures(self, rows: list[dict], use_descriptions: bool) -> BatchFeature:
+        return self.processor.image_processor([row["image"] for row in rows], return_tensors="pt")
+
+    def embed_pictures(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"picture": normalize(self.model.get_image_features(**inputs).pooler_output, dim=-1)}
+
+    def prepare_sentences(self, sentences: list[str]) -> BatchFeature:
+        return self.processor.tokenizer(sentences, **self.text_options)
+
+    def embed_sentences(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"identity": normalize(self.model.get_text_features(**inputs).pooler_output, dim=-1)}
+
+
+def load_encoder(checkpoint: str) -> Encoder:
+    """
+    The model of a folder or of the Hub; see [`load_model`].
+
+    Raises:
+        ValueError: if the model does not embed pictures and sentences alike.
+    """
+    model, processor = load_model(checkpoint)
+    if model.config.model_type == "bdam":
+        return BDAMEncoder(model, processor)
+    if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
+        raise ValueError(
+            f"{checkpoint} ({model.config.model_type}) is no dual encoder: it must embed pictures and sentences "
+            "alike, as BDAM, CLIP, SigLIP and VisionTextDualEncoderModel do."
+        )
+    return DualEncoder(model, processor)

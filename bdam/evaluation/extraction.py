@@ -1,0 +1,173 @@
+"""Embeddings of many items: in batches, shared among processes, and kept on disk so that nothing is embedded twice."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from huggingface_hub import cached_assets_path
+from safetensors.torch import load_file, save_file
+from torch import distributed
+from torch.utils.data import DataLoader, Subset
+from tqdm.auto import tqdm
+
+import bdam
+from bdam.data.pictures import find_picture
+
+
+AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+BATCHES_PER_CHUNK = 16
+
+Embeddings = dict[str, torch.Tensor]
+
+
+class FeatureStore:
+    """
+    A folder of embeddings, chunk by chunk, each written whole or not at all.
+
+    Args:
+        folder: the place of one checkpoint, data set and setting; see [`feature_store`].
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def holds(self, label: str, chunk: int) -> bool:
+        return self._path(label, chunk).is_file()
+
+    def load(self, label: str, chunk: int) -> Embeddings:
+        return load_file(self._path(label, chunk))
+
+    def save(self, label: str, chunk: int, embeddings: Embeddings) -> None:
+        path = self._path(label, chunk)
+        aside = path.with_suffix(".partial")
+        save_file(embeddings, aside)
+        aside.rename(path)
+
+    def _path(self, label: str, chunk: int) -> Path:
+        return self.folder / f"{label}-{chunk:05d}.safetensors"
+
+
+def feature_store(checkpoint: str, model, dataset: Dataset, **settings) -> FeatureStore:
+    """
+    Where embeddings are kept, in the assets cache of the Hub's libraries: a folder of its own for all that they depend
+    on, which is the files of the checkpoint, the rows of the data set, the settings and the versions.
+    """
+    key = hashlib.sha256()
+
+    def add(**state) -> None:
+        key.update(json.dumps(state, sort_keys=True).encode())
+
+    add(bdam=bdam.__version__, torch=torch.__version__, **settings)
+    if Path(checkpoint).is_dir():
+        for path in sorted(path for path in Path(checkpoint).rglob("*") if path.is_file()):
+            add(file=path.name, size=path.stat().st_size)
+            with path.open("rb") as file:
+                for block in iter(lambda: file.read(1 << 20), b""):
+                    key.update(block)
+    else:
+        add(checkpoint=checkpoint, commit=model.config._commit_hash)
+    for row in dataset.with_format(None):
+        picture = row.pop("image")
+        add(**row)
+        key.update(_file_state(picture["path"]) if picture["bytes"] is None else picture["bytes"])
+    return FeatureStore(cached_assets_path("bdam", "features", key.hexdigest()[:32]))
+
+
+def _file_state(path: str) -> bytes:
+    """Changes when the file does, without reading it."""
+    state = find_picture(Path(path)).stat()
+    return f"{path} {state.st_size} {state.st_mtime_ns}".encode()
+
+
+@torch.inference_mode()
+def embed_in_batches(
+    model,
+    prepare: Callable[[list], Mapping[str, torch.Tensor]],
+    embed: Callable[[dict[str, torch.Tensor]], Embeddings],
+    items,
+    label: str,
+    batch_size: int = 64,
+    mixed_precision: str = "no",
+    store: FeatureStore | None = None,
+) -> Embeddings:
+    """
+    Embeds N items, in evaluation mode, on the model's device: tensors (N, …) by name, float32 on the CPU. A name that
+    one batch lacks is left out.
+
+    Processes share the work, chunk by chunk, and each returns all of it. Where a store is given, the chunks that it
+    holds are read, and the others written to it as soon as they are there: what was interrupted goes on.
+
+    Args:
+        prepare: a list of items → what `embed` needs, on the CPU; runs in worker processes if the model is on a GPU.
+        embed: that, on the model's device → embeddings of the batch by name.
+        items: a sequence, such as a list or a `Dataset`.
+        label: what the items are, for the progress bar and the store.
+        mixed_precision: `"no"`, `"fp16"` or `"bf16"`.
+    """
+    rank, num_processes = _place_among_processes()
+    chunk_size = batch_size * BATCHES_PER_CHUNK
+    mine = range(-(-len(items) // chunk_size))[rank::num_processes]
+    chunks = {} if store is None else {chunk: store.load(label, chunk) for chunk in mine if store.holds(label, chunk)}
+    missing = [chunk for chunk in mine if chunk not in chunks]
+    rows = [row for chunk in missing for row in range(len(items))[chunk * chunk_size : (chunk + 1) * chunk_size]]
+    was_training = model.training
+    model.eval()
+    precision = torch.autocast(model.device.type, AUTOCAST[mixed_precision], enabled=mixed_precision != "no")
+    progress = tqdm(total=len(rows), desc=f"Embedding {label}", leave=False, disable=rank > 0)
+    with precision, progress:
+        batches = _load(Subset(items, rows), prepare, batch_size, model.device)
+        for chunk in missing:
+            parts = []
+            for inputs in islice(batches, BATCHES_PER_CHUNK):
+                parts.append({name: part.float().cpu() for name, part in embed(inputs).items()})
+                progress.update(len(next(iter(parts[-1].values()))))
+            chunks[chunk] = _join(parts)
+            if store is not None:
+                store.save(label, chunk, chunks[chunk])
+    model.train(was_training)
+    chunks = {chunk: of_chunk for of_process in _share(chunks) for chunk, of_chunk in of_process.items()}
+    return _join([chunks[chunk] for chunk in sorted(chunks)])
+
+
+def _load(
+    items: Subset, prepare: Callable, batch_size: int, device: torch.device
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches on the device. On a CPU, workers would take from the model what they give."""
+    on_gpu = device.type != "cpu"
+    loader = DataLoader(
+        items,
+        batch_size=batch_size,
+        collate_fn=lambda batch: dict(prepare(batch)),
+        num_workers=min(8, os.cpu_count() or 1) if on_gpu else 0,
+        pin_memory=on_gpu,
+    )
+    for inputs in loader:
+        yield {name: values.to(device, non_blocking=True) for name, values in inputs.items()}
+
+
+def _join(parts: list[Embeddings]) -> Embeddings:
+    return {
+        name: torch.cat([part[name] for part in parts]) for name in parts[0] if all(name in part for part in parts)
+    }
+
+
+def _place_among_processes() -> tuple[int, int]:
+    """Our rank, and how many we are."""
+    is_shared = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if is_shared else (0, 1)
+
+
+def _share(chunks: dict[int, Embeddings]) -> list[dict[int, Embeddings]]:
+    """The chunks of every process."""
+    _, num_processes = _place_among_processes()
+    if num_processes == 1:
+        return [chunks]
+    gathered: list[dict[int, Embeddings]] = [{} for _ in range(num_processes)]
+    distributed.all_gather_object(gathered, chunks)
+    return gathered

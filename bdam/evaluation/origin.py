@@ -1,0 +1,28 @@
+"""Where numbers come from: the code and the machine that made them."""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+import bdam
+
+
+def commit() -> str:
+    """The commit of this code, or its version where it was installed without a history."""
+    root = Path(bdam.__file__).parents[1]
+    if (root / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
+        described = subprocess.run(command, capture_output=True, text=True)
+        if described.returncode == 0:
+            return described.stdout.strip()
+    return f"bdam {bdam.__version__}"
+
+
+def machine() -> str:
+    gpus = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    devices = [f"{count} × {name}" for name, count in gpus.items()]
+    return ", ".join([f"{os.cpu_count()} CPU cores", *devices, f"torch {torch.__version__}"])
