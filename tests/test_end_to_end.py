@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import TINY_RUN
+from tiny import TINY_RUN, save_dual_encoder
 
 import train_accelerate
 from bdam import cli
@@ -127,6 +127,29 @@ def test_a_benchmark_trains_and_is_evaluated_with_the_texts_that_it_has(benchmar
         records = json.loads((tmp_path / "results.json").read_text())
         assert {record["query"] for record in records} == queries[split]
         assert {record["gallery"] for record in records} == galleries[split]
+
+
+def test_other_models_stand_in_the_same_table(run, processor, tmp_path, monkeypatch, capsys):
+    """BDAM and a CLIP, both on a benchmark with published results."""
+    save_dual_encoder("CLIP", processor.tokenizer, tmp_path / "clip")
+    records = []
+    (tmp_path / "imgs").mkdir()
+    for index, row in enumerate(load_data(run / "data")["test"]):
+        row["image"].save(tmp_path / f"imgs/{index}.png")
+        captions = row["captions"][:2]
+        records.append({"id": row["person_id"], "img_path": f"{index}.png", "captions": captions, "split": "test"})
+    (tmp_path / "data_captions.json").write_text(json.dumps(records))
+    models = [str(run / "model"), str(tmp_path / "clip")]
+    results = tmp_path / "results.json"
+    arguments = ("evaluate", *models, "--data", f"rstpreid:{tmp_path}", "--image-to-text", "--output", results)
+    code, output = bdam(monkeypatch, capsys, *arguments)
+    assert code == 0, output
+    assert "model 2:" in output and "published: Jiang et al. 2025" in output and "72.50" in output
+    records = json.loads(results.read_text())
+    assert {(record["checkpoint"], record["gallery"]) for record in records} == {
+        (model, gallery) for model in models for gallery in ("picture", "caption")
+    }
+    assert all(record["data"] == f"rstpreid:{tmp_path}" and record["commit"] for record in records)
 
 
 def test_pictures_without_any_text_cannot_be_evaluated(run, benchmark, tmp_path, monkeypatch, capsys):

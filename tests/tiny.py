@@ -1,6 +1,9 @@
-"""A model small enough for tests, of the real parts."""
+"""Models small enough for tests, of the real parts."""
+
+from pathlib import Path
 
 import torch
+import transformers
 
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
@@ -83,3 +86,21 @@ def tiny_batch(seed: int = 0, batch_size: int = 4) -> dict[str, torch.Tensor]:
         "clothing_attention_mask": torch.ones(batch_size, 5, dtype=torch.long),
         "person_ids": torch.arange(batch_size) // 2,
     }
+
+
+def save_dual_encoder(name: str, tokenizer, folder: Path) -> transformers.PreTrainedModel:
+    """A model of transformers with random weights, `CLIP` or the like, and in the folder it and its processor."""
+    vision, text = {**VISION, "image_size": 32}, {**TEXT, "hidden_size": 32, "eos_token_id": tokenizer.sep_token_id}
+    config_class = getattr(transformers, f"{name}Config")
+    if name == "VisionTextDualEncoder":
+        parts = transformers.ViTConfig(**vision), transformers.BertConfig(**text)
+        config = config_class.from_vision_text_configs(*parts, projection_dim=8)
+    else:
+        config = config_class(vision_config=vision, text_config=text)
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}Model")(config).eval()
+    picture_class = getattr(transformers, f"{'ViT' if name == 'VisionTextDualEncoder' else name}ImageProcessorPil")
+    pictures = picture_class(size={"height": 32, "width": 32}, **({"do_center_crop": False} if name == "CLIP" else {}))
+    model.save_pretrained(folder)
+    getattr(transformers, f"{name}Processor")(pictures, tokenizer).save_pretrained(folder)
+    return model

@@ -45,7 +45,7 @@ class FeatureStore:
 
     def save(self, label: str, chunk: int, embeddings: Embeddings) -> None:
         path = self._path(label, chunk)
-        aside = path.with_suffix(".partial")
+        aside = path.with_suffix(f".{os.getpid()}.partial")
         save_file(embeddings, aside)
         aside.rename(path)
 

@@ -2,44 +2,20 @@
 
 import pytest
 import torch
-import transformers
 from PIL import Image
-from tiny import SENTENCES, TEXT, VISION, tiny_model
-from transformers import BertConfig, BertModel, ViTConfig
-from transformers.models.vision_text_dual_encoder import VisionTextDualEncoderConfig
+from tiny import SENTENCES, TEXT, save_dual_encoder, tiny_model
+from transformers import BertConfig, BertModel
 
 from bdam.evaluation.encoders import BDAMEncoder, load_encoder
 
 
-SQUARE = {**VISION, "image_size": 32}
 PICTURES = [Image.effect_noise((20, 40), 80).convert("RGB"), Image.new("RGB", (30, 30), "red")]
-
-
-def build(name: str, config, processor):
-    """A model with random weights, and a processor for it."""
-    torch.manual_seed(0)
-    image_processor = getattr(transformers, f"{'ViT' if name.startswith('Vision') else name}ImageProcessorPil")
-    crop = {"do_center_crop": False} if name == "CLIP" else {}
-    pictures = image_processor(size={"height": 32, "width": 32}, **crop)
-    model = getattr(transformers, f"{name}Model")(config).eval()
-    return model, getattr(transformers, f"{name}Processor")(pictures, processor.tokenizer)
 
 
 @pytest.fixture(params=["CLIP", "Siglip", "VisionTextDualEncoder"])
 def dual_encoder(request, processor, tmp_path):
     """A checkpoint, and the model that it was saved from."""
-    text = {**TEXT, "hidden_size": 32}
-    if request.param == "VisionTextDualEncoder":
-        parts = ViTConfig(**SQUARE), BertConfig(**text)
-        config = VisionTextDualEncoderConfig.from_vision_text_configs(*parts, projection_dim=8)
-    else:
-        config = getattr(transformers, f"{request.param}Config")(
-            text_config={**text, "eos_token_id": processor.tokenizer.sep_token_id}, vision_config=SQUARE
-        )
-    model, processor = build(request.param, config, processor)
-    model.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    return tmp_path, model
+    return tmp_path, save_dual_encoder(request.param, processor.tokenizer, tmp_path)
 
 
 @torch.no_grad()

@@ -67,6 +67,46 @@ def test_without_outfits_there_is_one_protocol():
     assert {record["protocol"] for record in evaluate(features(outfit_ids=None))} == {"standard"}
 
 
+def test_pictures_by_the_own_camera_count_neither_way():
+    """Both pictures of a person were taken by one camera, so that each query finds nobody else."""
+    same_camera = features(camera_ids=torch.tensor([0, 0, 1, 2]))
+    record = only(evaluate(same_camera), protocol="standard", gallery="picture", query="caption")
+    assert record["num_queries"] == 2 and record["r1"] == 100
+
+
+def test_an_official_gallery_of_one_picture_per_person_is_drawn_several_times():
+    """Three pictures of two persons are the gallery; of the first person, one is recognised and one is not."""
+    drawn = features(
+        galleries={"picture": torch.stack([RIGHT[0], -RIGHT[0], RIGHT[2]])},
+        clothing=None,
+        queries={"identity_description": RIGHT[[0]]},
+        query_pictures={"identity_description": torch.tensor([3])},
+        gallery_pictures=torch.tensor([0, 1, 2]),
+        person_ids=torch.tensor([0, 0, 1, 0]),
+        outfit_ids=torch.tensor([0, 0, 1, 2]),
+        single_shots=40,
+    )
+    records = evaluate(drawn)
+    assert {record["protocol"] for record in records} == {"standard", "clothes-changed"}
+    for record in records:
+        assert record["num_gallery"] == 2 and record["chance"] == 50
+        assert 20 < record["r1"] < 80 and record["r5"] == 100
+    assert evaluate(drawn) == records
+
+
+def test_pictures_ask_for_captions_on_request():
+    """The caption of the third picture describes somebody else, so the other caption of that person is found first."""
+    captions = torch.stack([RIGHT[0], RIGHT[0], RIGHT[0], RIGHT[2]])
+    records = evaluate(features(queries={"caption": captions}, clothing=None), image_to_text=True)
+    record = only(records, protocol="standard", gallery="caption", query="picture")
+    assert (record["num_queries"], record["num_gallery"]) == (4, 4)
+    # Persons 0: a stranger's caption scores as much as their own, and ties are misses. Person 1: found at rank 1.
+    assert record["r1"] == 50
+    assert {record["query"] for record in records if record["gallery"] == "caption"} == {
+        *("picture", "picture+description", "description")
+    }
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_one_inner_product_mixes_identity_and_clothing(weight):
     generator = torch.Generator().manual_seed(0)

@@ -58,7 +58,7 @@ def read_rows(name: str, root: str | Path) -> DatasetDict:
         description += f", without a validation split of its own: {persons} persons of train were held out by seed 0"
     _number(records)
     rows = {split: [record for record in records if record.split == split] for split in SPLITS}
-    info = DatasetInfo(dataset_name=name, description=f"{description}.", features=BENCHMARKS[name].features)
+    info = DatasetInfo(dataset_name=name, description=description, features=BENCHMARKS[name].features)
     return DatasetDict({split: _to_dataset(rows[split], listing.pictures, info) for split in SPLITS if rows[split]})
 
 

@@ -1,0 +1,66 @@
+"""What of a data set becomes gallery and queries."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_model
+
+from bdam.data.benchmarks import load_benchmark
+from bdam.data.pedestrians import generate_pedestrians
+from bdam.data.pictures import open_pictures
+from bdam.evaluation.encoders import BDAMEncoder
+from bdam.evaluation.features import extract_features
+from bdam.evaluation.protocols import evaluate
+
+
+@pytest.fixture
+def encoder(processor) -> BDAMEncoder:
+    return BDAMEncoder(tiny_model(), processor)
+
+
+def write_prcc(root: Path) -> None:
+    """Three persons of the test split, two pictures of each by each of the cameras A, B and C, all described."""
+    images = [f"test/{camera}/{person}/{shot}.png" for camera in "ABC" for person in range(3) for shot in range(2)]
+    for index, image in enumerate([*images, "train/9/A_0.png"]):
+        path = root / "rgb" / image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 32), (index * 9, 99, 0)).save(path)
+    lines = [json.dumps({"image": image, "identity_description": f"A tall man {image}."}) for image in images]
+    (root / "descriptions.jsonl").write_text("\n".join(lines))
+
+
+def test_prcc_asks_by_description_in_the_roles_of_its_official_protocol(encoder, tmp_path):
+    write_prcc(tmp_path)
+    features = extract_features(encoder, load_benchmark("prcc", tmp_path, "test"))
+    assert features.gallery_pictures.tolist() == list(range(6))
+    assert features.query_pictures["identity_description"].tolist() == list(range(6, 18))
+    assert features.galleries["description"].shape == (6, 12)
+    records = evaluate(features)
+    assert {record["protocol"]: record["num_queries"] for record in records} == {
+        "standard": 12,
+        "same-clothes": 6,  # camera B
+        "clothes-changed": 6,  # camera C
+    }
+    assert {record["num_gallery"] for record in records} == {3}
+
+
+def test_a_split_that_is_described_in_part_uses_what_it_has(encoder):
+    test = generate_pedestrians(1, 1, 2, image_size=(32, 16))["test"]
+    texts = [text if row % 4 else None for row, text in enumerate(test["identity_description"])]
+    partly = test.remove_columns("identity_description").add_column("identity_description", texts)
+    features = extract_features(encoder, open_pictures(partly, "partly"), batch_size=2)
+    assert set(features.galleries) == {"picture", "picture+description"}
+    assert features.query_pictures["identity_description"].tolist() == [1, 2, 3, 5, 6, 7]
+    same = (features.galleries["picture"] == features.galleries["picture+description"]).all(dim=1)
+    assert same.nonzero()[:, 0].tolist() == [0, 4]
+
+
+def test_reduced_precision_changes_little(encoder):
+    test = open_pictures(generate_pedestrians(1, 1, 2, image_size=(32, 16))["test"], "test")
+    exact, reduced = (extract_features(encoder, test, mixed_precision=precision) for precision in ("no", "bf16"))
+    assert reduced.galleries["picture"].dtype == torch.float32
+    assert not torch.equal(exact.galleries["picture"], reduced.galleries["picture"])
+    torch.testing.assert_close(exact.galleries["picture"], reduced.galleries["picture"], atol=0.05, rtol=0)
