@@ -36,6 +36,7 @@ setup(
         "app": ["gradio"],
         "tracking": ["tensorboard", "trackio", "wandb"],
         "dev": [
+            "evaluate",
             "hypothesis",
             "import-linter",
             "mypy",
