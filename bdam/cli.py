@@ -19,6 +19,8 @@ from rich.table import Table
 app = typer.Typer(help="Text-to-image person retrieval that separates who a person is from what they wear.")
 data_app = typer.Typer(help="Make and inspect data sets.")
 app.add_typer(data_app, name="data")
+caption_app = typer.Typer(help="Let an MLLM describe pictures: who is on them, and what they wear.")
+app.add_typer(caption_app, name="caption")
 # Tables keep their columns where the output goes to a file.
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -73,6 +75,147 @@ def check(
     raise typer.Exit(VERDICTS.index(state.verdict))
 
 
+Pictures = Annotated[str, typer.Argument(metavar="DATA", help="A benchmark as NAME:ROOT, or a folder of pictures.")]
+StylesFile = Annotated[Path | None, typer.Option("--styles", help="styles.json, from `bdam caption styles`.")]
+Model = Annotated[str, typer.Option(help="Name of the MLLM on the server.")]
+Shard = Annotated[str | None, typer.Option(help="I/N: the I-th of N parts, into a file of its own, to be merged.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0: always the likeliest words.")]
+MaxAnswer = Annotated[int, typer.Option(min=1, help="Tokens that one answer may take.")]
+
+
+@caption_app.command()
+def describe(
+    data: Pictures,
+    model: Model,
+    base_url: Annotated[
+        str | None, typer.Option(help="Any OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
+    ] = None,
+    styles_file: StylesFile = None,
+    samples: Annotated[int, typer.Option(min=1, help="Descriptions to ask for, of which one is kept.")] = 1,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Answers to ask for until one can be used.")] = 3,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 16,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Budget; begun pictures are finished.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Budget; begun pictures are finished.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Of a million tokens, for the estimate.")] = None,
+    max_answer: MaxAnswer = 200,
+    temperature: Temperature = 0.7,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 60,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again for what failed before.")] = False,
+    shard: Shard = None,
+    seed: Seed = 0,
+) -> None:
+    """
+    Ask an MLLM for the descriptions that are missing; a run that was stopped goes on.
+
+    The key of the endpoint is read from OPENAI_API_KEY.
+    """
+    from bdam.captions.client import MLLM
+    from bdam.captions.describing import Options, describe_pictures, estimate, find_pictures, take_shard
+    from bdam.captions.styles import Styles
+
+    pictures, path = take_shard(*find_pictures(data), shard)
+    options = Options(concurrency, max_attempts, samples, max_requests, max_tokens, seed)
+    styles = Styles.load(styles_file) if styles_file else None
+    console.print(escape(estimate(pictures, path, options, retry_failed, price)))
+    mllm = MLLM(model, base_url, temperature, max_answer, timeout)
+    tally = describe_pictures(pictures, path, mllm, styles, options, retry_failed)
+    console.print(
+        f"{escape(str(path))}: {tally.described} pictures described, {tally.failed} failed; "
+        f"{tally.requests} requests, {tally.tokens} tokens."
+    )
+
+
+@caption_app.command()
+def status(data: Pictures, shard: Shard = None) -> None:
+    """How many pictures are described, and why the others are not."""
+    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.records import count_records, read_records
+
+    pictures, path = take_shard(*find_pictures(data), shard)
+    images = {picture.image for picture in pictures}
+    states, reasons = count_records(record for record in read_records(path) if record.image in images)
+    table = Table("pictures", "", title=escape(str(path)))
+    for state in ("described", "failed"):
+        table.add_row(state, f"{states[state]:,}")
+    table.add_row("not asked for yet", f"{len(pictures) - states.total():,}", end_section=True)
+    for reason, count in reasons.most_common():
+        table.add_row(escape(reason), f"{count:,}")
+    console.print(table)
+
+
+@caption_app.command()
+def merge(
+    files: Annotated[list[Path], typer.Argument(help="Files of descriptions, such as those of shards.")],
+    output: Annotated[Path, typer.Option(help="The file of all of them.")],
+) -> None:
+    """Join files of descriptions, one record per picture: the more complete one, or else the first."""
+    from bdam.captions.records import count_records, merge_records, write_records
+
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise FileNotFoundError(f"No file at {', '.join(missing)}.")
+    records = merge_records(files)
+    write_records(output, records)
+    states, _ = count_records(records)
+    console.print(f"{escape(str(output))}: {states['described']} pictures described, {states['failed']} failed.")
+
+
+@caption_app.command()
+def recheck(data: Pictures, shard: Shard = None) -> None:
+    """Check all descriptions anew; those that do not pass become failures, to be asked for by --retry-failed."""
+    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.records import DescriptionFile, check_again, count_records, read_records
+
+    _, path = take_shard(*find_pictures(data), shard)
+    with DescriptionFile(path) as file:
+        records = [check_again(record) for record in read_records(path)]
+        file.replace(records)
+    states, _ = count_records(records)
+    console.print(f"{escape(str(path))}: {states['described']} pictures described, {states['failed']} failed.")
+
+
+@caption_app.command("export")
+def export_batch(
+    data: Pictures,
+    output: Annotated[Path, typer.Argument(help="File of requests, in the JSON lines of OpenAI's Batch API.")],
+    model: Model,
+    styles_file: StylesFile = None,
+    max_answer: MaxAnswer = 200,
+    temperature: Temperature = 0.7,
+    shard: Shard = None,
+    seed: Seed = 0,
+) -> None:
+    """Write the missing requests to a file, for a cluster or a batch service."""
+    from bdam.captions.batches import export_requests
+    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.styles import Styles
+
+    pictures, path = take_shard(*find_pictures(data), shard)
+    styles = Styles.load(styles_file) if styles_file else None
+    body = {"model": model, "temperature": temperature, "max_tokens": max_answer}
+    count = export_requests(pictures, path, output, body, styles, seed)
+    console.print(f"{escape(str(output))}: {count} requests.")
+
+
+@caption_app.command("import")
+def import_batch(
+    data: Pictures,
+    answers: Annotated[Path, typer.Argument(help="File of answers that the batch wrote.")],
+    model: Model,
+    styles_file: StylesFile = None,
+    shard: Shard = None,
+    seed: Seed = 0,
+) -> None:
+    """Check the answers to exported requests, and add them to the descriptions."""
+    from bdam.captions.batches import import_answers
+    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.styles import Styles
+
+    pictures, path = take_shard(*find_pictures(data), shard)
+    styles = Styles.load(styles_file) if styles_file else None
+    described, failed = import_answers(answers, pictures, path, model, styles, seed)
+    console.print(f"{escape(str(path))}: {described} pictures described, {failed} failed.")
+
+
 @app.command()
 def evaluate(
     checkpoints: Annotated[
@@ -107,7 +250,7 @@ def evaluate(
     from bdam.evaluation.origin import commit
     from bdam.evaluation.published import TABLE_I
     from bdam.evaluation.report import published_table, results_table, write_results
-    from bdam.training.models import training_seed
+    from bdam.training.models import fingerprint, training_seed
 
     dataset, state, records = load_split(data, split), PartialState(), []
     for checkpoint in dict.fromkeys(checkpoints):
@@ -119,8 +262,9 @@ def evaluate(
         own_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
         weights = dict.fromkeys((0.0, own_weight if clothing_weight is None else clothing_weight))
         origin = {
-            **{"split": split, "checkpoint": checkpoint, "seed": training_seed(checkpoint)},
-            **{"data": dataset.info.description or data, "commit": commit(), "mixed_precision": mixed_precision},
+            **{"split": split, "checkpoint": checkpoint, "weights": fingerprint(checkpoint)},
+            **{"data": dataset.info.description or data, "seed": training_seed(checkpoint)},
+            **{"commit": commit(), "mixed_precision": mixed_precision},
         }
         records += protocols.evaluate(features, tuple(weights), image_to_text, **origin)
     if not state.is_main_process:
@@ -179,6 +323,7 @@ def analyze(
         **{"data": data, "split": split, "num_pictures": len(dataset)},
         **analysis.gate_statistics(parts),
         "probes": analysis.disentanglement(parts, dataset, seed),
+        "groups": analysis.recall_by_group(features, dataset, model.config.clothing_weight),
         "logged": list(curves),
         "figures": {name: bool(content) for name, (_, content) in drawings.items()},
     }

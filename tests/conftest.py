@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -18,7 +19,10 @@ def processor() -> BDAMProcessor:
     )
 
 
-@pytest.fixture(autouse=True)
-def no_trace(tmp_path, monkeypatch) -> None:
-    """What is embedded in a test is kept for that test alone."""
-    monkeypatch.setattr(extraction, "cached_assets_path", partial(cached_assets_path, assets_dir=tmp_path / "assets"))
+@pytest.fixture(autouse=True, scope="session")
+def no_trace(tmp_path_factory) -> Iterator[None]:
+    """What is embedded in tests is not kept beyond them."""
+    kept = partial(cached_assets_path, assets_dir=tmp_path_factory.mktemp("assets"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction, "cached_assets_path", kept)
+        yield

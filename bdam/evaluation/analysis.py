@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +42,8 @@ LOGGED = {
     "gradient norms": "gradient_norm/",
     "loss ratios": "loss_ratio/",
 }
+# Attributes of people whom a model may find more or less reliably.
+GROUPS = ("gender", "age", "skin_tone")
 RIDGE_PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 
 
@@ -218,8 +220,7 @@ def examples(
         return {"successes": [], "failures": []}
     query_embeds, gallery_embeds = mix(features, "picture", "caption", clothing_weight)
     captions = [caption for of_picture in read_column(dataset, "captions") for caption in of_picture]
-    persons = features.person_ids[features.query_pictures["caption"]]
-    searched = features.person_ids[features.gallery_pictures]
+    persons, searched = _who_is_asked_for(features)
     first_rank = rank_queries(query_embeds, gallery_embeds, persons, searched).first_rank
     shuffled = torch.randperm(len(captions), generator=torch.Generator().manual_seed(seed))
     successes = shuffled[first_rank[shuffled] == 1]
@@ -250,6 +251,36 @@ def examples(
         name: [rank(query) for query in first_of_each_person(queries)]
         for name, queries in (("successes", successes), ("failures", failures))
     }
+
+
+def recall_by_group(features: Features, dataset: Dataset, clothing_weight: float) -> dict[str, dict[str, dict]]:
+    """
+    How reliably whom is found: `{attribute: {value: {"r1": percentage, "num_queries": count}}}` of captions, searched
+    among pictures alone, by what the data set says of the person. Empty where it says nothing, or has no captions.
+    """
+    if "caption" not in features.queries or "identity_attributes" not in dataset.column_names:
+        return {}
+    is_found = rank_queries(
+        *mix(features, "picture", "caption", clothing_weight), *_who_is_asked_for(features)
+    ).first_rank.eq(1)
+    attributes = read_column(dataset, "identity_attributes")
+    groups: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in GROUPS}
+    for picture, found in zip(features.query_pictures["caption"].tolist(), is_found.tolist(), strict=True):
+        for name in GROUPS:
+            groups[name][attributes[picture][name]].append(found)
+    return {
+        name: {
+            value: {"r1": 100 * sum(found) / len(found), "num_queries": len(found)}
+            for value, found in sorted(of_name.items())
+        }
+        for name, of_name in groups.items()
+    }
+
+
+def _who_is_asked_for(features: Features) -> tuple[torch.Tensor, torch.Tensor]:
+    """The persons of the captions, and those in the gallery."""
+    asked = features.person_ids[features.query_pictures["caption"]]
+    return asked, features.person_ids[features.gallery_pictures]
 
 
 def read_curves(path: Path) -> dict[str, dict[str, tuple[list[int], list[float]]]]:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 import bdam
 from bdam.data.pictures import find_picture
+from bdam.training.models import fingerprint
 
 
 AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -65,11 +66,9 @@ def feature_store(checkpoint: str, model, dataset: Dataset, **settings) -> Featu
 
     add(bdam=bdam.__version__, torch=torch.__version__, **settings)
     if Path(checkpoint).is_dir():
-        for path in sorted(path for path in Path(checkpoint).rglob("*") if path.is_file()):
-            add(file=path.name, size=path.stat().st_size)
-            with path.open("rb") as file:
-                for block in iter(lambda: file.read(1 << 20), b""):
-                    key.update(block)
+        add(weights=fingerprint(checkpoint))
+        for path in sorted(path for path in Path(checkpoint).iterdir() if path.suffix in (".json", ".py", ".txt")):
+            add(file=path.name, content=path.read_text(encoding="utf-8"))
     else:
         add(checkpoint=checkpoint, commit=model.config._commit_hash)
     for row in dataset.with_format(None):

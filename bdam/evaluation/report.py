@@ -105,6 +105,10 @@ def analysis_table(analysis: dict) -> Table:
     if not analysis["probes"]:
         table.add_row("ROC AUC of terms", "", "no terms to ask for")
     table.add_section()
+    for name, groups in analysis["groups"].items():
+        for value, group in groups.items():
+            table.add_row(f"R-1 of {group['num_queries']} captions", f"{name} {value}", f"{group['r1']:.2f} %", "")
+    table.add_section()
     table.add_row("training log", "", ", ".join(analysis["logged"]) or "no losses")
     for name, is_drawn in analysis["figures"].items():
         if not is_drawn:
@@ -150,10 +154,10 @@ def write_study(folder: Path, rows: list[dict], header: dict[str, str]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     circumstances = "\n".join(f"- **{name}**: {text}" for name, text in header.items())
-    parts = ["# Study", circumstances, _markdown(_headlines(rows)), LEGEND, "![R-1 of every recipe](report.png)"]
+    parts = ["# Study", circumstances, markdown_table(_headlines(rows)), LEGEND, "![R-1 of every recipe](report.png)"]
     rows = sorted(rows, key=lambda row: (PROTOCOLS.index(row["protocol"]), row["query"], row["clothing"]))
     for title, group in groupby(rows, lambda row: f"{row['protocol']}, by {row['query']}, {row['clothing']}"):
-        parts += [f"## {title.replace('_', ' ').capitalize()}", _markdown(_full_table(group))]
+        parts += [f"## {title.replace('_', ' ').capitalize()}", markdown_table(_full_table(group))]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -206,7 +210,7 @@ def _published(row: dict, names: list[str]) -> str:
     return "–" if None in values else " / ".join(f"{value:.2f}" for value in values)
 
 
-def _markdown(lines: list[list[str]]) -> str:
+def markdown_table(lines: list[list[str]]) -> str:
     header, *body = lines
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *body))

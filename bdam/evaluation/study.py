@@ -25,7 +25,7 @@ from bdam.evaluation.protocols import evaluate
 from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.report import write_results
 from bdam.training.checkpoints import changed_keys
-from bdam.training.models import RECIPE
+from bdam.training.models import RECIPE, fingerprint
 from bdam.training.recipes import Recipe, load_recipe
 
 
@@ -233,7 +233,9 @@ def _evaluate(run: Run) -> list[dict]:
         seed=run.recipe.seed,
         split="test",
         checkpoint=str(checkpoint),
+        weights=fingerprint(checkpoint),
         data=run.recipe.data,
+        mixed_precision="no",
     )
 
 

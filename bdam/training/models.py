@@ -1,5 +1,6 @@
 """Models on disk, whole or not at all."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,17 @@ def load_model(checkpoint: str | Path):
         if folder.is_dir():
             raise
         raise FileNotFoundError(f"No model at {checkpoint}: there is no such folder, nor one on the Hub.") from error
+
+
+def fingerprint(directory: str | Path) -> str | None:
+    """What tells these weights from all others; None if they are not in a folder."""
+    paths = sorted(Path(directory).glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()[:16] if paths else None
 
 
 def training_seed(directory: str | Path) -> int | None:

@@ -1,6 +1,6 @@
 """Public benchmarks, and one's own pictures, as they lie on disk → rows of the schema."""
 
-from .catalogue import BENCHMARKS, parse_benchmark
+from .catalogue import BENCHMARKS, parse_benchmark, read_listing
 from .checking import VERDICTS, check_benchmark, check_tables
 from .rows import load_benchmark, read_rows
 
@@ -12,5 +12,6 @@ __all__ = [
     "check_tables",
     "load_benchmark",
     "parse_benchmark",
+    "read_listing",
     "read_rows",
 ]

@@ -1,0 +1,1 @@
+"""Pictures → what an MLLM writes about the person, and about the clothes."""

@@ -1,0 +1,284 @@
+"""Pictures → records of descriptions: asked for, checked, asked for again, written down."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from bdam.captions.checks import agreement, is_near_duplicate, judge, most_typical
+from bdam.captions.client import MLLM, RequestError, ServerError, picture_url
+from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
+from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
+from bdam.captions.styles import Styles
+from bdam.data.benchmarks import parse_benchmark, read_listing
+from bdam.data.benchmarks.trees import EXTENSIONS
+
+
+# For estimates: a picture of 768 pixels, the prompt and an answer; and what a server of one GPU takes for it.
+TOKENS_PER_REQUEST = 1000
+SECONDS_PER_REQUEST = 2.0
+# Pictures in a row that the server fails to answer, before the run gives up.
+MAX_SILENCE = 20
+SAME_WORDS = "it says what was said of another picture of this person: describe this very picture"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to be described, and who is on it; None where nobody knows."""
+
+    image: str
+    path: Path
+    person: Any = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    How to ask.
+
+    Args:
+        concurrency: how many requests are under way at once.
+        max_attempts: how often a description is asked for, until one can be used.
+        samples: how many usable descriptions are asked for, of which the most typical is kept.
+        max_requests, max_tokens: the budget of the run; None for no limit.
+        seed: of the styles that are drawn.
+    """
+
+    concurrency: int = 16
+    max_attempts: int = 3
+    samples: int = 1
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    seed: int = 0
+
+
+@dataclass
+class Tally:
+    """What a run has done so far."""
+
+    described: int = 0
+    failed: int = 0
+    requests: int = 0
+    tokens: int = 0
+    silent: int = 0  # pictures in a row without any answer
+
+    def exhausts(self, options: Options) -> bool:
+        spent = ((self.requests, options.max_requests), (self.tokens, options.max_tokens))
+        return any(limit is not None and count >= limit for count, limit in spent)
+
+
+@dataclass
+class Outcome:
+    """How the description of one kind came about."""
+
+    text: str | None = None
+    failure: str | None = None
+    is_answered: bool = True
+    attempts: int = 0
+    checks: list[str] = field(default_factory=list)
+    agreement: dict[str, float] = field(default_factory=dict)
+
+
+def find_pictures(source: str) -> tuple[list[Picture], Path]:
+    """
+    The pictures of a benchmark, `NAME:ROOT`, or of a folder with its sub-folders, and the file for their descriptions.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no picture in it.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir() and ":" in source:
+        listing = read_listing(*parse_benchmark(source))
+        pictures = [
+            Picture(record.image_id, listing.pictures / record.image_id, record.person_id)
+            for record in listing.records
+        ]
+        return pictures, listing.descriptions
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS) if folder.is_dir() else []
+    if not paths:
+        raise FileNotFoundError(f"No pictures at {source}: give a folder with some, or a benchmark as NAME:ROOT.")
+    return [Picture(path.relative_to(folder).as_posix(), path) for path in paths], folder / "descriptions.jsonl"
+
+
+def take_shard(pictures: list[Picture], path: Path, shard: str | None) -> tuple[list[Picture], Path]:
+    """The pictures of shard `I/N` (1/4, …, 4/4), and a file of its own for them; [`merge_records`] joins the files."""
+    if shard is None:
+        return pictures, path
+    index, _, count = shard.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise ValueError(f"--shard must be I/N with I from 1 to N, such as 1/4, got {shard!r}.")
+    return pictures[int(index) - 1 :: int(count)], path.with_name(f"descriptions.{index}-of-{count}.jsonl")
+
+
+def estimate(
+    pictures: list[Picture], path: Path, options: Options, retry_failed: bool = False, price: float | None = None
+) -> str:
+    """
+    What a run will take at least, in a sentence.
+
+    Args:
+        price: of a million tokens.
+    """
+    done = {record.image for record in read_records(path) if not (retry_failed and record.failures)}
+    pending = sum(picture.image not in done for picture in pictures)
+    requests = pending * len(KINDS) * options.samples
+    tokens = requests * TOKENS_PER_REQUEST
+    cost = "" if price is None else f", about {tokens / 1e6 * price:,.2f} at {price:g} per million"
+    minutes = requests * SECONDS_PER_REQUEST / options.concurrency / 60
+    return (
+        f"{pending:,} of {len(pictures):,} pictures to describe: {requests:,} requests, if each is answered well; "
+        f"{tokens / 1e6:,.1f} million tokens at {TOKENS_PER_REQUEST:,} each{cost}; {minutes:,.0f} minutes at "
+        f"{SECONDS_PER_REQUEST:g} s each and {options.concurrency} at once."
+    )
+
+
+def describe_pictures(
+    pictures: list[Picture],
+    path: Path,
+    mllm: MLLM,
+    styles: Styles | None = None,
+    options: Options | None = None,
+    retry_failed: bool = False,
+) -> Tally:
+    """
+    Describes the pictures that the file does not know yet, each in one record.
+
+    Args:
+        path: a `descriptions.jsonl`, which is added to.
+        retry_failed: whether pictures that failed before are asked for again.
+
+    Raises:
+        ValueError: if another run is writing the file, or a line of it is no record.
+        ServerError: if the server cannot answer anything; what was described until then is kept.
+    """
+    with DescriptionFile(path) as file:
+        known = list(read_records(path))
+        if retry_failed:
+            known = [record for record in known if not record.failures]
+            file.replace(known)
+        return asyncio.run(_Run(pictures, known, file, mllm, styles, options or Options()).work())
+
+
+class _Run:
+    def __init__(
+        self,
+        pictures: list[Picture],
+        known: list[DescribedPicture],
+        file: DescriptionFile,
+        mllm: MLLM,
+        styles: Styles | None,
+        options: Options,
+    ):
+        done = {record.image: record for record in known}
+        persons = {picture.image: picture.person for picture in pictures}
+        self.pending = [picture for picture in pictures if picture.image not in done]
+        self.file, self.mllm, self.styles, self.options = file, mllm, styles, options
+        self.tally = Tally()
+        # What was said of the pictures of each person.
+        self.said: dict[Any, dict[Kind, list[str]]] = defaultdict(lambda: {kind: [] for kind in KINDS})
+        for image in done.keys() & persons.keys():
+            self._remember(persons[image], done[image])
+        self.progress = tqdm(total=len(pictures), initial=len(pictures) - len(self.pending), desc="Describing")
+
+    async def work(self) -> Tally:
+        """As many workers as requests may be under way take one picture after the other."""
+        queue = iter(self.pending)
+        workers = [asyncio.create_task(self._take_from(queue)) for _ in range(self.options.concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            self.progress.close()
+            await self.mllm.close()
+        return self.tally
+
+    async def _take_from(self, queue: Iterator[Picture]) -> None:
+        for picture in queue:
+            if self.tally.exhausts(self.options):
+                return
+            style = self.styles.draw(picture.image, self.options.seed) if self.styles else None
+            outcomes = await self._describe(picture, style.sentence if style else None)
+            record = DescribedPicture(
+                image=picture.image,
+                identity_description=outcomes["identity"].text,
+                clothing_description=outcomes["clothing"].text,
+                failures={kind: outcome.failure for kind, outcome in outcomes.items() if outcome.failure},
+                model=self.mllm.model,
+                prompt_version=PROMPT_VERSION,
+                style=style.name if style else None,
+                attempts={kind: outcome.attempts for kind, outcome in outcomes.items()},
+                checks={kind: outcome.checks for kind, outcome in outcomes.items() if outcome.checks},
+                agreement={kind: outcome.agreement for kind, outcome in outcomes.items() if outcome.agreement},
+            )
+            self.file.add(record)
+            self._remember(picture.person, record)
+            self._count(record, any(outcome.is_answered for outcome in outcomes.values()))
+
+    async def _describe(self, picture: Picture, style: str | None) -> dict[Kind, Outcome]:
+        try:
+            url = await asyncio.to_thread(picture_url, picture.path)
+        except (OSError, SyntaxError, ValueError) as error:
+            return {kind: Outcome(failure=f"the picture cannot be read: {error}") for kind in KINDS}
+        return {kind: await self._ask_for_samples(kind, picture, url, style) for kind in KINDS}
+
+    async def _ask_for_samples(self, kind: Kind, picture: Picture, url: str, style: str | None) -> Outcome:
+        """The most typical of several usable descriptions; a failure if there is none."""
+        whole, texts = Outcome(), []
+        for _ in range(self.options.samples):
+            outcome = await self._ask(kind, picture, url, style)
+            whole.attempts += outcome.attempts
+            whole.checks += outcome.checks
+            whole.failure, whole.is_answered = outcome.failure, outcome.is_answered
+            texts += [outcome.text] if outcome.text else []
+        if texts:
+            whole.text, whole.failure, whole.is_answered = most_typical(kind, texts), None, True
+        if len(texts) > 1:
+            whole.agreement = agreement(kind, texts)
+        return whole
+
+    async def _ask(self, kind: Kind, picture: Picture, url: str, style: str | None) -> Outcome:
+        """Asks for one description, again and again with what was wrong, until it can be used."""
+        outcome = Outcome()
+        rejected: list[tuple[str, list[str]]] = []
+        while outcome.attempts < self.options.max_attempts:
+            outcome.attempts += 1
+            self.tally.requests += 1
+            try:
+                reply = await self.mllm.ask(build_messages(kind, url, style, rejected))
+            except RequestError as error:
+                outcome.failure, outcome.is_answered = str(error), bool(rejected)
+                return outcome
+            self.tally.tokens += reply.tokens
+            text, problems = judge(kind, reply.content, reply.is_cut)
+            is_repeated = not problems and is_near_duplicate(text, self.said[picture.person][kind])
+            if not problems and (not is_repeated or outcome.attempts == self.options.max_attempts):
+                outcome.text = text  # what is repeated time and again may be all that there is to say
+                return outcome
+            problems = problems or [SAME_WORDS]
+            rejected.append((text, problems))
+            outcome.checks.append("; ".join(problems))
+        outcome.failure = outcome.checks[-1]
+        return outcome
+
+    def _remember(self, person: Any, record: DescribedPicture) -> None:
+        for kind in KINDS:
+            if person is not None and (text := record.text(kind)):
+                self.said[person][kind].append(text)
+
+    def _count(self, record: DescribedPicture, is_answered: bool) -> None:
+        tally = self.tally
+        tally.failed += bool(record.failures)
+        tally.described += not record.failures
+        tally.silent = 0 if is_answered else tally.silent + 1
+        self.progress.update()
+        self.progress.set_postfix(failed=tally.failed, requests=tally.requests, tokens=tally.tokens)
+        if tally.silent >= MAX_SILENCE:
+            raise ServerError(
+                f"{tally.silent} pictures in a row got no answer, the last for this reason: "
+                f"{next(iter(record.failures.values()))}. Mend the server, then go on with --retry-failed."
+            )

@@ -1,0 +1,66 @@
+"""What an MLLM is asked about a picture: who the person is, and what they wear (§III-C of the paper)."""
+
+from typing import Literal, get_args
+
+
+Kind = Literal["identity", "clothing"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# Written into every record; to be raised whenever a word below changes.
+PROMPT_VERSION = "1"
+
+SYSTEM = "You describe people in pictures from street cameras, for people who look for them by their description."
+
+# Naming attributes that may be invisible invites invention, and so does asking for detail (Tan et al. 2024, in their
+# supplement). Hence the way out, and the limit.
+COMMON = """
+Say only what can be seen in this picture: leave out what cannot, or say that it is not visible, and imagine nothing.
+Do not mention the background, the picture itself or its quality. Write English, in complete sentences, as plain text
+without lists, between 10 and 60 words."""
+
+ABOUT: dict[Kind, str] = {
+    "identity": """
+Describe who the person is: the gender and age that they appear to have, their build and height, their hair, face,
+glasses and skin, their posture. Do not mention what they wear or carry: no clothes, shoes, bags, hats or jewellery,
+and none of their colours.""",
+    "clothing": """
+Describe what the person wears and carries: garments with their colours and patterns, from top to bottom, shoes, bags,
+hats. Do not mention the body: no gender, age, build, height, hair, face, glasses, skin or posture. Speak of "the
+person" and "they".""",
+}
+
+# What the server is asked to answer in, where it honours it.
+ANSWER_SCHEMA = {
+    "type": "object",
+    "properties": {"description": {"type": "string"}},
+    "required": ["description"],
+    "additionalProperties": False,
+}
+
+
+def build_messages(kind: Kind, picture: str, style: str | None, rejected: list[tuple[str, list[str]]]) -> list[dict]:
+    """
+    The conversation of one request, as OpenAI-compatible servers take it.
+
+    Args:
+        kind: what is asked for.
+        picture: a `data:` URL.
+        style: the sentence of a style, such as "Use a very detailed, descriptive style."; None for no style.
+        rejected: earlier answers, each with what was wrong with it.
+    """
+    request = " ".join(" ".join(part.split()) for part in (ABOUT[kind], COMMON, style or ""))
+    messages: list[dict] = [
+        {"role": "system", "content": SYSTEM},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": picture}},
+                {"type": "text", "text": request.strip()},
+            ],
+        },
+    ]
+    for answer, problems in rejected:
+        messages.append({"role": "assistant", "content": answer or "…"})
+        messages.append(
+            {"role": "user", "content": f"That cannot be used: {'; '.join(problems)}. Write the description again."}
+        )
+    return messages

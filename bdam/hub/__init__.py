@@ -1,0 +1,1 @@
+"""Weights + numbers → a Hub repository."""

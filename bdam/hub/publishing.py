@@ -1,0 +1,223 @@
+"""A trained run → a repository on the Hub: checked, staged, then uploaded in one commit."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from bdam.hub.card import FIGURES, build_card, name_data, public_recipe
+from bdam.training.models import RECIPE, fingerprint, load_model
+from modeling_bdam import BDAMModel
+
+
+# Nothing else of `model/` is ever uploaded.
+MODEL_FILES = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "configuration_bdam.py",
+    "modeling_bdam.py",
+    "processing_bdam.py",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+)
+RESULTS = "results.json"
+SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16}|-----BEGIN [A-Z ]*PRIVATE KEY)")
+LOCAL_PATH = re.compile(r"(?<![\w:/.<])(?:/(?:[\w.@+-]+/)+[\w.@+-]+|[A-Za-z]:\\\\?[\w.-]+\\\\?[\w.-]+)")
+# Loads the staged folder as a stranger does, without this package, and saves what it makes of the inputs.
+STRANGER = """
+import sys, torch
+from transformers import AutoModel
+
+folder, inputs, output = sys.argv[1:]
+model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+with torch.inference_mode():
+    outputs = model(**torch.load(inputs))
+torch.save({"picture": outputs.image_embeds, "sentence": outputs.text_embeds}, output)
+"""
+REPRODUCED_TO = 1e-5
+
+
+def stage(run: Path, repo_id: str, folder: Path) -> None:
+    """
+    Writes to `folder` exactly what would be uploaded: weights, code, processor, recipe, results, figures and the card.
+
+    Raises:
+        FileNotFoundError: if the run has no model, or no evaluation.
+        ValueError: if the name is not `USER/NAME`; if the weights are not those that were evaluated, or a stranger who
+            loads them gets other embeddings; if a secret or a local path would be published.
+    """
+    check_repo_id(repo_id)
+    model_folder = run / "model"
+    model, processor = load_model(model_folder)
+    records = read_evaluation(run)
+    folder.mkdir(parents=True)
+    for path in sorted(model_folder.iterdir()):
+        if any(fnmatch(path.name, pattern) for pattern in MODEL_FILES):
+            shutil.copyfile(path, folder / path.name)
+    recipe = yaml.safe_load((model_folder / RECIPE).read_text(encoding="utf-8"))
+    (folder / RECIPE).write_text(yaml.safe_dump(public_recipe(recipe), sort_keys=False), encoding="utf-8")
+    public = [{**record, "checkpoint": repo_id, "data": name_data(record["data"])} for record in records]
+    (folder / RESULTS).write_text(json.dumps(public, indent=1) + "\n", encoding="utf-8")
+    for file in FIGURES:
+        if (run / file).is_file():
+            shutil.copyfile(run / file, folder / Path(file).name)
+    build_card(run, repo_id, records).save(folder / "README.md")
+    check_nothing_private(folder)
+    check_reload(model, processor, folder)
+
+
+def publish(
+    folder: Path, repo_id: str, private: bool = False, revision: str | None = None, create_pr: bool = False
+) -> str:
+    """
+    Uploads a staged folder in one commit, and returns its address. What an interrupted upload has sent is not visible
+    in the repository, and is not sent again by the next.
+
+    Raises:
+        ValueError: if the repository holds another model.
+        ConnectionError: if the Hub cannot be reached, or refuses.
+    """
+    api = HfApi()
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        _check_is_ours(api, repo_id)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            commit_message="Weights, code, processor, recipe, results and model card",
+            revision=revision,
+            create_pr=create_pr,
+        )
+    except ValueError:
+        raise
+    except Exception as error:  # the Hub's, the HTTP library's, or plain ones: whatever broke, nothing was committed
+        raise ConnectionError(
+            f"{repo_id} is unchanged, the Hub did not take the upload ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}): check the connection and `hf auth whoami`, then run the command again."
+        ) from error
+    return str(commit.pr_url or commit.commit_url)
+
+
+def check_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+        is_valid = repo_id.count("/") == 1
+    except HFValidationError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"{repo_id!r} is no repository: give USER/NAME, such as jane/bdam-cuhk-pedes.")
+
+
+def read_evaluation(run: Path) -> list[dict]:
+    """
+    The records of a run, of its own weights.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if they are not of these weights.
+    """
+    path = run / RESULTS
+    remedy = f"`bdam evaluate {run / 'model'} --data DATA --output {path}`"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} was not evaluated, and nothing unmeasured is published: run {remedy} first.")
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+        weights = {record["weights"] for record in records}
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path} is no evaluation of today's form: run {remedy} again.") from None
+    if weights != {fingerprint(run / "model")}:
+        raise ValueError(
+            f"The weights in {run / 'model'} are not those that {path} was measured on: run {remedy} again."
+        )
+    return records
+
+
+def check_nothing_private(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: naming the file that holds a token, a key or a path of this machine.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in (".json", ".yaml", ".md", ".py", ".txt"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        if secret := SECRET.search(text):
+            raise ValueError(f"{path.name} holds what looks like a secret, {secret.group()[:6]}…: remove it.")
+        if path.name != "tokenizer.json" and path.suffix != ".py" and (local := LOCAL_PATH.search(text)):
+            raise ValueError(
+                f"{path.name} holds a path of this machine, {local.group()}: remove it, or name it otherwise."
+            )
+
+
+def check_reload(model: BDAMModel, processor, folder: Path) -> None:
+    """
+    Raises:
+        ValueError: if a process that knows nothing of this package makes other embeddings of the staged folder.
+    """
+    height, width = _picture_size(model)
+    generator = torch.Generator().manual_seed(0)
+    inputs = {
+        "pixel_values": torch.randn(2, 3, height, width, generator=generator),
+        **processor(text=["A tall man with grey hair.", "A woman in a red coat."], return_tensors="pt"),
+    }
+    with torch.inference_mode():
+        expected = model(**inputs)
+    aside = folder.with_name(f"{folder.name}.reload")
+    aside.mkdir()
+    try:
+        torch.save(inputs, aside / "inputs.pt")
+        command = [
+            sys.executable,
+            "-I",
+            "-c",
+            STRANGER,
+            *map(str, (folder, aside / "inputs.pt", aside / "outputs.pt")),
+        ]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            raise ValueError(f"A stranger cannot load this model:\n{run.stderr.strip().splitlines()[-1]}")
+        found = torch.load(aside / "outputs.pt")
+    finally:
+        shutil.rmtree(aside)
+    worst = max(
+        (found["picture"] - expected.image_embeds).abs().max().item(),
+        (found["sentence"] - expected.text_embeds).abs().max().item(),
+    )
+    if worst > REPRODUCED_TO:
+        raise ValueError(
+            f"A stranger who loads this model gets other embeddings, by up to {worst:.1e}: save it again."
+        )
+
+
+def _picture_size(model: BDAMModel) -> tuple[int, int]:
+    size = model.config.vision_config.image_size
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _check_is_ours(api: HfApi, repo_id: str) -> None:
+    """A repository that exists may be new, or hold an earlier version of a BDAM, and nothing else."""
+    if not api.file_exists(repo_id, "config.json"):
+        return
+    path = Path(api.hf_hub_download(repo_id, "config.json"))
+    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    if model_type != "bdam":
+        raise ValueError(f"{repo_id} holds another model, of type {model_type!r}: give another name.")

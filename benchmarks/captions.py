@@ -1,0 +1,103 @@
+"""
+How busy `bdam caption describe` keeps a server: descriptions per second over the most that a server allows which takes
+50 ms per answer, of 64 requests at once; and how memory grows from a tenth of the pictures to all of them.
+
+    python benchmarks/captions.py [--pictures 10000] [--concurrency 64]
+
+The server is a process of its own on loopback and answers every request with a description that can be used.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+from bdam.captions.client import MLLM
+from bdam.captions.describing import Options, describe_pictures, find_pictures
+from bdam.data.pedestrians import generate_pedestrians
+
+
+DELAY = 0.05
+ANSWERS = {
+    b"who the person is": "A tall man of middle age with short grey hair and a slim build, standing upright.",
+    b"what the person wears": "The person wears a red coat over blue jeans, black boots, and carries a brown bag.",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--concurrency", type=int, default=64)
+    arguments = parser.parse_args()
+    ports: multiprocessing.Queue = multiprocessing.Queue()
+    server = multiprocessing.Process(target=lambda: asyncio.run(serve(ports)), daemon=True)
+    server.start()
+    mllm_url = f"http://127.0.0.1:{ports.get()}/v1"
+    with tempfile.TemporaryDirectory() as folder:
+        save_pictures(Path(folder), arguments.pictures)
+        pictures, path = find_pictures(folder)
+        options = Options(concurrency=arguments.concurrency)
+        describe_pictures(pictures[: arguments.pictures // 10], path, MLLM("m", mllm_url), None, options)
+        before, start = peak(), time.perf_counter()
+        tally = describe_pictures(pictures, path, MLLM("m", mllm_url), None, options)
+        seconds = time.perf_counter() - start
+    server.terminate()
+    rate, ideal = tally.requests / seconds, arguments.concurrency / DELAY
+    figures = {
+        "benchmark": "captions",
+        "pictures": tally.described,
+        "failed": tally.failed,
+        "requests_per_second": round(rate, 1),
+        "ideal": round(ideal, 1),
+        "ratio": round(rate / ideal, 3),
+        "growth_mb": round(peak() - before, 1),
+    }
+    print(f"{rate:.0f} requests per second of {ideal:.0f} that the server allows: {rate / ideal:.1%}.")
+    print(json.dumps(figures))
+
+
+def save_pictures(folder: Path, count: int) -> None:
+    """People of 256 x 128 pixels, again and again until they are many."""
+    rows = generate_pedestrians(1, 1, 8, image_size=(256, 128))["test"]
+    for index, row in enumerate(rows):
+        row["image"].save(folder / f"{index:06}.jpg")
+    for index in range(len(rows), count):
+        (folder / f"{index:06}.jpg").hardlink_to(folder / f"{index % len(rows):06}.jpg")
+
+
+async def serve(ports: multiprocessing.Queue) -> None:
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    ports.put(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One connection, which stays open for many requests."""
+    while not reader.at_eof():
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return  # the client is done
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        request = await reader.readexactly(int(length.partition(b":")[2]))
+        await asyncio.sleep(DELAY)
+        text = next(text for asked, text in ANSWERS.items() if asked in request)
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        completion = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        body = json.dumps(completion).encode()
+        headers = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(headers.encode() + body)
+        await writer.drain()
+
+
+def peak() -> float:
+    """Megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

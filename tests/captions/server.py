@@ -1,0 +1,120 @@
+"""A server on loopback that speaks as an OpenAI-compatible one does, and misbehaves as it is told to."""
+
+import base64
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+
+from PIL import Image
+
+
+GOOD = {
+    "identity": "A tall man of middle age with short grey hair and a slim build, standing upright (picture {}).",
+    "clothing": "The person wears a red coat over blue jeans, black boots, and carries a brown bag (picture {}).",
+}
+STEP = 8  # between the colours of two pictures, which survives JPEG
+
+
+def paint(index: int) -> Image.Image:
+    """A picture that the server knows by its colour, one of 1024."""
+    return Image.new("RGB", (16, 32), (index % 32 * STEP, index // 32 * STEP, 128))
+
+
+class Server(ThreadingHTTPServer):
+    """
+    Args:
+        script: what to do, by picture: for each answer in turn, a text, `(status, headers)`, seconds to wait, or None
+            for the good answer, which everything else gets, too.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, script: dict[tuple[int, str], list]):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = script
+        self.requests: Counter = Counter()
+        self.said: list[dict] = []
+        self.most_at_once = self.at_once = 0
+        self.delay = 0.0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server, key = self.server, what_is_asked(body)
+        with server.lock:
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+            turns = server.script.get(key, [])
+            turn = turns[server.requests[key]] if server.requests[key] < len(turns) else None
+            server.requests[key] += 1
+            server.said.append({"key": key, "authorization": self.headers["Authorization"], "body": body})
+        time.sleep(server.delay)
+        self.answer(turn, GOOD[key[1]].format(key[0]))
+        with server.lock:
+            server.at_once -= 1
+
+    def answer(self, turn, good: str) -> None:
+        if isinstance(turn, tuple):
+            status, headers = turn
+            return self.send(status, {"error": {"message": headers.pop("message", "no")}}, headers)
+        if isinstance(turn, float):
+            time.sleep(turn)
+        content, finish_reason = turn if isinstance(turn, list) else (turn if isinstance(turn, str) else good, "stop")
+        if content == "no JSON":
+            return self.send(200, None, {})
+        message = {"role": "assistant", "content": content}
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+        usage = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
+        fields = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+        self.send(200, {**fields, "choices": [choice], "usage": usage}, {})
+
+    def send(self, status: int, body: dict | None, headers: dict[str, str]) -> None:
+        content = b"<html>" if body is None else json.dumps(body).encode()
+        try:
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:
+            pass  # the client went away
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def what_is_asked(body: dict) -> tuple[int, str]:
+    """Picture and kind of a request."""
+    picture, text = body["messages"][1]["content"]
+    _, _, content = picture["image_url"]["url"].partition(",")
+    red, green, _ = Image.open(BytesIO(base64.b64decode(content))).getpixel((4, 4))
+    return round(red / STEP) + 32 * round(green / STEP), "identity" if "who the person is" in text[
+        "text"
+    ] else "clothing"
+
+
+@contextmanager
+def serve(script: dict[tuple[int, str], list] | None = None) -> Iterator[Server]:
+    server = Server(script or {})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,256 @@
+"""From pictures to records, whatever the server does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from server import GOOD, paint, serve
+
+from bdam import cli
+from bdam.captions.batches import export_requests, import_answers
+from bdam.captions.client import MLLM, ServerError
+from bdam.captions.describing import Options, describe_pictures, find_pictures, take_shard
+from bdam.captions.records import DescriptionFile, merge_records, read_records
+from bdam.data.loading import load_split
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Thirteen pictures."""
+    (tmp_path / "people").mkdir()
+    for index in range(13):
+        paint(index).save(tmp_path / f"people/{index:02}.png")
+    return tmp_path / "people"
+
+
+def describe(folder: Path, server, retry_failed=False, timeout: float = 10, max_retries: int = 3, **options):
+    pictures, path = find_pictures(str(folder))
+    mllm = MLLM("m", server.url, timeout=timeout, max_retries=max_retries)
+    tally = describe_pictures(pictures, path, mllm, None, Options(**options), retry_failed)
+    return tally, {int(record.image[:2]): record for record in read_records(path)}
+
+
+def test_every_kind_of_misbehaviour_ends_in_a_valid_record_or_a_recorded_failure(folder):
+    leak = "A tall man with short grey hair and a slim build in a red coat."
+    script = {
+        (0, "identity"): [(429, {"Retry-After": "1"})],
+        (1, "identity"): [(429, {})],
+        (2, "clothing"): [(500, {})],
+        (3, "identity"): [3.0],  # longer than a request may take
+        (4, "clothing"): ['{"description": "The person wears'],
+        (5, "identity"): [""],
+        (6, "identity"): ["I'm sorry, but I can't help with identifying people in pictures."],
+        (7, "clothing"): ["Die Person trägt einen roten Mantel und blaue Jeans mit schwarzen Stiefeln."],
+        (8, "identity"): [leak] * 3,
+        (9, "clothing"): [[GOOD["clothing"], "length"]],
+        (10, "identity"): [f"A tall man with grey hair. {'He stands upright and still. ' * 40}"],
+        (11, "identity"): [(500, {})] * 9,
+        (12, "identity"): ["no JSON"] * 9,
+    }
+    with serve(script) as server:
+        tally, records = describe(folder, server, timeout=1.5)
+    assert sorted(records) == list(range(13))
+    assert {index for index, record in records.items() if record.failures} == {8, 11, 12}
+    assert (tally.described, tally.failed) == (10, 3)
+    assert records[8].failures == {"identity": "it speaks of clothing: coat"} or "coat" in str(records[8].failures)
+    assert records[8].identity_description is None and records[8].clothing_description is not None
+    assert records[11].failures == {"identity": "the server answered 500"}
+    assert "no answer" in records[12].failures["identity"]
+    for index in (4, 5, 6, 7, 9, 10):  # asked again, with the reason
+        kind = next(kind for picture, kind in script if picture == index)
+        assert records[index].attempts[kind] == 2 and len(records[index].checks[kind]) == 1
+    for index in (0, 1, 2, 3):  # sent again, which is no other attempt
+        assert set(records[index].attempts.values()) == {1} and not records[index].checks
+    reasons = [said["body"]["messages"][-1]["content"] for said in server.said if len(said["body"]["messages"]) > 2]
+    assert any("it is not in English" in reason for reason in reasons)
+    assert any("refuses" in reason for reason in reasons)
+
+
+def test_requests_are_sent_at_once_but_not_too_many(folder):
+    with serve() as server:
+        server.delay = 0.05
+        describe(folder, server, concurrency=4)
+    assert server.most_at_once == 4
+    assert set(server.requests.values()) == {1} and len(server.requests) == 26
+
+
+def test_a_budget_ends_the_run_and_the_next_one_goes_on(folder):
+    with serve() as server:
+        tally, records = describe(folder, server, concurrency=1, max_requests=6)
+        assert len(records) == 3 and tally.requests == 6
+        tally, records = describe(folder, server, concurrency=1, max_tokens=400)
+        assert len(records) == 5 and tally.tokens == 400
+        _, records = describe(folder, server)
+    assert len(records) == 13 and set(server.requests.values()) == {1}
+
+
+def test_failures_are_asked_for_again_on_request(folder):
+    with serve({(3, "identity"): ["No."] * 3}) as server:
+        _, records = describe(folder, server)
+        assert records[3].failures
+        tally, _ = describe(folder, server)
+        assert tally.requests == 0
+        tally, records = describe(folder, server, retry_failed=True)
+    assert tally.requests == 2 and not records[3].failures and len(records) == 13
+
+
+def test_several_samples_say_how_far_they_agree(folder):
+    bald = GOOD["identity"].replace("short grey hair", "a bald head").format(0)
+    with serve({(0, "identity"): [None, bald, None]}) as server:
+        _, records = describe(folder, server, samples=3, concurrency=1)
+    assert records[0].identity_description == GOOD["identity"].format(0)
+    assert records[0].agreement["identity"]["gender"] == 1
+    assert min(records[0].agreement["identity"].values()) == pytest.approx(2 / 3)
+    assert set(records[1].agreement["clothing"].values()) == {1.0}
+
+
+def test_the_same_words_for_two_pictures_of_a_person_are_asked_for_again(folder):
+    lines = [{"image": f"{index:02}.png", "person_id": 0, "split": "test"} for index in range(2)]
+    (folder / "annotations.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    same = GOOD["identity"].format(0)
+    with serve({(1, "identity"): [same], (1, "clothing"): [GOOD["clothing"].format(0)] * 3}) as server:
+        mllm = MLLM("m", server.url)
+        pictures, path = find_pictures(f"own:{folder}")
+        describe_pictures(pictures, path, mllm, None, Options(concurrency=1))
+    first, second = read_records(path)
+    assert second.attempts == {"identity": 2, "clothing": 3} and not second.failures
+    assert first.clothing_description == second.clothing_description  # said three times, it is believed
+    rows = load_split(f"own:{folder}", "test")
+    assert rows[1]["identity_description"] == second.identity_description
+
+
+def test_a_server_that_is_not_there_costs_no_picture(folder):
+    pictures, path = find_pictures(str(folder))
+    nowhere = MLLM("m", "http://127.0.0.1:9/v1", max_retries=0)
+    with pytest.raises(ServerError, match="No server at http://127.0.0.1:9/v1: start it"):
+        describe_pictures(pictures, path, nowhere, None, Options())
+    for status, message in ((401, "refused the key: set OPENAI_API_KEY"), (404, "has no model 'm'")):
+        with serve({(0, "identity"): [(status, {})]}) as server, pytest.raises(ServerError, match=message):
+            describe(folder, server, concurrency=1)
+    assert not list(read_records(path))
+
+
+def test_a_server_that_never_answers_ends_the_run(folder, monkeypatch):
+    monkeypatch.setattr("bdam.captions.describing.MAX_SILENCE", 3)
+    script = {(index, kind): [(503, {})] * 2 for index in range(13) for kind in GOOD}
+    with serve(script) as server, pytest.raises(ServerError, match="3 pictures in a row got no answer"):
+        describe(folder, server, concurrency=1, max_retries=0)
+    _, path = find_pictures(str(folder))
+    assert len(list(read_records(path))) == 3
+
+
+def test_a_server_without_schemas_is_asked_without(folder):
+    message = {"message": "response_format is not supported"}
+    with serve({(0, "identity"): [(400, dict(message))]}) as server:
+        _, records = describe(folder, server, concurrency=1)
+    assert len(records) == 13 and not any(record.failures for record in records.values())
+    assert sum("response_format" in said["body"] for said in server.said) == 1
+
+
+def test_unreadable_pictures_are_recorded(folder):
+    (folder / "05.png").write_bytes(b"")
+    with serve() as server:
+        _, records = describe(folder, server)
+    assert "the picture cannot be read" in records[5].failures["clothing"]
+    assert sum(bool(record.failures) for record in records.values()) == 1
+
+
+def test_the_key_is_sent_and_never_shown(folder, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with serve({(0, "identity"): [(401, {})]}) as server:
+        monkeypatch.setattr(sys, "argv", ["bdam", "caption", "describe", str(folder), "--model", "m"])
+        sys.argv += ["--base-url", server.url, "--concurrency", "1"]
+        with pytest.raises(SystemExit):
+            cli.main()
+    output = "".join(capsys.readouterr())
+    assert server.said[0]["authorization"] == "Bearer sk-secret"
+    assert "refused the key" in output and "sk-secret" not in output
+    assert all(b"sk-secret" not in path.read_bytes() for path in folder.iterdir())
+
+
+def test_killed_runs_go_on_with_nothing_lost_and_nothing_twice(tmp_path):
+    """500 pictures, five kills at random moments."""
+    root, random, concurrency = Path(__file__).parents[2], Random(0), 8
+    for index in range(500):
+        paint(index).save(tmp_path / f"{index:03}.png")
+    path = tmp_path / "descriptions.jsonl"
+    with serve() as server:
+        command = [sys.executable, "-m", "bdam.cli", "caption", "describe", str(tmp_path), "--model", "m"]
+        command += ["--base-url", server.url, "--concurrency", str(concurrency)]
+        for _ in range(5):
+            before = path.stat().st_size if path.is_file() else 0
+            process = subprocess.Popen(
+                command, env={**os.environ, "PYTHONPATH": str(root)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            while not path.is_file() or path.stat().st_size <= before:
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.01)
+            time.sleep(0.3 * random.random())
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        with path.open("ab") as file:
+            file.write(b'{"image": "499.png", "identi')  # what a kill in the middle of a line leaves
+        kept = list(read_records(path))
+        assert 5 <= len(kept) < 500
+        pictures, _ = find_pictures(str(tmp_path))
+        tally = describe_pictures(pictures, path, MLLM("m", server.url), None, Options())
+    assert tally.described == 500 - len(kept)
+    assert sorted(record.image for record in read_records(path)) == [picture.image for picture in pictures]
+    repeated = sum(count - 1 for count in server.requests.values())
+    assert repeated <= 5 * 2 * concurrency  # both requests of the pictures in flight
+
+
+def test_two_runs_at_once_do_not_write_one_file(folder):
+    busy = pytest.raises(ValueError, match="Another run is writing .*descriptions.jsonl: wait for it, or stop it")
+    with DescriptionFile(folder / "descriptions.jsonl"), serve() as server, busy:
+        describe(folder, server)
+
+
+def test_shards_are_merged(folder):
+    pictures, path = find_pictures(str(folder))
+    parts = [take_shard(pictures, path, f"{index}/3") for index in (1, 2, 3)]
+    with serve() as server:
+        for some, part in parts:
+            describe_pictures(some, part, MLLM("m", server.url), None, Options())
+    merged = merge_records(part for _, part in parts)
+    assert sorted(record.image for record in merged) == [picture.image for picture in pictures]
+    assert set(server.requests.values()) == {1}
+    with pytest.raises(ValueError, match="must be I/N"):
+        take_shard(pictures, path, "4/3")
+
+
+def test_a_batch_elsewhere_does_the_same_work(folder, tmp_path):
+    pictures, path = find_pictures(str(folder))
+    requests, answers = tmp_path / "requests.jsonl", tmp_path / "answers.jsonl"
+    assert export_requests(pictures, path, requests, {"model": "m", "max_tokens": 200}) == 26
+    lines = []
+    for number, line in enumerate(requests.read_text().splitlines()):
+        request = json.loads(line)
+        assert request["url"] == "/v1/chat/completions" and request["body"]["model"] == "m"
+        kind, image = request["custom_id"].split(":")
+        content = "No." if number == 4 else GOOD[kind].format(image)
+        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        answer = {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
+        if number == 6:
+            answer |= {"response": None, "error": {"code": "expired"}}
+        lines.append(json.dumps(answer))
+    answers.write_text("\n".join(lines[:-1]))
+    assert import_answers(answers, pictures, path, "m") == (10, 3)
+    records = list(read_records(path))
+    assert "expired" in records[3].failures["identity"]
+    assert records[12].failures == {"clothing": "the batch has no answer"}
+    assert import_answers(answers, pictures, path, "m") == (0, 0)
+    assert export_requests(pictures, path, requests, {"model": "m"}) == 0
+    answers.write_text('{"custom_id": "identity:other.png"}')
+    with pytest.raises(ValueError, match=r"answers.jsonl, line 1: no picture 'other.png' in the data"):
+        import_answers(answers, pictures, path, "m")
+    answers.write_text("[]")
+    with pytest.raises(ValueError, match="line 1: no answer to a request of ours"):
+        import_answers(answers, pictures, path, "m")
