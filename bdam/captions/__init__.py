@@ -1,0 +1,1 @@
+"""Captions → styles → identity and clothing descriptions."""
