@@ -94,7 +94,7 @@ CUTS = frozenset(
         _terms("fit, fitted, fitting, cut, leg, legged"),
     )
 ) | _terms(
-    "tight, loose, baggy, cropped, fitted, flared, plain, ripped, padded, puffy, oversized, casual, formal,"
+    "flat, tight, loose, baggy, cropped, fitted, flared, plain, ripped, padded, puffy, oversized, casual, formal,"
     "fit and flare, skin tight, skin coloured, skin toned, old fashioned, old school, high waisted, knee length,"
     "ankle length, zip up, button up, belted"
 )
@@ -115,9 +115,10 @@ BODY = {
     ),
     "height": _terms("height, stature"),
     "hair": _terms(
-        "hair, haired, hairstyle, haircut, hairdo, bald, balding, baldness, hairless, shaved head, scalp, ponytail,"
-        "pony tail, pigtail, bun, chignon, topknot, braid, plait, dreadlocks, afro, mohawk, quiff, curls, ringlet,"
-        "locks, tresses, mop, bangs, buzz cut, crew cut, bob cut, bobbed, pixie cut, brunette, redhead"
+        "hair, haired, hairstyle, haircut, hairdo, bald, balding, baldness, hairless, shaved head, bald head,"
+        "hairless head, scalp, ponytail, pony tail, pigtail, bun, chignon, topknot, braid, plait, dreadlocks, afro,"
+        "mohawk, quiff, curls, ringlet, locks, tresses, mop, bangs, buzz cut, crew cut, bob cut, bobbed, pixie cut,"
+        "brunette, redhead"
     ),
     "skin": _terms("skin, skinned, complexion, tattoo, tattooed, asian, caucasian, african, hispanic, latino, latina"),
     "face": _terms(
@@ -126,10 +127,11 @@ BODY = {
         "freckles, wrinkles, make up, lipstick, round face, oval face, long face, square jaw, round faced"
     ),
     "posture": _terms(
-        "posture, stance, gait, pose, stands, standing, walks, walking, strolls, strolling, strides, striding, sits,"
+        "posture, stance, gait, pose, waits, waiting, comes closer, coming closer, heads off, heading off,"
+        "approaches, approaching, stands, standing, walks, walking, strolls, strolling, strides, striding, sits,"
         "sitting, seated, runs, running, jogs, jogging, rides, riding, cycling, crouches, crouching, kneels,"
         "kneeling, leans, leaning, bends, bending, posing, faces, facing, looking, turning, sideways, in profile,"
-        "from behind, side view, rear view, front view, hunched, stooped, upright"
+        "from behind, side view, rear view, front view, seen from behind, hunched, stooped, upright"
     ),
 }
 # Adjectives of the person, unless what follows is a garment.
@@ -158,7 +160,8 @@ IDIOMS = _terms(
     "on top, on the top, at the top, to top, to the top, top of, top bun, stands out, standing out, running down,"
     "running along, running around, running across, running up, runs down, runs along, runs around, runs across,"
     "new balance, north face, knee height, ankle height, waist height, calf height, hip height, frame glasses,"
-    "good looking"
+    "good looking,"
+    "looking for, looks for"
 )
 
 PLURAL_ENDINGS = (("", "s"), ("", "es"), ("y", "ies"), ("f", "ves"), ("man", "men"))
@@ -221,7 +224,7 @@ class _Found(NamedTuple):
 
 
 _HEAD = ("hair", "skin", "face")
-_FIGURE = ("build", "height")
+_STATURE = ("build", "height")
 _PERSON = ("gender", "age", "person")
 # What no adjective stands before.
 _LONE = _terms(
@@ -232,7 +235,8 @@ _NOUNS = ("noun", "lone", "pose")
 _LENGTHS = ("short", "shorter")
 
 _LONGEST_TERM = 4
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+# A word, and what belongs to it without being part of it: "man" and "'s".
+_WORD = re.compile(r"([^\W_]+)(?:['’][^\W_]+)?")
 # What may stand between an adjective and the next term of its phrase: up to three words that do not end a phrase.
 _WITHIN_PHRASE = re.compile(r"[\s,/&-]*(?:[^\W\d_]+[\s,/&-]+){0,3}")
 _BLANKS = re.compile(r"[\s,/&-]+")
@@ -347,8 +351,8 @@ class _Reader:
 
     def _is_absorbed(self, word: _Found, following: _Found, noun: _Term) -> bool:
         """Whether an adjective and its noun are one mention, as in "short black hair" and "slim build"."""
-        if noun.attribute in _FIGURE:
-            is_of_figure = word.term.role == "shade" or word.term.attribute in _FIGURE
+        if noun.attribute in _STATURE:
+            is_of_figure = word.term.role == "shade" or word.term.attribute in _STATURE
             return is_of_figure and "," not in self.text[word.end : following.start]
         is_of_person = word.term.role == "figure" and word.term.attribute not in _HEAD
         return noun.attribute in _HEAD and (not is_of_person or word.term.name in _LENGTHS)
@@ -376,7 +380,7 @@ def _attribute_with_noun(adjective: _Term, noun: _Term) -> str | None:
         return "colour" if has_hue else noun.attribute
     if noun.attribute in _PERSON and has_hue:
         return "skin"
-    is_shared = adjective.attribute != "hair" and noun.attribute in (*_PERSON, *_FIGURE)
+    is_shared = adjective.attribute != "hair" and noun.attribute in (*_PERSON, *_STATURE)
     return adjective.attribute if adjective.role == "figure" or is_shared else None
 
 
@@ -395,7 +399,7 @@ def _attribute_without_noun(adjective: _Term, part: str, gap: str, is_taken: boo
         if part in _HEAD and not is_of_clothes:
             return part
         return "colour" if adjective.role == "colour" or part in GARMENTS else None
-    if part in _FIGURE and adjective.attribute in _FIGURE:
+    if part in _STATURE and adjective.attribute in _STATURE:
         return part
     if part in GARMENTS and (_IS.fullmatch(gap) or adjective.attribute == "hair"):
         return None
@@ -410,7 +414,7 @@ def _attribute_without_noun(adjective: _Term, part: str, gap: str, is_taken: boo
 
 def _find_terms(text: str) -> Iterator[_Found]:
     """The terms in a text, the longest at each place, idioms left out."""
-    words = [(match.start(), match.end(), _normalize(match[0])) for match in _WORD.finditer(text)]
+    words = [(match.start(), match.end(1), _normalize(match[0])) for match in _WORD.finditer(text)]
     place = 0
     while place < len(words):
         start, step = words[place][0], 1

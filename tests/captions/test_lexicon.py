@@ -1,5 +1,6 @@
 """Who a sentence speaks of: the person, or what they wear."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -8,6 +9,8 @@ from bdam.captions.lexicon import attributes, mentions
 from bdam.data.pedestrians import (
     draw_identity,
     draw_outfit,
+    draw_view,
+    write_caption,
     write_clothing_description,
     write_identity_description,
 )
@@ -108,7 +111,17 @@ def test_each_word_belongs_to_one_of_the_two(text, identity, clothing):
         assert {name: term for name, term in found.items() if name != "outfit"} == clothing
 
 
-def test_mentions_say_where_in_order_and_apart():
+def test_mentions_of_any_caption_are_in_order_and_apart():
+    random = Random(0)
+    for _ in range(300):
+        caption = write_caption(draw_identity(random), draw_outfit(random), draw_view(random), random)
+        found = mentions(caption)
+        assert all(before.end <= after.start for before, after in pairwise(found)), caption
+        assert "gender" in attributes("identity", caption), caption
+        assert {"upper", "colour"} <= set(attributes("clothing", caption)), caption
+
+
+def test_mentions_say_where():
     text = "A young man with short black hair wears a black leather jacket, tight jeans and running shoes."
     found = mentions(text)
     places = [text[mention.start : mention.end] for mention in found]
