@@ -19,6 +19,8 @@ from rich.table import Table
 app = typer.Typer(help="Text-to-image person retrieval that separates who a person is from what they wear.")
 data_app = typer.Typer(help="Make and inspect data sets.")
 app.add_typer(data_app, name="data")
+caption_app = typer.Typer(help="Describe people and their clothes.", no_args_is_help=True)
+app.add_typer(caption_app, name="caption")
 # Tables keep their columns where the output goes to a file.
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -71,6 +73,52 @@ def check(
     if json is not None:
         json.write_text(state.model_dump_json(indent=2), encoding="utf-8")
     raise typer.Exit(VERDICTS.index(state.verdict))
+
+
+@caption_app.command()
+def styles(
+    data: Annotated[str, typer.Argument(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")],
+    output: Annotated[Path, typer.Option(help="Folder for styles.json and styles.png.")],
+    encoder: Annotated[
+        str, typer.Option(help="Text encoder: a folder, or its name on the Hub.")
+    ] = "openai/clip-vit-base-patch32",
+    method: Annotated[Literal["dbscan", "kmeans", "random"], typer.Option(help="How to cluster.")] = "dbscan",
+    eps: Annotated[
+        float | None, typer.Option(help="Cosine distance for DBSCAN; by default, the knee of the k-distance curve.")
+    ] = None,
+    min_size: Annotated[
+        int | None, typer.Option(min=1, help="Captions that a style has at least, for DBSCAN; by default, 5 %.")
+    ] = None,
+    clusters: Annotated[
+        int | None, typer.Option(min=1, help="Styles by the other methods; by default, as many as DBSCAN finds.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Captions to look at, drawn at random.")] = 20_000,
+    seed: Seed = 0,
+) -> None:
+    """Find the styles that the captions of the train split are written in, for a language model to write in."""
+    from functools import partial
+
+    from bdam.captions.styles import embed_texts, find_styles, map_wordings, styles_tables
+    from bdam.data.loading import load_split
+    from bdam.data.pictures import read_column
+    from bdam.evaluation.figures import style_maps
+
+    captions = [caption for of_picture in read_column(load_split(data, "train"), "captions") for caption in of_picture]
+    if len(captions) > limit:
+        captions = random.Random(seed).sample(captions, limit)
+    options: dict[str, Any] = {"eps": eps, "min_size": min_size, "num_clusters": clusters, "seed": seed}
+    found, wordings = find_styles(
+        captions, partial(embed_texts, encoder), method, **options, encoder=encoder, data=data, split="train"
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    found.save(output / "styles.json")
+    (output / "styles.png").unlink(missing_ok=True)
+    if len(wordings.texts) > 2:
+        rows, points = map_wordings(wordings, seed)
+        labels = {str(name): of_method.labels[rows] for name, of_method in wordings.clusters.items()}
+        style_maps(points, wordings.counts[rows], labels, output / "styles.png")
+    console.print(styles_tables(found))
+    console.print(f"Wrote {output}.")
 
 
 @app.command()
