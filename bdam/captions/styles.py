@@ -292,11 +292,10 @@ def cluster(
         ValueError: if the number of clusters is missing, or is more than that of the wordings; if `eps` or `min_size`
             is not positive; if the method is unknown.
     """
+    _check(method)
     counts = np.ones(len(embeddings), int) if counts is None else counts
     if method == "dbscan":
         return _dbscan(embeddings, counts, eps, min_size, seed)
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}.")
     if num_clusters is None or not 1 <= num_clusters <= len(embeddings):
         raise ValueError(
             f"`num_clusters` must lie in [1, {len(embeddings)}], the number of distinct generalised captions, "
@@ -307,6 +306,11 @@ def cluster(
         return Clusters(method, _by_size(found.labels_, counts))
     labels = np.random.default_rng(seed).permutation(len(embeddings)) % num_clusters
     return Clusters(method, _by_size(labels, counts))
+
+
+def _check(method: str) -> None:
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}.")
 
 
 def _dbscan(
@@ -334,16 +338,21 @@ def choose_eps(embeddings: np.ndarray, counts: np.ndarray, min_size: int, seed: 
     captions have `min_size` captions, themselves included, bend upwards most, by [`find_knee`]. A wording that many
     captions share has them at distance 0, so the curve is that of captions, of at most `MAX_POINTS`.
     """
-    captions = np.repeat(np.arange(len(counts)), counts)
-    if len(captions) > MAX_POINTS:
-        captions = np.random.default_rng(seed).choice(captions, MAX_POINTS, replace=False)
-    asked, place = np.unique(captions, return_inverse=True)
+    asked, place = np.unique(_sample_captions(counts, seed), return_inverse=True)
     neighbours = NearestNeighbors(n_neighbors=min(min_size, len(counts)), metric="cosine").fit(embeddings)
     distances, rows = neighbours.kneighbors(embeddings[asked])
     reached = counts[rows].cumsum(axis=1) >= min(min_size, counts.sum())
     curve = np.sort(distances[np.arange(len(asked)), reached.argmax(axis=1)][place])
     # Rounding tells equal embeddings apart by less than this.
     return max(float(curve[find_knee(curve)]), 1e-5)
+
+
+def _sample_captions(counts: np.ndarray, seed: int) -> np.ndarray:
+    """The wordings of captions drawn at random, of at most `MAX_POINTS`."""
+    captions = np.repeat(np.arange(len(counts)), counts)
+    if len(captions) <= MAX_POINTS:
+        return captions
+    return np.random.default_rng(seed).choice(captions, MAX_POINTS, replace=False)
 
 
 def find_knee(curve: np.ndarray) -> int:
@@ -410,7 +419,7 @@ def find_styles(
     Finds the styles that captions are written in, and compares the methods.
 
     Args:
-        captions: what people wrote.
+        captions: what people wrote; blank ones are left out.
         embed: texts → embeddings (N, D), L2-normalised, such as [`embed_texts`] with a model.
         method: what finds the styles. The others stand beside it, with as many clusters.
         generalizer: captions → as many texts, in which the person is left out.
@@ -422,6 +431,8 @@ def find_styles(
         ValueError: if there are no captions, or the generalizer does not return a text for each; besides, as for
             [`cluster`].
     """
+    _check(method)
+    captions = [caption for caption in captions if caption.strip()]
     if not captions:
         raise ValueError("There are no captions to find styles in: give data whose pictures have some.")
     texts = generalizer(captions)
@@ -445,9 +456,9 @@ def find_styles(
     styles = []
     for label, middle in enumerate(_middles(found[method], wordings)):
         members = np.flatnonzero(found[method].labels[wording_of] == label)
-        sentence = describe([captions[row] for row in members], [texts[row] for row in members], names[middle])
-        share = len(members) / len(captions)
-        styles.append(Style(id=label, size=len(members), share=share, sentence=sentence, example=names[middle]))
+        example, share = wordings.texts[middle], len(members) / len(captions)
+        sentence = describe([captions[row] for row in members], [texts[row] for row in members], example)
+        styles.append(Style(id=label, size=len(members), share=share, sentence=sentence, example=example))
     comparison = [_compare(name, wordings, seed) for name in METHODS]
     return Styles(styles=styles, settings=settings, comparison=comparison), wordings
 
@@ -475,9 +486,7 @@ def describe(captions: list[str], texts: list[str], example: str) -> str:
 
 def _compare(method: Method, wordings: Wordings, seed: int) -> Comparison:
     clusters, embeddings = wordings.clusters[method], wordings.embeddings
-    captions = np.repeat(np.arange(len(wordings.texts)), wordings.counts)
-    if len(captions) > MAX_POINTS:
-        captions = np.random.default_rng(seed).choice(captions, MAX_POINTS, replace=False)
+    captions = _sample_captions(wordings.counts, seed)
     labels = clusters.labels[captions]
     is_defined = 1 < len(np.unique(labels)) < len(labels)
     silhouette = float(silhouette_score(embeddings[captions], labels, metric="cosine")) if is_defined else None

@@ -177,7 +177,9 @@ def test_mistakes_are_named(options, message):
 
 def test_captions_and_texts_must_be_there(tmp_path):
     with pytest.raises(ValueError, match="There are no captions"):
-        find_styles([], count_words)
+        find_styles(["", " "], count_words)
+    with pytest.raises(ValueError, match="must be one of dbscan, kmeans, random"):
+        find_styles(["A man."], count_words, method="birch")
     with pytest.raises(ValueError, match="a text for each of 2 captions, got 1"):
         find_styles(["a", "b"], count_words, generalizer=lambda captions: ["c", " "])
     with pytest.raises(FileNotFoundError, match="No text encoder at .*give a folder"):
