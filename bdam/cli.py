@@ -27,6 +27,12 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 Checkpoint = Annotated[str, typer.Argument(help="A trained BDAM: its folder, or its name on the Hub.")]
 Data = Annotated[str, typer.Option(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")]
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
+Pictures = Annotated[str, typer.Argument(metavar="DATA", help="A benchmark as NAME:ROOT, or a folder of pictures.")]
+StylesFile = Annotated[Path | None, typer.Option("--styles", help="styles.json, from `bdam caption styles`.")]
+Model = Annotated[str, typer.Option(help="Name of the MLLM on the server.")]
+Shard = Annotated[str | None, typer.Option(help="I/N: the I-th of N parts, into a file of its own, to be merged.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0: always the likeliest words.")]
+MaxAnswer = Annotated[int, typer.Option(min=1, help="Tokens that one answer may take.")]
 ClothingWeight = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="0: the person alone; 1: the clothes alone. By default the model's own choice."),
@@ -75,12 +81,50 @@ def check(
     raise typer.Exit(VERDICTS.index(state.verdict))
 
 
-Pictures = Annotated[str, typer.Argument(metavar="DATA", help="A benchmark as NAME:ROOT, or a folder of pictures.")]
-StylesFile = Annotated[Path | None, typer.Option("--styles", help="styles.json, from `bdam caption styles`.")]
-Model = Annotated[str, typer.Option(help="Name of the MLLM on the server.")]
-Shard = Annotated[str | None, typer.Option(help="I/N: the I-th of N parts, into a file of its own, to be merged.")]
-Temperature = Annotated[float, typer.Option(min=0, help="0: always the likeliest words.")]
-MaxAnswer = Annotated[int, typer.Option(min=1, help="Tokens that one answer may take.")]
+@caption_app.command()
+def styles(
+    data: Annotated[str, typer.Argument(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")],
+    output: Annotated[Path, typer.Option(help="Folder for styles.json and styles.png.")],
+    encoder: Annotated[
+        str, typer.Option(help="Text encoder: a folder, or its name on the Hub.")
+    ] = "openai/clip-vit-base-patch32",
+    method: Annotated[Literal["dbscan", "kmeans", "random"], typer.Option(help="How to cluster.")] = "dbscan",
+    eps: Annotated[
+        float | None, typer.Option(help="Cosine distance for DBSCAN; by default, the knee of the k-distance curve.")
+    ] = None,
+    min_size: Annotated[
+        int | None, typer.Option(min=1, help="Captions that a style has at least, for DBSCAN; by default, 5 %.")
+    ] = None,
+    clusters: Annotated[
+        int | None, typer.Option(min=1, help="Styles by the other methods; by default, as many as DBSCAN finds.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Captions to look at, drawn at random.")] = 20_000,
+    seed: Seed = 0,
+) -> None:
+    """Find the styles that the captions of the train split are written in, for a language model to write in."""
+    from functools import partial
+
+    from bdam.captions.styles import embed_texts, find_styles, map_wordings, styles_tables
+    from bdam.data.loading import load_split
+    from bdam.data.pictures import read_column
+    from bdam.evaluation.figures import style_maps
+
+    captions = [caption for of_picture in read_column(load_split(data, "train"), "captions") for caption in of_picture]
+    if len(captions) > limit:
+        captions = random.Random(seed).sample(captions, limit)
+    options: dict[str, Any] = {"eps": eps, "min_size": min_size, "num_clusters": clusters, "seed": seed}
+    found, wordings = find_styles(
+        captions, partial(embed_texts, encoder), method, **options, encoder=encoder, data=data, split="train"
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    found.save(output / "styles.json")
+    (output / "styles.png").unlink(missing_ok=True)
+    if len(wordings.texts) > 2:
+        rows, points = map_wordings(wordings, seed)
+        labels = {str(name): of_method.labels[rows] for name, of_method in wordings.clusters.items()}
+        style_maps(points, wordings.counts[rows], labels, output / "styles.png")
+    console.print(styles_tables(found))
+    console.print(f"Wrote {output}.")
 
 
 @caption_app.command()

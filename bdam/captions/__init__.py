@@ -1,1 +1,1 @@
-"""Pictures → what an MLLM writes about the person, and about the clothes."""
+"""Captions → styles; pictures → what an MLLM writes about the person, and about the clothes."""

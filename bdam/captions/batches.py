@@ -77,7 +77,7 @@ def import_answers(
                 failures={kind: problem for kind, (_, problem) in of_kind.items() if problem},
                 model=model,
                 prompt_version=PROMPT_VERSION,
-                style=styles.draw(image, seed).name if styles else None,
+                style=styles.draw(image, seed).id if styles else None,
                 attempts=dict.fromkeys(texts[image], 1),
             )
             file.add(record)

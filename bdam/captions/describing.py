@@ -210,7 +210,7 @@ class _Run:
                 failures={kind: outcome.failure for kind, outcome in outcomes.items() if outcome.failure},
                 model=self.mllm.model,
                 prompt_version=PROMPT_VERSION,
-                style=style.name if style else None,
+                style=style.id if style else None,
                 attempts={kind: outcome.attempts for kind, outcome in outcomes.items()},
                 checks={kind: outcome.checks for kind, outcome in outcomes.items() if outcome.checks},
                 agreement={kind: outcome.agreement for kind, outcome in outcomes.items() if outcome.agreement},

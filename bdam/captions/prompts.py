@@ -44,10 +44,12 @@ def build_messages(kind: Kind, picture: str, style: str | None, rejected: list[t
     Args:
         kind: what is asked for.
         picture: a `data:` URL.
-        style: the sentence of a style, such as "Use a very detailed, descriptive style."; None for no style.
+        style: how to write, such as "Write in a very detailed, descriptive style."; None for no style. It was learned
+            from captions, which speak of both person and clothes.
         rejected: earlier answers, each with what was wrong with it.
     """
-    request = " ".join(" ".join(part.split()) for part in (ABOUT[kind], COMMON, style or ""))
+    manner = f"As for style, not for content: {style}" if style else ""
+    request = " ".join(" ".join(part.split()) for part in (ABOUT[kind], COMMON, manner))
     messages: list[dict] = [
         {"role": "system", "content": SYSTEM},
         {

@@ -33,7 +33,7 @@ class DescribedPicture(BaseModel):
     failures: dict[Kind, str] = {}
     model: str
     prompt_version: str
-    style: str | None = None
+    style: int | None = None
     attempts: dict[Kind, int] = {}
     checks: dict[Kind, list[str]] = {}
     agreement: dict[Kind, dict[str, float]] = {}

@@ -169,6 +169,21 @@ def study_figure(rows: list[dict], path: Path) -> None:
     _save(figure, path, dpi=130)
 
 
+def style_maps(points: np.ndarray, sizes: np.ndarray, labels: dict[str, np.ndarray], path: Path) -> None:
+    """
+    Draws wordings of captions at their places (P, 2), the larger the more captions they stand for, `sizes` (P,), into
+    a PNG: a panel per method, coloured by style, `labels` (P,) of integers from 0.
+    """
+    figure, axes = plt.subplots(1, len(labels), figsize=(4.5 * len(labels), 4.7), squeeze=False, layout="constrained")
+    areas = 4 + 300 * sizes / sizes.sum()
+    for axis, (method, of_method) in zip(axes[0], labels.items(), strict=True):
+        colours = plt.get_cmap("tab20")(of_method % 20)
+        axis.scatter(points[:, 0], points[:, 1], s=areas, color=colours, alpha=0.8, linewidths=0)
+        axis.set(xticks=[], yticks=[], box_aspect=1)
+        axis.set_title(f"{method}: {len(np.unique(of_method))} styles", fontsize=9, loc="left")
+    _save(figure, path)
+
+
 def _star(axis: Axes, points: np.ndarray, colour: np.ndarray) -> None:
     """The points (N, 2), each joined to their center."""
     center = points.mean(axis=0)
