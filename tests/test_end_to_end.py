@@ -12,6 +12,7 @@ from tiny import TINY_RUN, save_dual_encoder
 
 import train_accelerate
 from bdam import cli
+from bdam.captions.records import DescribedPicture, write_records
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.training.recipes import load_recipe
@@ -92,7 +93,10 @@ def test_search_ranks_pictures_for_a_sentence(run, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def benchmark(run, tmp_path_factory) -> Path:
-    """The same people as one's own data: captions alone in train and validation, descriptions alone in test."""
+    """
+    The same people as one's own data: captions alone in train and validation, and descriptions alone in test, as
+    `bdam caption` writes them.
+    """
     root = tmp_path_factory.mktemp("benchmark")
     records, descriptions = [], []
     for split, rows in load_data(run / "data").items():
@@ -105,9 +109,9 @@ def benchmark(run, tmp_path_factory) -> Path:
             records.append({"image": image, "captions": captions, "split": split, **ids})
             texts = {name: row[name] for name in ("identity_description", "clothing_description")}
             if split == "test" or index == 0:
-                descriptions.append({"image": image, **texts})
-    for name, lines in (("annotations", records), ("descriptions", descriptions)):
-        (root / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+                descriptions.append(DescribedPicture(image=image, **texts, model="m", prompt_version="1"))
+    (root / "annotations.jsonl").write_text("\n".join(map(json.dumps, records)))
+    write_records(root / "descriptions.jsonl", descriptions)
     return root
 
 
