@@ -9,19 +9,58 @@ from bdam.captions.lexicon import attributes
 from bdam.captions.prompts import KINDS, Kind
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
 WORDS = (6, 90)  # somewhat wider than what the prompt asks for
 MIN_ATTRIBUTES = 2
-ENGLISH = re.compile(r"\b(a|an|and|are|has|have|her|his|in|is|not|of|on|the|their|they|to|with|who|wears|wearing)\b")
+
+FENCE = re.compile(r"^```(?:json)?\s*|\s*```$", re.IGNORECASE)
+JSON = re.compile(r"""^[\[{]\s*"|\{\s*["'“]?\w+["'”]?\s*:""")
+QUOTED = re.compile(r"""["“]([^"“”]*)["”]""")
+
+# Who describes says "I" of what they see at most: "I cannot make out the shoes", but not "I cannot see the picture".
 REFUSAL = re.compile(
-    r"\b(i'?m sorry|i am sorry|i apologi[sz]e|as an ai|language model|i (?:can ?not|can'?t|am unable|'m unable|won'?t)"
-    r"|unable to (?:assist|help|identify|describe)|no (?:image|picture) (?:was|is) (?:provided|attached))\b"
+    r"""(?:^|\bi'm\s|\bi\sam\s)(?:very\s|so\s)?sorry\b | \bapolog(?:y|ies|i[sz]e)\b
+    | \b(?:as\san\sai|language\smodel|privacy|polic(?:y|ies)|guidelines|permitted|request)\b
+    | \bunable\sto\s(?:assist|help|identify|describe)\b
+    | \bno\s(?:image|picture|photo)\s(?:was|is|has\sbeen)\s(?:provided|attached|included|uploaded|shared)\b
+    | (?<!["“])(?-i:\bI\b)(?!(?:'\w+)?(?:\s[\w']+){0,3}?
+      \s(?:notice|observe|make\sout|tell|discern|sure|certain|say|guess|think|estimate
+      |see(?!\s(?:the|an|any)\s(?:image|picture|photo)))\b)""",
+    re.VERBOSE | re.IGNORECASE,
 )
-RESIDUE = re.compile(r"[\[\]{}<>]|\bdescription\b\s*:|\b(?:insert|placeholder|lorem)\b")
-MARKUP = re.compile(r"[*#`|_~]|\n|^\s*(?:[-•]|\d+[.)])\s|https?://")
+CONVERSATION = re.compile(r"\b(?:(?-i:I)|me|my|you|your|please)\b", re.IGNORECASE)
+ENGLISH = frozenset(
+    _words(
+        """a about an and any are at be but by for from has have he her his i in is it its no not of on or over she
+        that the their there they this to under wearing wears which while who with you"""
+    )
+)
+OTHER_LANGUAGES = frozenset(
+    _words(
+        """avec com con da das de del der des det di die dos du een ein eine einem einen el en et ett het il la las le
+        les los med met mit och para per por sur und un una une uma van von y"""
+    )
+)
+TAG = re.compile(r"<(?P<tag>\w+)>(?=.*</(?P=tag)>)|</\w+>|<br ?/?>", re.DOTALL)
+# Besides signs, the lists of short answers: "Gender: male. Age: thirty."
+MARKUP = re.compile(
+    rf"{TAG.pattern}|[*`|•\n]|^#|^(?:[-–]|\d+[.)])\s|https?://|\[\d|^[A-Z]\w+: .*[.;] [A-Z]\w+: ", re.DOTALL
+)
+PLACEHOLDER = re.compile(
+    r"[\[{<][a-z]|[a-z][\]}>]|\(insert\b|\bdescription\s*:|\bplaceholder\b|__|\bxx+\b", re.IGNORECASE
+)
+SENTENCE_END = re.compile(r"(?<!\.\.)[.!][)\"'”’]*$")
 
 
 class BadAnswer(ValueError):
-    """An answer that holds no description."""
+    """An answer that holds no description; `problem` is the name of what is wrong with it."""
+
+    def __init__(self, problem: str, message: str):
+        super().__init__(message)
+        self.problem = problem
 
 
 class Answer(BaseModel):
@@ -35,51 +74,59 @@ def read_answer(content: str | None, is_cut: bool) -> str:
     The description in an answer: in JSON by `ANSWER_SCHEMA`, with or without a code fence, or as plain text.
 
     Raises:
-        BadAnswer: if there is none, naming what is wrong with the answer.
+        BadAnswer: if there is none, naming what is wrong with the answer: "cut", "json" or "empty".
     """
-    text = re.sub(r"^```(?:json)?\s*|\s*```$", "", (content or "").strip())
-    if not text:
-        raise BadAnswer("it is empty")
     if is_cut:
-        raise BadAnswer("it is too long and was cut off")
-    if not text.startswith("{"):
-        return text
-    try:
-        return Answer.model_validate_json(text).description.strip()
-    except ValidationError:
-        raise BadAnswer('it is no JSON of the form {"description": "…"}') from None
+        raise BadAnswer("cut", "it is too long and was cut off")
+    text = FENCE.sub("", (content or "").strip())
+    if JSON.search(text):
+        try:
+            text = Answer.model_validate_json(text).description
+        except ValidationError:
+            raise BadAnswer("json", 'it is no JSON of the form {"description": "…"}') from None
+    text = text.strip()
+    if quoted := QUOTED.fullmatch(text):
+        text = quoted[1]
+    if not text:
+        raise BadAnswer("empty", "it is empty")
+    return text
 
 
-def judge(kind: Kind, content: str | None, is_cut: bool) -> tuple[str, list[str]]:
-    """The description in an answer, and what is wrong with it: nothing if it can be used."""
+def judge(kind: Kind, content: str | None, is_cut: bool) -> tuple[str, dict[str, str]]:
+    """The description in an answer, and what is wrong with it, as [`find_problems`] or [`read_answer`] name it."""
     try:
         text = read_answer(content, is_cut)
     except BadAnswer as error:
-        return content or "", [str(error)]
+        return content or "", {error.problem: str(error)}
     return text, find_problems(kind, text)
 
 
-def find_problems(kind: Kind, text: str) -> list[str]:
-    """What is wrong with a description, as one would tell who wrote it; nothing if it can be used."""
-    lower, count = text.lower(), len(text.split())
-    if REFUSAL.search(lower):
-        return ["it refuses to describe the person"]
-    if not _is_english(lower):
-        return ["it is not in English"]
+def find_problems(kind: Kind, text: str) -> dict[str, str]:
+    """
+    What is wrong with a description, as one would tell who wrote it, by the name of the check that found it; nothing
+    if it can be used.
+    """
+    without_tags = TAG.sub("", text)
+    plain = re.sub(r"[][{}<>*`|_#]", "", without_tags).replace("’", "'").strip()
     (other,) = set(KINDS) - {kind}
-    own, foreign = attributes(kind, text), attributes(other, text)
-    found = {
-        f"it has {count} words, not {WORDS[0]} to {WORDS[1]}": not WORDS[0] <= count <= WORDS[1],
-        "it does not end with a full stop": not text.rstrip().endswith((".", "!", ".”", '."')),
-        "it does not begin with a capital letter": not text[:1].isupper(),
-        "it contains placeholders": RESIDUE.search(lower) is not None,
-        "it contains markup or lines": MARKUP.search(text) is not None,
-        f"it says too little about {kind}: {', '.join(own) or 'nothing'}": (
-            len(own) < MIN_ATTRIBUTES and "not visible" not in lower
-        ),
-        f"it speaks of {other}: {', '.join(foreign.values())}": bool(foreign),
-    }
-    return [problem for problem, is_there in found.items() if is_there]
+    own, foreign = attributes(kind, plain), attributes(other, plain)
+    own.pop("outfit", None)  # "casual clothes" tells nobody from anybody
+    is_evasive = len(own) < MIN_ATTRIBUTES and CONVERSATION.search(plain)
+    if is_evasive or REFUSAL.search(plain):
+        return {"refusal": "it refuses to describe the person"}
+    if not _is_english(_words(plain), len(own) + len(foreign)):
+        return {"language": "it is not in English"}
+    count = len(text.split())
+    found = [
+        ("length", not WORDS[0] <= count <= WORDS[1], f"it has {count} words, not {WORDS[0]} to {WORDS[1]}"),
+        ("ending", not SENTENCE_END.search(plain), "it does not end with a full stop"),
+        ("capital", re.match(r"\W*[a-z]", plain), "it does not begin with a capital letter"),
+        ("placeholder", PLACEHOLDER.search(without_tags), "it contains placeholders"),
+        ("markup", MARKUP.search(text), "it contains markup or lines"),
+        ("coverage", len(own) < MIN_ATTRIBUTES, f"it says too little about {kind}: {', '.join(own) or 'nothing'}"),
+        ("leakage", foreign, f"it speaks of {other}: {', '.join(foreign.values())}"),
+    ]
+    return {name: problem for name, is_there, problem in found if is_there}
 
 
 def is_near_duplicate(text: str, others: Iterable[str], threshold: float = 0.9) -> bool:
@@ -102,15 +149,21 @@ def agreement(kind: Kind, texts: list[str]) -> dict[str, float]:
 def most_typical(kind: Kind, texts: list[str]) -> str:
     """The description that agrees with most others, attribute by attribute; the first of several."""
     said = [attributes(kind, text).items() for text in texts]
-    return texts[max(range(len(texts)), key=lambda index: sum(len(said[index] & other) for other in said))]
+    # That a long one agrees with itself at length makes it no more typical.
+    scores = [sum(len(ours & theirs) for theirs in said) - len(ours) for ours in said]
+    return texts[scores.index(max(scores))]
 
 
-def _is_english(lower: str) -> bool:
-    letters = [letter for letter in lower if letter.isalpha()]
-    latin = sum(letter.isascii() for letter in letters)
-    return latin >= 0.9 * max(len(letters), 1) and len(ENGLISH.findall(lower)) >= 0.15 * len(lower.split())
+def _is_english(words: list[str], terms: int) -> bool:
+    """
+    Whether the small words are English ones, and enough of them. The `terms` for people and clothes count as well, for
+    the sake of "red jacket, blue jeans", but do not decide: "Jacke, Jeans und Pullover".
+    """
+    is_latin = sum(word.isascii() for word in words) >= 0.8 * len(words)
+    english, other = (sum(word in known for word in words) for known in (ENGLISH, OTHER_LANGUAGES))
+    return is_latin and english >= other and english + terms >= 0.15 * len(words)
 
 
 def _trigrams(text: str) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.lower())
+    words = _words(text)
     return set(zip(words, words[1:], words[2:], strict=False)) or {tuple(words)}
