@@ -108,4 +108,4 @@ def _judge_answer(kind: Kind, answer: dict) -> tuple[str | None, str | None]:
         reason = answer.get("error") or response.get("status_code") or "nothing"
         return None, f"the batch answered: {json.dumps(reason)}"
     text, problems = judge(kind, reply.content, reply.is_cut)
-    return (None, "; ".join(problems)) if problems else (text, None)
+    return (None, "; ".join(problems.values())) if problems else (text, None)

@@ -254,7 +254,8 @@ class _Run:
                 outcome.failure, outcome.is_answered = str(error), bool(rejected)
                 return outcome
             self.tally.tokens += reply.tokens
-            text, problems = judge(kind, reply.content, reply.is_cut)
+            text, found = judge(kind, reply.content, reply.is_cut)
+            problems = list(found.values())
             is_repeated = not problems and is_near_duplicate(text, self.said[picture.person][kind])
             if not problems and (not is_repeated or outcome.attempts == self.options.max_attempts):
                 outcome.text = text  # what is repeated time and again may be all that there is to say

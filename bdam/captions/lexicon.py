@@ -52,7 +52,7 @@ GARMENTS = {
     "bag": _terms(
         "bag, man bag, backpack, rucksack, knapsack, handbag, purse, shoulder bag, crossbody bag, crossbody, tote,"
         "waist bag, satchel, briefcase, suitcase, luggage, duffel, duffle, holdall, pouch, fanny pack, bum bag,"
-        "clutch"
+        "clutch, baby carrier"
     ),
     "hat": _terms(
         "hat, cap, dad cap, dad hat, baseball cap, beanie, bobble hat, helmet, beret, bonnet, fedora, visor, turban,"
@@ -131,7 +131,8 @@ BODY = {
         "approaches, approaching, stands, standing, walks, walking, strolls, strolling, strides, striding, sits,"
         "sitting, seated, runs, running, jogs, jogging, rides, riding, cycling, crouches, crouching, kneels,"
         "kneeling, leans, leaning, bends, bending, posing, faces, facing, looking, turning, sideways, in profile,"
-        "from behind, side view, rear view, front view, seen from behind, hunched, stooped, upright"
+        "from behind, side view, rear view, front view, seen from behind, hunched, stooped, upright,"
+        "in pockets, his pocket, his pockets, her pocket, her pockets, their pocket, their pockets"
     ),
 }
 # Adjectives of the person, unless what follows is a garment.
@@ -161,7 +162,8 @@ IDIOMS = _terms(
     "running along, running around, running across, running up, runs down, runs along, runs around, runs across,"
     "new balance, north face, knee height, ankle height, waist height, calf height, hip height, frame glasses,"
     "good looking,"
-    "looking for, looks for"
+    "looking for, looks for, sits close, sits low, sits high, sits just, sits snugly, sits at the waist,"
+    "sits at the hip, sits at the hips, sits on the hip, sits on the hips"
 )
 
 PLURAL_ENDINGS = (("", "s"), ("", "es"), ("y", "ies"), ("f", "ves"), ("man", "men"))

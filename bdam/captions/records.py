@@ -131,9 +131,9 @@ def check_again(record: DescribedPicture) -> DescribedPicture:
     failures, kept = dict(record.failures), {}
     for kind in KINDS:
         text = record.text(kind)
-        problems = find_problems(kind, text) if text else []
+        problems = find_problems(kind, text) if text else {}
         if problems:
-            failures[kind] = "; ".join(problems)
+            failures[kind] = "; ".join(problems.values())
         kept[f"{kind}_description"] = None if problems else text
     return record.model_copy(update={**kept, "failures": failures})
 
