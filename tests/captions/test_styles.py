@@ -43,7 +43,7 @@ PRONOUNS = {"man": ("He", "him", "his"), "woman": ("She", "her", "her")}
 def planted() -> tuple[list[str], list[int]]:
     """Captions, and the pattern that each was written in; one in ten ends in words of its own."""
     random = Random(0)
-    patterns = [random.choice((0, 0, 1, 1, 2, 3)) for _ in range(300)]
+    patterns = [random.choice((0, 0, 1, 1, 2, 3)) for _ in range(5000)]
     captions = []
     for pattern in patterns:
         person = random.choice(tuple(PRONOUNS))
