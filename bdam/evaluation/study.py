@@ -17,7 +17,7 @@ from typing import IO
 import torch
 from tqdm.auto import tqdm
 
-from bdam.data.loading import load_data
+from bdam.data.loading import load_data, load_split
 from bdam.evaluation.encoders import load_encoder
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.origin import commit, machine
@@ -225,7 +225,8 @@ def _evaluate(run: Run) -> list[dict]:
     checkpoint = run.folder / "model"
     encoder = load_encoder(str(checkpoint))
     encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    features = extract_features(encoder, load_data(run.recipe.data)["test"], run.recipe.eval_batch_size)
+    dataset = load_split(run.recipe.data, "test")
+    features = extract_features(encoder, dataset, run.recipe.eval_batch_size)
     return evaluate(
         features,
         (0.0, encoder.model.config.clothing_weight),
@@ -234,7 +235,7 @@ def _evaluate(run: Run) -> list[dict]:
         split="test",
         checkpoint=str(checkpoint),
         weights=fingerprint(checkpoint),
-        data=run.recipe.data,
+        data=dataset.info.description or run.recipe.data,
         mixed_precision="no",
     )
 

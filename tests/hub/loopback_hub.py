@@ -133,9 +133,13 @@ class Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.server.blobs[value["oid"]]
+        url = f"{self.server.url}/{repo_id}"
+        answer = {"success": True, "commitUrl": f"{url}/commit/{sha(files)}", "commitOid": sha(files)}
+        if "create_pr=1" in self.path:
+            repository.branches["refs/pr/1"] = files
+            return self.send({**answer, "pullRequestUrl": f"{url}/discussions/1"})
         repository.branches[revision] = files
-        url = f"{self.server.url}/{repo_id}/commit/{sha(files)}"
-        self.send({"success": True, "commitUrl": url, "commitOid": sha(files)})
+        self.send(answer)
 
     def info(self, repo_id: str, revision: str | None = None) -> None:
         if (files := self._files(repo_id, revision or "main")) is not None:

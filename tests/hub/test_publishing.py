@@ -150,6 +150,9 @@ def test_a_second_push_updates_what_has_changed(staged, hub, tmp_path):
     publish(changed, "jane/people", revision="v2")
     assert repository.branches["v2"]["README.md"] != repository.branches["main"]["README.md"]
     assert {commit["revision"] for commit in repository.commits} == {"main", "v2"}
+    before = dict(repository.branches["main"])
+    assert publish(changed, "jane/people", create_pr=True) == f"{hub.url}/jane/people/discussions/1"
+    assert repository.branches["main"] == before != repository.branches["refs/pr/1"]
 
 
 def test_the_repository_of_another_model_is_left_alone(staged, hub):
