@@ -10,11 +10,12 @@ from typing import Any
 from PIL import Image
 
 from bdam.captions.prompts import ANSWER_SCHEMA
-from bdam.data.pictures import open_picture
+from bdam.data.pictures import find_picture
 
 
 try:
     import openai
+    from openai.types.chat import ChatCompletion
 except ImportError as error:
     raise ImportError("Captions need the client of OpenAI-compatible servers: pip install bdam[captions]") from error
 
@@ -115,8 +116,9 @@ class MLLM:
 
     async def _send(self, messages: list[dict]) -> Reply:
         schema = {"response_format": RESPONSE_FORMAT} if self.takes_schema else {}
-        create: Any = self._client.chat.completions.create
-        return read_completion(await create(messages=messages, **self.body, **schema))
+        # Not `chat.completions.create`, which walks through every request and picture to check their types.
+        body = {**self.body, **schema, "messages": messages}
+        return read_completion(await self._client.post("/chat/completions", body=body, cast_to=ChatCompletion))
 
 
 def read_completion(completion: Any) -> Reply:
@@ -132,9 +134,18 @@ def read_completion(completion: Any) -> Reply:
 
 
 def picture_url(path: Path, max_side: int = 768) -> str:
-    """A picture as a `data:` URL: JPEG, at most `max_side` pixels high and wide."""
-    picture = open_picture(path)
-    picture.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
-    buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=90)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    """
+    A picture as a `data:` URL: the very file if it is a JPEG of at most `max_side` pixels, else one made of it.
+
+    Raises:
+        OSError, SyntaxError: what Pillow raises for missing, foreign and broken files.
+    """
+    content = find_picture(path).read_bytes()
+    with Image.open(BytesIO(content)) as picture:
+        picture.load()  # a broken file is found here, not by the server
+        if picture.format != "JPEG" or max(picture.size) > max_side:
+            smaller, buffer = picture.convert("RGB"), BytesIO()
+            smaller.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
+            smaller.save(buffer, "JPEG", quality=90)
+            content = buffer.getvalue()
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
