@@ -8,6 +8,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from bdam.data.benchmarks import BENCHMARKS
+from bdam.evaluation.metrics import PROTOCOLS
 from bdam.evaluation.published import TABLE_I
 from bdam.evaluation.report import METRICS, markdown_table
 
@@ -94,11 +95,16 @@ def _metadata(repo_id: str, data: str, recipe: dict[str, Any], records: list[dic
 
 def _results(records: list[dict]) -> str:
     lines = [["protocol", "query", "c", "gallery", *METRICS.values(), "queries", "among"]]
-    for record in records:
+    # The three galleries of a search stand together.
+    for record in sorted(records, key=_setting):
         setting = (record["protocol"], record["query"].replace("_", " "), f"{record['clothing_weight']}")
         values = (f"{record[metric]:.2f}" for metric in METRICS)
         lines.append([*setting, record["gallery"], *values, str(record["num_queries"]), str(record["num_gallery"])])
     return markdown_table(lines)
+
+
+def _setting(record: dict) -> tuple:
+    return PROTOCOLS.index(record["protocol"]), record["query"], record["clothing_weight"]
 
 
 def _published(data: str) -> str | None:
