@@ -118,7 +118,7 @@ def embed_in_batches(
     was_training = model.training
     model.eval()
     precision = torch.autocast(model.device.type, AUTOCAST[mixed_precision], enabled=mixed_precision != "no")
-    progress = tqdm(total=len(rows), desc=f"Embedding {label}", leave=False, disable=rank > 0)
+    progress = tqdm(total=len(rows), desc=f"Embedding {label}", leave=False, disable=rank > 0 or len(rows) <= batch_size)
     with precision, progress:
         batches = _load(Subset(items, rows), prepare, batch_size, model.device)
         for chunk in missing:
