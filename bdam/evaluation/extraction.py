@@ -118,7 +118,8 @@ def embed_in_batches(
     was_training = model.training
     model.eval()
     precision = torch.autocast(model.device.type, AUTOCAST[mixed_precision], enabled=mixed_precision != "no")
-    progress = tqdm(total=len(rows), desc=f"Embedding {label}", leave=False, disable=rank > 0 or len(rows) <= batch_size)
+    is_quiet = rank > 0 or len(rows) <= batch_size
+    progress = tqdm(total=len(rows), desc=f"Embedding {label}", leave=False, disable=is_quiet)
     with precision, progress:
         batches = _load(Subset(items, rows), prepare, batch_size, model.device)
         for chunk in missing:
