@@ -148,6 +148,7 @@ def test_other_models_stand_in_the_same_table(run, processor, tmp_path, monkeypa
     arguments = ("evaluate", *models, "--data", f"rstpreid:{tmp_path}", "--image-to-text", "--output", results)
     code, output = bdam(monkeypatch, capsys, *arguments)
     assert code == 0, output
+    assert "This split has 20 pictures, not the 1,000 published: the two do not compare." in output
     assert "model 2:" in output and "published: Jiang et al. 2025" in output and "72.50" in output
     records = json.loads(results.read_text())
     assert {(record["checkpoint"], record["gallery"]) for record in records} == {
