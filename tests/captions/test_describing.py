@@ -181,6 +181,7 @@ def test_killed_runs_go_on_with_nothing_lost_and_nothing_twice(tmp_path):
         paint(index).save(tmp_path / f"{index:03}.png")
     path = tmp_path / "descriptions.jsonl"
     with serve() as server:
+        server.delay = 0.03  # so that five runs of a third of a second are not enough
         command = [sys.executable, "-m", "bdam.cli", "caption", "describe", str(tmp_path), "--model", "m"]
         command += ["--base-url", server.url, "--concurrency", str(concurrency)]
         for _ in range(5):
