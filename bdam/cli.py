@@ -155,11 +155,10 @@ def describe(
     """
     from bdam.captions.client import MLLM
     from bdam.captions.describing import Options, describe_pictures, estimate, find_pictures, take_shard
-    from bdam.captions.styles import Styles
 
     pictures, path = take_shard(*find_pictures(data), shard)
     options = Options(concurrency, max_attempts, samples, max_requests, max_tokens, seed)
-    styles = Styles.load(styles_file) if styles_file else None
+    styles = load_styles(styles_file)
     console.print(escape(estimate(pictures, path, options, retry_failed, price)))
     mllm = MLLM(model, base_url, temperature, max_answer, timeout)
     tally = describe_pictures(pictures, path, mllm, styles, options, retry_failed)
@@ -193,28 +192,26 @@ def merge(
     output: Annotated[Path, typer.Option(help="The file of all of them.")],
 ) -> None:
     """Join files of descriptions, one record per picture: the more complete one, or else the first."""
-    from bdam.captions.records import count_records, merge_records, write_records
+    from bdam.captions.records import merge_records, write_records
 
     if missing := [str(path) for path in files if not path.is_file()]:
         raise FileNotFoundError(f"No file at {', '.join(missing)}.")
     records = merge_records(files)
     write_records(output, records)
-    states, _ = count_records(records)
-    console.print(f"{escape(str(output))}: {states['described']} pictures described, {states['failed']} failed.")
+    tell_states(output, records)
 
 
 @caption_app.command()
 def recheck(data: Pictures, shard: Shard = None) -> None:
     """Check all descriptions anew; those that do not pass become failures, to be asked for by --retry-failed."""
     from bdam.captions.describing import find_pictures, take_shard
-    from bdam.captions.records import DescriptionFile, check_again, count_records, read_records
+    from bdam.captions.records import DescriptionFile, check_again, read_records
 
     _, path = take_shard(*find_pictures(data), shard)
     with DescriptionFile(path) as file:
         records = [check_again(record) for record in read_records(path)]
         file.replace(records)
-    states, _ = count_records(records)
-    console.print(f"{escape(str(path))}: {states['described']} pictures described, {states['failed']} failed.")
+    tell_states(path, records)
 
 
 @caption_app.command("export")
@@ -231,10 +228,9 @@ def export_batch(
     """Write the missing requests to a file, for a cluster or a batch service."""
     from bdam.captions.batches import export_requests
     from bdam.captions.describing import find_pictures, take_shard
-    from bdam.captions.styles import Styles
 
     pictures, path = take_shard(*find_pictures(data), shard)
-    styles = Styles.load(styles_file) if styles_file else None
+    styles = load_styles(styles_file)
     body = {"model": model, "temperature": temperature, "max_tokens": max_answer}
     count = export_requests(pictures, path, output, body, styles, seed)
     console.print(f"{escape(str(output))}: {count} requests.")
@@ -252,10 +248,9 @@ def import_batch(
     """Check the answers to exported requests, and add them to the descriptions."""
     from bdam.captions.batches import import_answers
     from bdam.captions.describing import find_pictures, take_shard
-    from bdam.captions.styles import Styles
 
     pictures, path = take_shard(*find_pictures(data), shard)
-    styles = Styles.load(styles_file) if styles_file else None
+    styles = load_styles(styles_file)
     described, failed = import_answers(answers, pictures, path, model, styles, seed)
     console.print(f"{escape(str(path))}: {described} pictures described, {failed} failed.")
 
@@ -447,6 +442,21 @@ def study(
         console.print(f"[bold red]failed:[/] {escape(run.name)}, seed {run.recipe.seed}: see {escape(str(run.log))}")
     if failed:
         raise typer.Exit(1)
+
+
+def load_styles(path: Path | None) -> Any:
+    """The styles to write in; none if none were given."""
+    from bdam.captions.styles import Styles
+
+    return Styles.load(path) if path else None
+
+
+def tell_states(path: Path, records: list) -> None:
+    """How many pictures a file of descriptions describes."""
+    from bdam.captions.records import count_records
+
+    states, _ = count_records(records)
+    console.print(f"{escape(str(path))}: {states['described']} pictures described, {states['failed']} failed.")
 
 
 def parse_seeds(text: str) -> list[int]:

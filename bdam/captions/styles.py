@@ -24,6 +24,7 @@ from bdam.captions.lexicon import GARMENTS, mentions
 from bdam.evaluation.encoders import Encoder, load_encoder
 from bdam.evaluation.extraction import embed_in_batches
 from bdam.evaluation.report import write_results
+from modeling_bdam import masked_mean
 
 
 try:
@@ -204,8 +205,7 @@ class TextEncoder:
 
     def embed_sentences(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         states = self.model(**inputs).last_hidden_state
-        mask = inputs["attention_mask"].unsqueeze(-1)
-        return {"identity": normalize((states * mask).sum(dim=1), dim=-1)}
+        return {"identity": normalize(masked_mean(states, inputs["attention_mask"]), dim=-1)}
 
 
 def generalize(captions: list[str]) -> list[str]:

@@ -5,11 +5,11 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
+from loopback import serving
 from PIL import Image
 
 
@@ -102,19 +102,9 @@ def what_is_asked(body: dict) -> tuple[int, str]:
     picture, text = body["messages"][1]["content"]
     _, _, content = picture["image_url"]["url"].partition(",")
     red, green, _ = Image.open(BytesIO(base64.b64decode(content))).getpixel((4, 4))
-    return round(red / STEP) + 32 * round(green / STEP), "identity" if "who the person is" in text[
-        "text"
-    ] else "clothing"
+    kind = "identity" if "who the person is" in text["text"] else "clothing"
+    return round(red / STEP) + 32 * round(green / STEP), kind
 
 
-@contextmanager
-def serve(script: dict[tuple[int, str], list] | None = None) -> Iterator[Server]:
-    server = Server(script or {})
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def serve(script: dict[tuple[int, str], list] | None = None) -> AbstractContextManager[Server]:
+    return serving(Server(script or {}))

@@ -4,12 +4,12 @@ import base64
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlparse
+
+from loopback import serving
 
 
 REPO = r"([^/]+/[^/]+)"
@@ -199,14 +199,5 @@ def sha(files: dict[str, bytes]) -> str:
     return hashlib.sha1(b"".join(path.encode() + data for path, data in sorted(files.items()))).hexdigest()
 
 
-@contextmanager
-def serve() -> Iterator[LoopbackHub]:
-    hub = LoopbackHub()
-    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield hub
-    finally:
-        hub.shutdown()
-        hub.server_close()
-        thread.join()
+def serve() -> AbstractContextManager[LoopbackHub]:
+    return serving(LoopbackHub())
