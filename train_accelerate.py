@@ -21,7 +21,7 @@ from transformers import get_cosine_schedule_with_warmup
 from bdam.data.batches import PersonBatchSampler, TrainingCollator, TrainingRows
 from bdam.data.loading import load_training_data
 from bdam.data.pictures import read_column
-from bdam.evaluation.encoders import BDAMEncoder
+from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.training.balancing import build_balancer, shared_parameters

@@ -282,9 +282,9 @@ def evaluate(
     from accelerate import PartialState
 
     from bdam.data.loading import load_split
+    from bdam.encoding.encoders import load_encoder
+    from bdam.encoding.extraction import feature_store
     from bdam.evaluation import protocols
-    from bdam.evaluation.encoders import load_encoder
-    from bdam.evaluation.extraction import feature_store
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.origin import commit
     from bdam.evaluation.published import TABLE_I
@@ -327,8 +327,8 @@ def analyze(
 ) -> None:
     """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
     from bdam.data.loading import load_split
+    from bdam.encoding.encoders import BDAMEncoder
     from bdam.evaluation import analysis, figures
-    from bdam.evaluation.encoders import BDAMEncoder
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import analysis_table, write_results
     from bdam.training.models import RECIPE, load_model, training_seed

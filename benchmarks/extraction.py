@@ -21,8 +21,8 @@ from transformers import ViTImageProcessorPil
 
 from bdam.data.benchmarks import load_benchmark
 from bdam.data.pedestrians import generate_pedestrians
-from bdam.evaluation.encoders import BDAMEncoder
-from bdam.evaluation.features import embed_pictures
+from bdam.encoding.encoders import BDAMEncoder
+from bdam.encoding.extraction import embed_pictures
 from bdam.training.building import build_model, build_processor, learn_tokenizer
 from bdam.training.recipes import load_recipe
 from configuration_bdam import BDAMConfig

@@ -6,7 +6,7 @@ from huggingface_hub import cached_assets_path
 from tiny import SENTENCES, TEXT
 from transformers import ViTImageProcessorPil
 
-from bdam.evaluation import extraction
+from bdam.encoding import extraction
 from bdam.training.building import learn_tokenizer
 from processing_bdam import BDAMProcessor
 

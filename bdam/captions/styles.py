@@ -21,8 +21,8 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BatchEncoding
 
 from bdam.captions.lexicon import GARMENTS, mentions
-from bdam.evaluation.encoders import Encoder, load_encoder
-from bdam.evaluation.extraction import embed_in_batches
+from bdam.encoding.encoders import Encoder, load_encoder
+from bdam.encoding.extraction import embed_in_batches
 from bdam.evaluation.report import write_results
 from modeling_bdam import masked_mean
 

@@ -11,8 +11,8 @@ import torch
 from datasets import Dataset
 
 from bdam.data.pictures import read_column
-from bdam.evaluation.encoders import BDAMEncoder
-from bdam.evaluation.extraction import embed_in_batches
+from bdam.encoding.encoders import BDAMEncoder
+from bdam.encoding.extraction import embed_in_batches
 from bdam.evaluation.features import Features
 from bdam.evaluation.figures import PictureMaps, RankedQuery
 from bdam.evaluation.metrics import rank_queries

@@ -1,7 +1,6 @@
 """A model's view of a split: the embeddings of its pictures and texts."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -9,14 +8,12 @@ from datasets import Dataset
 
 from bdam.data.benchmarks import BENCHMARKS
 from bdam.data.pictures import read_column
-from bdam.evaluation.encoders import Encoder
-from bdam.evaluation.extraction import Embeddings, FeatureStore, embed_in_batches
+from bdam.encoding.encoders import Encoder
+from bdam.encoding.extraction import FeatureStore, embed_pictures, embed_sentences
 
 
 # What a gallery entry is made of; every evaluation shows them side by side.
 GALLERIES = ("picture", "picture+description", "description")
-# What people search with.
-QUERIES = ("caption", "identity_description")
 
 
 @dataclass
@@ -98,19 +95,6 @@ def extract_features(
         outfit_ids=_ids(dataset, "outfit_id"),
         camera_ids=_ids(dataset, "camera_id"),
         single_shots=benchmark.single_shots if benchmark else 0,
-    )
-
-
-def embed_pictures(encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, **options) -> Embeddings:
-    """Embeddings of the pictures by name: identity embeddings of the galleries in `GALLERIES`, and `clothing`."""
-    prepare = partial(encoder.prepare_pictures, use_descriptions=use_descriptions)
-    return embed_in_batches(encoder.model, prepare, encoder.embed_pictures, dataset, "pictures", **options)
-
-
-def embed_sentences(encoder: Encoder, sentences: list[str], label: str = "sentences", **options) -> Embeddings:
-    """`identity` and, if the model has a clothing stream, `clothing` embeddings of the sentences."""
-    return embed_in_batches(
-        encoder.model, encoder.prepare_sentences, encoder.embed_sentences, sentences, label, **options
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from bdam.data.loading import load_data, load_split
-from bdam.evaluation.encoders import load_encoder
+from bdam.encoding.encoders import load_encoder
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.origin import commit, machine
 from bdam.evaluation.protocols import evaluate

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
-from bdam.evaluation.encoders import BDAMEncoder
-from bdam.evaluation.features import embed_pictures, embed_sentences
+from bdam.encoding.encoders import BDAMEncoder
+from bdam.encoding.extraction import embed_pictures, embed_sentences
 
 
 @dataclass

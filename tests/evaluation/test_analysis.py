@@ -13,8 +13,8 @@ from tiny import tiny_model
 from bdam import cli
 from bdam.data.loading import load_split
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation import analysis
-from bdam.evaluation.encoders import BDAMEncoder
 from bdam.evaluation.features import Features
 from bdam.training.models import save_model
 from bdam.training.recipes import Recipe

@@ -11,7 +11,7 @@ from tiny import tiny_model
 from bdam.data.benchmarks import load_benchmark
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.data.pictures import open_pictures
-from bdam.evaluation.encoders import BDAMEncoder
+from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import evaluate
 

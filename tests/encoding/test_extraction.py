@@ -11,7 +11,7 @@ from PIL import Image
 from tiny import tiny_model
 
 from bdam.data.benchmarks import load_benchmark
-from bdam.evaluation.extraction import FeatureStore, embed_in_batches, feature_store
+from bdam.encoding.extraction import FeatureStore, embed_in_batches, feature_store
 
 
 MODEL = tiny_model()

@@ -6,7 +6,7 @@ from PIL import Image
 from tiny import SENTENCES, TEXT, save_dual_encoder, tiny_model
 from transformers import BertConfig, BertModel
 
-from bdam.evaluation.encoders import BDAMEncoder, load_encoder
+from bdam.encoding.encoders import BDAMEncoder, load_encoder
 
 
 PICTURES = [Image.effect_noise((20, 40), 80).convert("RGB"), Image.new("RGB", (30, 30), "red")]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 
 import bdam
 from bdam.data.pictures import find_picture
+from bdam.encoding.encoders import Encoder
 from bdam.training.models import fingerprint
 
 
@@ -133,6 +135,19 @@ def embed_in_batches(
     model.train(was_training)
     chunks = {chunk: of_chunk for of_process in _share(chunks) for chunk, of_chunk in of_process.items()}
     return _join([chunks[chunk] for chunk in sorted(chunks)])
+
+
+def embed_pictures(encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, **options) -> Embeddings:
+    """Embeddings of the pictures by name: identity embeddings of the galleries (see [`Encoder`]), and `clothing`."""
+    prepare = partial(encoder.prepare_pictures, use_descriptions=use_descriptions)
+    return embed_in_batches(encoder.model, prepare, encoder.embed_pictures, dataset, "pictures", **options)
+
+
+def embed_sentences(encoder: Encoder, sentences: list[str], label: str = "sentences", **options) -> Embeddings:
+    """`identity` and, if the model has a clothing stream, `clothing` embeddings of the sentences."""
+    return embed_in_batches(
+        encoder.model, encoder.prepare_sentences, encoder.embed_sentences, sentences, label, **options
+    )
 
 
 def _load(

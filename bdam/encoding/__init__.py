@@ -1,0 +1,1 @@
+"""Models, pictures and sentences → embeddings."""
