@@ -1,14 +1,17 @@
 """The `bdam` command."""
 
+import json
 import os
 import random
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -33,6 +36,12 @@ Model = Annotated[str, typer.Option(help="Name of the MLLM on the server.")]
 Shard = Annotated[str | None, typer.Option(help="I/N: the I-th of N parts, into a file of its own, to be merged.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0: always the likeliest words.")]
 MaxAnswer = Annotated[int, typer.Option(min=1, help="Tokens that one answer may take.")]
+Place = Annotated[
+    str, typer.Argument(metavar="GALLERY", help="A folder, a file of milvus-lite (….db) or the address of Milvus.")
+]
+Approximate = Annotated[
+    bool, typer.Option("--approximate", help="Search by FAISS, in a graph that is kept beside the vectors.")
+]
 ClothingWeight = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="0: the person alone; 1: the clothes alone. By default the model's own choice."),
@@ -69,15 +78,15 @@ def pedestrians(
 @data_app.command()
 def check(
     benchmark: Annotated[str, typer.Argument(metavar="NAME:ROOT", help="A benchmark, and its folder.")],
-    json: Annotated[Path | None, typer.Option(help="JSON file for all that was found.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="JSON file for all that was found.")] = None,
 ) -> None:
     """Find out what is wrong with a benchmark. Exit code 0: fit; 1: fit with warnings; 2: unfit."""
     from bdam.data.benchmarks import VERDICTS, check_benchmark, check_tables
 
     state = check_benchmark(benchmark)
     console.print(check_tables(state))
-    if json is not None:
-        json.write_text(state.model_dump_json(indent=2), encoding="utf-8")
+    if as_json is not None:
+        as_json.write_text(state.model_dump_json(indent=2), encoding="utf-8")
     raise typer.Exit(VERDICTS.index(state.verdict))
 
 
@@ -372,43 +381,101 @@ def analyze(
 
 
 @app.command()
-def search(
+def index(
     checkpoint: Checkpoint,
-    data: Data,
-    sentences: Annotated[
-        list[str] | None, typer.Argument(help="What to search for; captions of the split if none.")
-    ] = None,
+    source: Annotated[
+        str, typer.Argument(help="A folder of pictures, a data set as for evaluate, or a gallery to take over.")
+    ],
+    place: Place,
     split: Split = "test",
-    clothing_weight: ClothingWeight = None,
-    k: Annotated[int, typer.Option(help="Pictures per sentence.")] = 8,
-    seed: Seed = 0,
-    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.")] = None,
+    descriptions: Annotated[
+        bool, typer.Option("--descriptions", help="Fuse pictures with their identity descriptions.")
+    ] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget pictures whose files are gone.")] = False,
+    approximate: Approximate = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
+    mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the encoders: slow to start.")] = False,
 ) -> None:
-    """Find people by a sentence."""
-    from bdam.data.loading import load_split
+    """
+    Make a gallery of pictures, to be searched; or add to one what is new.
+
+    What was embedded is kept, so that a run that was interrupted goes on. On several GPUs: accelerate launch -m
+    bdam.cli index ….
+    """
+    from accelerate import PartialState
+
+    from bdam.retrieval.collection import open_collection
+    from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.pipeline import BDAMPipeline
+    from bdam.retrieval.sources import find_pictures
+
+    state = PartialState()
+    pictures = find_pictures(source, split, descriptions)
+    pipeline = BDAMPipeline(checkpoint, str(state.device), mixed_precision, compile, batch_size)
+    with state.main_process_first():
+        gallery = Gallery(pipeline, open_collection(place, pipeline.space))
+        gone = gallery.prune() if prune and state.is_main_process else []
+    added = gallery.add(*pictures)
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return
+    gallery = Gallery.load(place, pipeline, approximate)
+    forgotten = f"; {len(gone):,} whose files are gone were forgotten" if prune else ""
+    console.print(f"{escape(place)}: {len(gallery):,} pictures, {added:,} of them new{forgotten}.")
+    if approximate:
+        recalls = gallery.measure_recall()
+        shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in recalls.items())
+        console.print(f"Of the first ten that an exact search finds, the graph finds {shares}.")
+
+
+@app.command()
+def search(
+    place: Place,
+    sentences: Annotated[
+        list[str] | None, typer.Argument(help="Whom to look for; each is a search of its own.")
+    ] = None,
+    identity: Annotated[str | None, typer.Option(help="A sentence about the person alone.")] = None,
+    clothing: Annotated[str | None, typer.Option(help="A sentence about the clothes alone.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="An example: a file, or the name of a picture in the gallery.")
+    ] = None,
+    clothing_weight: ClothingWeight = None,
+    k: Annotated[int, typer.Option(min=1, help="Pictures to find.")] = 8,
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", help="COLUMN=VALUE[,VALUE …]; may be given again.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The checkpoint, if it is not where it was.")] = None,
+    approximate: Approximate = False,
+    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Find people in a gallery, by sentences or by example."""
+    from bdam.data.pictures import open_picture
     from bdam.evaluation.figures import RankedQuery, ranked_grid
     from bdam.retrieval.gallery import Gallery
-    from bdam.training.models import load_model
+    from bdam.retrieval.report import hits_table
 
-    dataset = load_split(data, split)
-    model, processor = load_model(checkpoint)
-    gallery = Gallery(model, processor, dataset)
-    persons = {caption: row["person_id"] for row in dataset.remove_columns("image") for caption in row["captions"]}
-    queries = []
-    if not sentences and len(persons) < 3:
-        raise ValueError(f"{data}, split {split!r} has no captions to search by: give a sentence.")
-    for sentence in sentences or random.Random(seed).sample(sorted(persons), 3):
-        hits = gallery.search(sentence, clothing_weight, k)
-        rows = [dataset[hit.row] for hit in hits]
-        right = [row["person_id"] == persons[sentence] for row in rows] if sentence in persons else None
-        queries.append(RankedQuery(sentence, [row["image"] for row in rows], [hit.score for hit in hits], right))
-        table = Table("rank", "picture", "score", "identity", "clothing", title=sentence)
-        for rank, (hit, row) in enumerate(zip(hits, rows, strict=True), 1):
-            parts = (hit.score, hit.identity, hit.clothing)
-            table.add_row(str(rank), row["image_id"], *(f"{part:.3f}" for part in parts))
-        console.print(table)
+    gallery = Gallery.load(place, model, approximate)
+    options: dict[str, Any] = {"identity": identity, "clothing": clothing, "clothing_weight": clothing_weight, "k": k}
+    example = open_picture(like) if like is not None and Path(like).is_file() else like
+    options |= {"like": example, "filter": parse_filters(filters or [])}
+    texts: list[str | None] = [*sentences] if sentences else [None]
+    asked = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
+    found = [gallery.search(text, **options) for text in texts]
+    answers = list(zip(asked, found, strict=True))
+    if as_json:
+        print(json.dumps([{"query": query, "hits": [asdict(hit) for hit in hits]} for query, hits in answers]))
+    for query, hits in answers if not as_json else ():
+        console.print(hits_table(query, hits))
     if grid is not None:
-        ranked_grid(queries, grid)
+        ranked_grid(
+            [
+                RankedQuery(query, [gallery.picture(hit.picture) for hit in hits], [hit.score for hit in hits])
+                for query, hits in answers
+            ],
+            grid,
+        )
 
 
 @app.command()
@@ -457,6 +524,17 @@ def tell_states(path: Path, records: list) -> None:
 
     states, _ = count_records(records)
     console.print(f"{escape(str(path))}: {states['described']} pictures described, {states['failed']} failed.")
+
+
+def parse_filters(texts: list[str]) -> dict[str, list]:
+    """`camera=1,2` → `{"camera": [1, 2]}`."""
+    filters = {}
+    for text in texts:
+        column, separator, values = text.partition("=")
+        if not separator:
+            raise ValueError(f"--filter must be COLUMN=VALUE, got {text!r}.")
+        filters[column] = [yaml.safe_load(value) for value in values.split(",")]
+    return filters
 
 
 def parse_seeds(text: str) -> list[int]:

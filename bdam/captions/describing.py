@@ -15,7 +15,7 @@ from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
 from bdam.captions.styles import Styles
 from bdam.data.benchmarks import parse_benchmark, read_listing
-from bdam.data.benchmarks.trees import EXTENSIONS
+from bdam.data.pictures import list_pictures
 
 
 # For estimates: a picture of 768 pixels, the prompt and an answer; and what a server of one GPU takes for it.
@@ -98,9 +98,9 @@ def find_pictures(source: str) -> tuple[list[Picture], Path]:
             for record in listing.records
         ]
         return pictures, listing.descriptions
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS) if folder.is_dir() else []
-    if not paths:
-        raise FileNotFoundError(f"No pictures at {source}: give a folder with some, or a benchmark as NAME:ROOT.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No folder at {source}: give one with pictures, or a benchmark as NAME:ROOT.")
+    paths = list_pictures(folder)
     return [Picture(path.relative_to(folder).as_posix(), path) for path in paths], folder / "descriptions.jsonl"
 
 

@@ -9,9 +9,30 @@ from datasets import Dataset, DatasetDict, Image
 from PIL import Image as PILImage
 
 
+EXTENSIONS = (".jpg", ".jpeg", ".png")
+
+
 def open_pictures(data: Dataset | DatasetDict, source: str) -> Any:
     """The same rows, whose pictures become PIL images in RGB only when a row is read."""
     return data.cast_column("image", Image(decode=False)).with_transform(partial(_decode_pictures, source=source))
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """
+    The pictures in a folder and the folders in it, in order.
+
+    Raises:
+        FileNotFoundError: if there are none.
+    """
+    paths = sorted(path for path in folder.rglob("*") if is_picture(path))
+    if not paths:
+        raise FileNotFoundError(f"No pictures in {folder}: give a folder with some ({', '.join(EXTENSIONS)}).")
+    return paths
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file looks like a picture; those that the system hides do not count."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
 def read_column(dataset: Dataset, name: str) -> list[Any]:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 import bdam
 from bdam.data.pictures import find_picture
+from bdam.data.writing import written_whole
 from bdam.encoding.encoders import Encoder
 from bdam.training.models import fingerprint
 
@@ -47,10 +48,8 @@ class FeatureStore:
         return load_file(self._path(label, chunk))
 
     def save(self, label: str, chunk: int, embeddings: Embeddings) -> None:
-        path = self._path(label, chunk)
-        aside = path.with_suffix(f".{os.getpid()}.partial")
-        save_file(embeddings, aside)
-        aside.rename(path)
+        with written_whole(self._path(label, chunk)) as path:
+            save_file(embeddings, path)
 
     def _path(self, label: str, chunk: int) -> Path:
         return self.folder / f"{label}-{chunk:05d}.safetensors"
@@ -86,7 +85,6 @@ def _file_state(path: str) -> bytes:
     return f"{path} {state.st_size} {state.st_mtime_ns}".encode()
 
 
-@torch.inference_mode()
 def embed_in_batches(
     model,
     prepare: Callable[[list], Mapping[str, torch.Tensor]],
@@ -98,43 +96,63 @@ def embed_in_batches(
     store: FeatureStore | None = None,
 ) -> Embeddings:
     """
-    Embeds N items, in evaluation mode, on the model's device: tensors (N, …) by name, float32 on the CPU. A name that
-    one batch lacks is left out.
+    Embeds N items: tensors (N, …) by name. A name that one batch lacks is left out.
 
     Processes share the work, chunk by chunk, and each returns all of it. Where a store is given, the chunks that it
-    holds are read, and the others written to it as soon as they are there: what was interrupted goes on.
-
-    Args:
-        prepare: a list of items → what `embed` needs, on the CPU; runs in worker processes if the model is on a GPU.
-        embed: that, on the model's device → embeddings of the batch by name.
-        items: a sequence, such as a list or a `Dataset`.
-        label: what the items are, for the progress bar and the store.
-        mixed_precision: `"no"`, `"fp16"` or `"bf16"`.
+    holds are read, and the others written to it as soon as they are there: what was interrupted goes on. The
+    other arguments are those of [`embed_chunks`].
     """
-    rank, num_processes = _place_among_processes()
+    rank, num_processes = place_among_processes()
     chunk_size = batch_size * BATCHES_PER_CHUNK
     mine = range(-(-len(items) // chunk_size))[rank::num_processes]
     chunks = {} if store is None else {chunk: store.load(label, chunk) for chunk in mine if store.holds(label, chunk)}
     missing = [chunk for chunk in mine if chunk not in chunks]
     rows = [row for chunk in missing for row in range(len(items))[chunk * chunk_size : (chunk + 1) * chunk_size]]
-    was_training = model.training
-    model.eval()
-    precision = torch.autocast(model.device.type, AUTOCAST[mixed_precision], enabled=mixed_precision != "no")
-    is_quiet = rank > 0 or len(rows) <= batch_size
-    progress = tqdm(total=len(rows), desc=f"Embedding {label}", leave=False, disable=is_quiet)
-    with precision, progress:
-        batches = _load(Subset(items, rows), prepare, batch_size, model.device)
-        for chunk in missing:
-            parts = []
-            for inputs in islice(batches, BATCHES_PER_CHUNK):
-                parts.append({name: part.float().cpu() for name, part in embed(inputs).items()})
-                progress.update(len(next(iter(parts[-1].values()))))
-            chunks[chunk] = _join(parts)
-            if store is not None:
-                store.save(label, chunk, chunks[chunk])
-    model.train(was_training)
+    embeddings = embed_chunks(model, prepare, embed, Subset(items, rows), label, batch_size, mixed_precision)
+    for chunk, of_chunk in zip(missing, embeddings, strict=True):
+        chunks[chunk] = of_chunk
+        if store is not None:
+            store.save(label, chunk, of_chunk)
     chunks = {chunk: of_chunk for of_process in _share(chunks) for chunk, of_chunk in of_process.items()}
     return _join([chunks[chunk] for chunk in sorted(chunks)])
+
+
+@torch.inference_mode()
+def embed_chunks(
+    model,
+    prepare: Callable[[list], Mapping[str, torch.Tensor]],
+    embed: Callable[[dict[str, torch.Tensor]], Embeddings],
+    items,
+    label: str,
+    batch_size: int = 64,
+    mixed_precision: str = "no",
+) -> Iterator[Embeddings]:
+    """
+    Embeds items in evaluation mode, on the model's device: tensors by name, float32 on the CPU, of
+    `batch_size * BATCHES_PER_CHUNK` items at a time.
+
+    Args:
+        prepare: a list of items → what `embed` needs, on the CPU; runs in worker processes if the model is on a GPU.
+        embed: that, on the model's device → embeddings of the batch by name.
+        items: a sequence, such as a list or a `Dataset`.
+        label: what the items are, for the progress bar.
+        mixed_precision: `"no"`, `"fp16"` or `"bf16"`.
+    """
+    was_training = model.training
+    model.eval()
+    rank, _ = place_among_processes()
+    precision = torch.autocast(model.device.type, AUTOCAST[mixed_precision], enabled=mixed_precision != "no")
+    is_quiet = rank > 0 or len(items) <= batch_size
+    with tqdm(total=len(items), desc=f"Embedding {label}", leave=False, disable=is_quiet) as progress:
+        batches = _load(items, prepare, batch_size, model.device)
+        for _ in range(0, len(items), batch_size * BATCHES_PER_CHUNK):
+            parts = []
+            for inputs in islice(batches, BATCHES_PER_CHUNK):
+                with precision:
+                    parts.append({name: part.float().cpu() for name, part in embed(inputs).items()})
+                progress.update(len(next(iter(parts[-1].values()))))
+            yield _join(parts)
+    model.train(was_training)
 
 
 def embed_pictures(encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, **options) -> Embeddings:
@@ -150,9 +168,7 @@ def embed_sentences(encoder: Encoder, sentences: list[str], label: str = "senten
     )
 
 
-def _load(
-    items: Subset, prepare: Callable, batch_size: int, device: torch.device
-) -> Iterator[dict[str, torch.Tensor]]:
+def _load(items, prepare: Callable, batch_size: int, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
     """Batches on the device. On a CPU, workers would take from the model what they give."""
     on_gpu = device.type != "cpu"
     loader = DataLoader(
@@ -172,7 +188,7 @@ def _join(parts: list[Embeddings]) -> Embeddings:
     }
 
 
-def _place_among_processes() -> tuple[int, int]:
+def place_among_processes() -> tuple[int, int]:
     """Our rank, and how many we are."""
     is_shared = distributed.is_available() and distributed.is_initialized()
     return (distributed.get_rank(), distributed.get_world_size()) if is_shared else (0, 1)
@@ -180,7 +196,7 @@ def _place_among_processes() -> tuple[int, int]:
 
 def _share(chunks: dict[int, Embeddings]) -> list[dict[int, Embeddings]]:
     """The chunks of every process."""
-    _, num_processes = _place_among_processes()
+    _, num_processes = place_among_processes()
     if num_processes == 1:
         return [chunks]
     gathered: list[dict[int, Embeddings]] = [{} for _ in range(num_processes)]

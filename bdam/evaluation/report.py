@@ -11,6 +11,7 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.table import Table
 
 from bdam.data.benchmarks import BENCHMARKS
+from bdam.data.writing import written_whole
 from bdam.evaluation.metrics import PROTOCOLS
 from bdam.evaluation.published import METHODS, TABLE_I
 
@@ -170,9 +171,8 @@ def write_study(folder: Path, rows: list[dict], header: dict[str, str]) -> None:
 
 def write_results(path: Path, records: list[dict] | dict) -> None:
     """Writes the records as JSON, whole or not at all."""
-    aside = path.with_name(f"{path.name}.partial")
-    aside.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    aside.rename(path)
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
 def _mean_and_std(value: dict) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bdam.data.pictures import is_picture
+
 from .records import Listing, Record, join_records
 
 
 FOLDERS = ("train", "val", "query", "test")
-EXTENSIONS = (".jpg", ".jpeg", ".png")
 
 
 def prcc(path: str) -> dict:
@@ -56,7 +57,7 @@ class PictureTree:
 
     def _records(self, pictures: Path) -> Iterator[Record]:
         for path in (path for folder in FOLDERS for path in sorted((pictures / folder).rglob("*"))):
-            if path.suffix.lower() not in EXTENSIONS or path.name.startswith("."):
+            if not is_picture(path):
                 continue
             try:
                 yield Record.model_validate(self.describe(path.relative_to(pictures).as_posix()))

@@ -1,0 +1,141 @@
+"""A gallery on disk: a Parquet file for each addition, written whole or not at all, and a page about all of them."""
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from datasets import Features, List, Value
+
+from bdam.data.writing import written_whole
+from bdam.retrieval.sources import ROW
+
+
+ABOUT = "gallery.json"
+
+
+@dataclass(frozen=True)
+class Space:
+    """What makes vectors comparable: the model that they come from, and the sizes of their halves."""
+
+    checkpoint: str
+    weights: str
+    identity_size: int
+    clothing_size: int
+
+    def check(self, other: "Space", place: str) -> None:
+        """
+        Raises:
+            ValueError: if vectors of the other space do not compare with those of this one, which are kept at `place`.
+        """
+        if (self.weights, self.identity_size) != (other.weights, other.identity_size):
+            raise ValueError(
+                f"{place} holds vectors of {self.checkpoint} (weights {self.weights}), which do not compare with "
+                f"those of {other.checkpoint} (weights {other.weights}): give that model, or another place."
+            )
+
+
+class Parts:
+    """
+    The files of a gallery, `part-NUMBER-….parquet` and `gallery.json`; `datasets.load_dataset("parquet", …)` reads
+    them, too.
+
+    Args:
+        folder: where they are.
+        space: of the vectors that will be added; None if the gallery is there already.
+
+    Raises:
+        FileNotFoundError: if there is no gallery, and no space to make one for.
+        ValueError: if the gallery is of another space.
+    """
+
+    def __init__(self, folder: Path, space: Space | None = None):
+        self.folder = folder
+        about = folder / ABOUT
+        if about.is_file():
+            self.space = _read_about(about)
+            if space is not None:
+                self.space.check(space, str(folder))
+        elif space is None:
+            raise FileNotFoundError(f"No gallery at {folder}: make one with `bdam index MODEL PICTURES {folder}`.")
+        else:
+            self.space = space
+            folder.mkdir(parents=True, exist_ok=True)
+            with written_whole(about) as aside:
+                aside.write_text(json.dumps(asdict(space), indent=1) + "\n", encoding="utf-8")
+
+    def paths(self) -> list[Path]:
+        return sorted(self.folder.glob("part-*.parquet"))
+
+    def write(self, rows: pa.Table, vectors: torch.Tensor) -> Path:
+        """Adds a file of rows with their vectors (N, D). Processes that add at once do not meet."""
+        size = vectors.shape[1]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.numpy().reshape(-1)), size)
+        features = Features({**Features.from_arrow_schema(rows.schema), **ROW, "vector": List(Value("float32"), size)})
+        table = rows.append_column("vector", column).cast(features.arrow_schema)
+        number = 1 + max((int(path.name.split("-")[1]) for path in self.paths()), default=0)
+        path = self.folder / f"part-{number:06d}-{uuid4().hex[:8]}.parquet"
+        _write(path, table)
+        return path
+
+    def read(self, path: Path, whole: bool = False) -> tuple[pa.Table, torch.Tensor]:
+        """
+        The rows of a file and their vectors. Unless they are read whole, the `path` of the picture and the name of
+        the file, `part`, stand in place of the `image`.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        try:
+            names = pq.read_schema(path).names
+            columns = names if whole else [*(name for name in names if name != "image"), "image.path"]
+            table = pq.read_table(path, columns=columns)
+            vectors = table["vector"].combine_chunks().flatten().to_numpy()
+            rows = table.drop_columns("vector")
+            if not whole:
+                rows = rows.append_column("part", pa.array([path.name] * len(rows)))
+            return rows, torch.from_numpy(vectors.copy()).view(len(rows), -1)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}): delete it, then index again; only its pictures are embedded anew."
+            ) from error
+
+    def read_picture(self, part: str, name: str) -> dict[str, Any]:
+        """A picture as `datasets` stores it: `bytes`, or the `path` of a file."""
+        table = pq.read_table(self.folder / part, columns=["picture", "image"], filters=pc.field("picture") == name)
+        return table["image"][0].as_py()
+
+    def remove(self, names: Collection[str]) -> None:
+        """Writes the files that hold these pictures anew, without them."""
+        gone = pa.array(list(names), pa.string())
+        for path in self.paths():
+            if not pc.any(pc.is_in(pq.read_table(path, columns=["picture"])["picture"], gone)).as_py():
+                continue
+            table = pq.read_table(path)
+            table = table.filter(pc.invert(pc.is_in(table["picture"], gone)))
+            if len(table):
+                _write(path, table)
+            else:
+                path.unlink()
+
+
+def is_gallery(place: str | Path) -> bool:
+    return (Path(place) / ABOUT).is_file()
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with written_whole(path) as aside:
+        pq.write_table(table, aside, compression="none")
+
+
+def _read_about(path: Path) -> Space:
+    try:
+        return Space(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete the folder, and index again.") from error

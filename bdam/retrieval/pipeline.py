@@ -1,0 +1,112 @@
+"""Pictures and sentences → vectors, by a checkpoint of the Hub or of a folder."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from bdam.encoding.encoders import Encoder, load_encoder
+from bdam.encoding.extraction import Embeddings, embed_chunks, embed_sentences
+from bdam.retrieval.parts import Space
+from bdam.training.models import fingerprint
+
+
+class BDAMPipeline:
+    """
+    Embeds pictures and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalised: a query
+    weighted `[(1 - c)·identity ; c·clothing]` scores `(1 - c)·identity + c·clothing` by one inner product, for any
+    weight c of clothing.
+
+    Args:
+        checkpoint: folder of a model, or its name on the Hub; any that [`load_encoder`] knows.
+        device: where it runs, such as `"cuda"`; the CPU by default.
+        mixed_precision: `"no"`, `"fp16"` or `"bf16"`.
+        compile: whether its picture and text encoders pass `torch.compile`, which pays for large collections.
+        batch_size: pictures or sentences per forward pass.
+
+    Example:
+
+    ```python
+    >>> pipeline = BDAMPipeline("outputs/demo/model")
+    >>> pictures = pipeline(images=[red_coat, blue_coat])
+    >>> query = pipeline.weigh(pipeline(text="A tall man in a red coat."), clothing_weight=0.6)
+    >>> (query @ pictures.T).topk(1).indices
+    tensor([[0]])
+    ```"""
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        device: str = "cpu",
+        mixed_precision: str = "no",
+        compile: bool = False,
+        batch_size: int = 64,
+    ):
+        self.encoder: Encoder = load_encoder(str(checkpoint))
+        self.model = self.encoder.model.to(device)
+        self.options: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
+        if compile:
+            self.model.vision_model.compile()
+            self.model.text_model.compile()
+        embeddings = embed_sentences(self.encoder, ["Somebody."])
+        sizes = [embeddings[name].shape[1] if name in embeddings else 0 for name in ("identity", "clothing")]
+        self.space = Space(str(checkpoint), fingerprint(checkpoint) or self.model.config._commit_hash, *sizes)
+        self.clothing_weight: float = getattr(self.model.config, "clothing_weight", 0.0)
+
+    def __call__(
+        self,
+        text: str | list[str] | None = None,
+        images: Image | list[Image] | None = None,
+        descriptions: list[str | None] | None = None,
+    ) -> torch.Tensor:
+        """
+        Vectors (N, identity_size + clothing_size) of sentences or of pictures, float32 on the CPU.
+
+        Args:
+            descriptions: identity descriptions that the pictures are fused with; None for a picture without one.
+
+        Raises:
+            ValueError: unless either sentences or pictures are given, and if a sentence is empty.
+        """
+        if (text is None) == (images is None):
+            raise ValueError("Give either `text` or `images`.")
+        if text is not None:
+            sentences = [text] if isinstance(text, str) else text
+            return self._join(embed_sentences(self.encoder, sentences, **self.options))
+        pictures = [images] if isinstance(images, Image) else images or []
+        rows = [
+            {"image": picture, "identity_description": description}
+            for picture, description in zip(pictures, descriptions or [None] * len(pictures), strict=True)
+        ]
+        return torch.cat(list(self.embed_rows(rows, use_descriptions=any(descriptions or []))))
+
+    def embed_rows(self, rows, use_descriptions: bool) -> Iterator[torch.Tensor]:
+        """
+        Vectors (n, D) of the pictures of many rows, some hundred at a time.
+
+        Args:
+            rows: a sequence of rows with an `image`, a PIL image, and an `identity_description` if these are used,
+                None for a picture without one.
+        """
+        prepare = partial(self.encoder.prepare_pictures, use_descriptions=use_descriptions)
+        chunks = embed_chunks(self.model, prepare, self.encoder.embed_pictures, rows, "pictures", **self.options)
+        return map(self._join, chunks)
+
+    def weigh(self, vectors: torch.Tensor, clothing_weight: float) -> torch.Tensor:
+        """Queries that score `(1 - clothing_weight)·identity + clothing_weight·clothing`."""
+        weights = torch.cat(
+            [
+                torch.full((self.space.identity_size,), 1 - clothing_weight),
+                torch.full((self.space.clothing_size,), clothing_weight),
+            ]
+        )
+        return vectors * weights
+
+    def _join(self, embeddings: Embeddings) -> torch.Tensor:
+        """The fullest identity embedding that there is, and that of clothing."""
+        name = next(name for name in ("picture+description", "picture", "identity") if name in embeddings)
+        identity = embeddings[name]
+        return torch.cat([identity, embeddings["clothing"]], dim=1) if self.space.clothing_size else identity
