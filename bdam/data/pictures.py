@@ -61,8 +61,9 @@ def _decode_pictures(batch: dict[str, list[Any]], source: str) -> dict[str, list
     """Opens the pictures of a batch of rows, naming the record if one cannot be read."""
     if "image" not in batch:
         return batch
-    rows = zip(batch["image"], batch.get("image_id", ["?"] * len(batch["image"])), strict=True)
-    return {**batch, "image": [_decode(picture, f"{source}, picture {image_id}") for picture, image_id in rows]}
+    names = next((batch[name] for name in ("image_id", "picture") if name in batch), ["?"] * len(batch["image"]))
+    rows = zip(batch["image"], names, strict=True)
+    return {**batch, "image": [_decode(picture, f"{source}, picture {name}") for picture, name in rows]}
 
 
 def _decode(picture: dict[str, Any], record: str) -> PILImage.Image:

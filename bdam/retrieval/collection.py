@@ -92,16 +92,15 @@ class LocalCollection:
         return sum(len(rows) for rows, _ in self._chunks)
 
     def states(self) -> dict[str, int]:
-        names, states = (
-            [value for rows, _ in self._chunks for value in rows[column].to_pylist()]
-            for column in ("picture", "state")
-        )
-        return dict(zip(names, states, strict=True))
+        columns = (self._rows[name].to_pylist() for name in ("picture", "state"))
+        return dict(zip(*columns, strict=True))
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
-        self._chunks.append(
-            (rows, vectors) if self.parts is None else self.parts.read(self.parts.write(rows, vectors))
-        )
+        if self.parts is None:
+            rows = rows.append_column("path", pc.struct_field(rows["image"], "path"))
+        else:
+            rows, vectors = self.parts.read(self.parts.write(rows, vectors))
+        self._chunks.append((rows, vectors))
         self._forget()
 
     def remove(self, names: Names[str]) -> None:
@@ -124,16 +123,14 @@ class LocalCollection:
         row = self._rows.slice(self._places[name], 1).to_pylist()[0]
         if self.parts is None:
             return row["image"]
-        return (
-            self.parts.read_picture(row["part"], name) if row["path"] is None else {"bytes": None, "path": row["path"]}
-        )
+        if row["path"] is None:
+            return self.parts.read_picture(row["part"], name)
+        return {"bytes": None, "path": row["path"]}
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
-        return (
-            iter(self._chunks)
-            if self.parts is None
-            else (self.parts.read(path, whole=True) for path in self.parts.paths())
-        )
+        if self.parts is None:
+            return ((rows.drop_columns("path"), vectors) for rows, vectors in self._chunks)
+        return (self.parts.read(path, whole=True) for path in self.parts.paths())
 
     def choices(self) -> dict[str, list]:
         values = {name: pc.unique(self._rows[name]).drop_null() for name in _filters(self._rows)}
@@ -158,9 +155,10 @@ class LocalCollection:
     @cached_property
     def _whole(self) -> tuple[pa.Table, torch.Tensor]:
         """All rows and vectors, in one piece each."""
-        if len(self._chunks) != 1:
-            rows = [rows for rows, _ in self._chunks] or [ROW.arrow_schema.empty_table()]
-            vectors = [vectors for _, vectors in self._chunks] or [torch.zeros(0, 0)]
+        if not self._chunks:
+            return ROW.arrow_schema.empty_table(), torch.zeros(0, self.space.identity_size + self.space.clothing_size)
+        if len(self._chunks) > 1:
+            rows, vectors = zip(*self._chunks, strict=True)
             self._chunks = [(pa.concat_tables(rows, promote_options="default"), torch.cat(vectors))]
         return self._chunks[0]
 

@@ -121,7 +121,7 @@ class Gallery:
         rank, num_processes = place_among_processes()
         rows = rows.select(missing[rank::num_processes])
         start = 0
-        for vectors in self.pipeline.embed_rows(open_pictures(rows, "the gallery"), descriptions is not None):
+        for vectors in self.pipeline.embed_rows(open_pictures(rows, _name(source)), descriptions is not None):
             chunk = rows.select(range(start, start + len(vectors)))
             self.collection.add(chunk.with_format("arrow")[:], vectors)
             start += len(vectors)
@@ -259,6 +259,11 @@ class Gallery:
         count = 0
         for rows, vectors in islice(other.chunks(), rank, None, num_processes):
             missing = self._make_room(rows["picture"].to_pylist(), rows["state"].to_pylist())
-            self.collection.add(rows.take(pa.array(missing, pa.int64())), vectors[missing])
+            if missing:
+                self.collection.add(rows.take(pa.array(missing, pa.int64())), vectors[missing])
             count += len(missing)
         return count
+
+
+def _name(source: str | Path | Dataset) -> str:
+    return "the data set" if isinstance(source, Dataset) else str(source)

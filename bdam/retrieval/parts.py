@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from datasets import Features, List, Value
+from datasets import Features, Image, List, Value
 
 from bdam.data.writing import written_whole
 from bdam.retrieval.sources import ROW
@@ -77,7 +77,8 @@ class Parts:
         """Adds a file of rows with their vectors (N, D). Processes that add at once do not meet."""
         size = vectors.shape[1]
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.numpy().reshape(-1)), size)
-        features = Features({**Features.from_arrow_schema(rows.schema), **ROW, "vector": List(Value("float32"), size)})
+        stored = {"image": Image(), "vector": List(Value("float32"), size)}
+        features = Features({**Features.from_arrow_schema(rows.schema), **ROW, **stored})
         table = rows.append_column("vector", column).cast(features.arrow_schema)
         number = 1 + max((int(path.name.split("-")[1]) for path in self.paths()), default=0)
         path = self.folder / f"part-{number:06d}-{uuid4().hex[:8]}.parquet"

@@ -1,47 +1,295 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 from PIL import Image
 from tiny import SENTENCES, tiny_model
 
 from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.pipeline import BDAMPipeline
 
 
-def pictures(**columns) -> Dataset:
-    colours = ("red", "navy", "white", "black")
-    return Dataset.from_dict({"image": [Image.new("RGB", (16, 32), colour) for colour in colours], **columns})
+COLOURS = ("red", "navy", "white", "black", "green", "orange")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(processor, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(clothing_weight=0.4).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(checkpoint) -> BDAMPipeline:
+    return BDAMPipeline(checkpoint)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """A folder of pictures by two cameras."""
+    for place, colour in enumerate(COLOURS):
+        path = tmp_path / "pictures" / f"camera{place % 2}" / f"{colour}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 32), colour).save(path)
+    return tmp_path / "pictures"
+
+
+def data_set(**columns) -> Dataset:
+    return Dataset.from_dict({"image": [Image.new("RGB", (16, 32), colour) for colour in COLOURS], **columns})
+
+
+def names(hits) -> list[str]:
+    return [hit.picture for hit in hits]
 
 
 @pytest.mark.parametrize("clothing_weight", [0.0, 0.4, 1.0])
-def test_scores_are_the_mix_of_both_streams(processor, clothing_weight):
-    model = tiny_model()
-    hits = Gallery(model, processor, pictures()).search(SENTENCES[0], clothing_weight, k=3)
+def test_scores_are_the_mix_of_both_streams(pipeline, processor, clothing_weight):
+    model = pipeline.model
+    rows = data_set(image_id=list(COLOURS))
+    hits = Gallery.from_images(pipeline, rows).search(SENTENCES[0], clothing_weight=clothing_weight, k=3)
     with torch.inference_mode():
-        inputs = processor(images=list(pictures()["image"]), return_tensors="pt")
+        inputs = processor(images=list(rows["image"]), return_tensors="pt")
         query = processor(text=SENTENCES[0], return_tensors="pt")
         identity = model.get_image_features(**inputs).pooler_output @ model.get_text_features(**query).pooler_output[0]
         clothing_query = model.get_clothing_text_features(**query).pooler_output[0]
         clothing = model.get_clothing_image_features(**inputs).pooler_output @ clothing_query
-    expected, rows = ((1 - clothing_weight) * identity + clothing_weight * clothing).topk(3)
-    assert [hit.row for hit in hits] == rows.tolist()
-    assert [hit.score for hit in hits] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert all(hit.score == pytest.approx(hit.identity + hit.clothing, abs=1e-6) for hit in hits)
+    scores, places = ((1 - clothing_weight) * identity + clothing_weight * clothing).topk(3)
+    assert names(hits) == [COLOURS[place] for place in places]
+    assert [hit.score for hit in hits] == pytest.approx(scores.tolist(), abs=1e-5)
+    of_identity = (1 - clothing_weight) * identity[places]
+    assert [hit.identity for hit in hits] == pytest.approx(of_identity.tolist(), abs=1e-5)
 
 
-def test_a_gallery_looks_at_pictures_alone(processor):
-    model = tiny_model()
-    described = pictures(identity_description=SENTENCES)
-    alone, beside_descriptions = (Gallery(model, processor, dataset).identity for dataset in (pictures(), described))
-    assert torch.equal(alone, beside_descriptions)
+def test_each_half_can_be_asked_for_by_itself(pipeline, pictures):
+    gallery = Gallery.from_images(pipeline, pictures)
+    person, clothes = SENTENCES[0], SENTENCES[2]
+    assert gallery.search(identity=person) == gallery.search(person, clothing_weight=0)
+    assert gallery.search(clothing=clothes) == gallery.search(clothes, clothing_weight=1)
+    assert gallery.search(identity=person, clothing=clothes) == gallery.search(clothes, identity=person)
+    assert gallery.search(person) == gallery.search(person, clothing_weight=0.4)  # the model's own
 
 
-def test_the_weight_of_clothing_is_the_models_own_unless_given(processor):
-    gallery = Gallery(tiny_model(clothing_weight=0.3), processor, pictures())
-    assert gallery.search(SENTENCES[0]) == gallery.search(SENTENCES[0], 0.3)
-    with pytest.raises(ValueError, match=r"`clothing_weight` must lie in \[0, 1\], got 2"):
-        gallery.search(SENTENCES[0], 2)
+def test_an_example_finds_those_like_it(pipeline, pictures):
+    gallery = Gallery.from_images(pipeline, pictures)
+    by_name = gallery.search(like="camera0/red.png", k=10)
+    by_picture = gallery.search(like=Image.open(pictures / "camera0/red.png"), k=10)
+    assert "camera0/red.png" not in names(by_name) and len(by_name) == 5
+    assert names(by_picture) == ["camera0/red.png", *names(by_name)]
+    dressed = names(gallery.search(like="camera0/red.png", clothing=SENTENCES[2], clothing_weight=1))
+    assert dressed == [name for name in names(gallery.search(clothing=SENTENCES[2])) if name != "camera0/red.png"]
 
 
-def test_a_model_without_clothing_stream_searches_by_identity(processor):
-    hits = Gallery(tiny_model(use_bdam=False), processor, pictures()).search(SENTENCES[0], k=10)
-    assert len(hits) == 4 and all(hit.clothing == 0 for hit in hits)
+def test_filters_leave_the_rest_out(pipeline, pictures):
+    gallery = Gallery.from_images(pipeline, pictures)
+    hits = gallery.search(SENTENCES[0], filter={"folder": "camera1"})
+    assert {hit.row["folder"] for hit in hits} == {"camera1"} and len(hits) == 3
+    assert len(gallery.search(SENTENCES[0], filter={"folder": ["camera0", "camera1"]})) == 6
+    assert gallery.search(SENTENCES[0], filter={"folder": "nowhere"}) == []
+    assert gallery.collection.choices() == {"folder": ["camera0", "camera1"]}
+
+
+def test_columns_of_a_data_set_can_be_filtered_by(pipeline):
+    rows = data_set(person_id=[1, 1, 2, 2, 3, 3], captions=[["a"]] * 6, identity_description=["a"] * 6)
+    gallery = Gallery.from_images(pipeline, rows)
+    hits = gallery.search(SENTENCES[0], filter={"person_id": [2, 3]})
+    assert len(hits) == 4 and {hit.row["person_id"] for hit in hits} == {2, 3}
+    assert gallery.picture(hits[0].picture).size == (16, 32)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "Say whom you look for"),
+        ({"text": " "}, "The sentence is empty"),
+        ({"text": "A man.", "like": "camera0/red.png"}, "either `text` or `like`"),
+        ({"text": "A man.", "clothing_weight": 2}, r"`clothing_weight` must lie in \[0, 1\], got 2"),
+        ({"identity": "A man.", "clothing_weight": 0.5}, "say what they wear"),
+        ({"clothing": "A coat.", "clothing_weight": 0.5}, "say who they are"),
+        ({"like": "camera0/grey.png"}, "No picture of the gallery is named 'camera0/grey.png'"),
+        ({"text": "A man.", "filter": {"shelf": 1}}, "Nothing to filter by is called 'shelf': there is folder"),
+        ({"text": "A man.", "filter": {"folder": [1, "a"]}}, "'folder' holds string"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_said(pipeline, pictures, options, message):
+    gallery = Gallery.from_images(pipeline, pictures)
+    with pytest.raises(ValueError, match=message):
+        gallery.search(**options)
+
+
+def test_descriptions_are_fused_with_the_pictures_that_have_one(pipeline, pictures):
+    alone = Gallery.from_images(pipeline, pictures)
+    described = Gallery.from_images(pipeline, pictures, {"camera0/red.png": SENTENCES[0]})
+    known = list(alone.collection.states())
+    entries = zip(alone.collection.find(known), described.collection.find(known), strict=True)
+    changed = [one.picture for one, other in entries if not torch.allclose(one.vector, other.vector, atol=1e-5)]
+    assert changed == ["camera0/red.png"]
+
+
+def test_a_gallery_is_kept_and_read_again(checkpoint, pipeline, pictures, tmp_path):
+    made = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    read = Gallery.load(tmp_path / "gallery")
+    assert read.search(SENTENCES[0]) == made.search(SENTENCES[0]) and len(read) == 6
+    assert read.picture("camera0/red.png").getpixel((0, 0)) == (255, 0, 0)
+    in_memory = Gallery.from_images(pipeline, data_set(image_id=list(COLOURS)))
+    in_memory.save(tmp_path / "copy")
+    copy = Gallery.load(tmp_path / "copy", pipeline)
+    assert copy.search(SENTENCES[0]) == in_memory.search(SENTENCES[0])
+    assert copy.picture("red").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_files_of_a_gallery_are_a_data_set(pipeline, tmp_path):
+    Gallery.from_images(pipeline, data_set(image_id=list(COLOURS)), place=tmp_path / "gallery")
+    rows = load_dataset(
+        "parquet", data_files=f"{tmp_path}/gallery/*.parquet", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert rows["picture"][:] == list(COLOURS) and rows[0]["image"].getpixel((0, 0)) == (255, 0, 0)
+    assert len(rows[0]["vector"]) == pipeline.space.identity_size + pipeline.space.clothing_size
+
+
+def test_only_what_is_new_or_changed_is_embedded(pipeline, pictures, tmp_path):
+    gallery = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    before = gallery.search(SENTENCES[0])
+    assert gallery.add(pictures) == 0
+    Image.new("RGB", (16, 32), "pink").save(pictures / "camera0/pink.png")
+    Image.new("RGB", (16, 32), "purple").save(pictures / "camera0/red.png")
+    assert gallery.add(pictures) == 2
+    for after in (gallery, Gallery.load(tmp_path / "gallery", pipeline)):
+        assert len(after) == 7 and len(after.search(SENTENCES[0])) == 7
+        assert after.picture("camera0/red.png").getpixel((0, 0)) == (128, 0, 128)
+        assert after.search(SENTENCES[0]) != before
+
+
+def test_what_is_removed_is_found_no_more(pipeline, pictures, tmp_path):
+    gallery = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    gallery.remove(["camera0/red.png"])
+    (pictures / "camera1/navy.png").unlink()
+    with pytest.raises(FileNotFoundError, match="navy.png is gone since it was indexed"):
+        gallery.picture("camera1/navy.png")
+    assert gallery.prune() == ["camera1/navy.png"]
+    for after in (gallery, Gallery.load(tmp_path / "gallery", pipeline)):
+        assert len(after) == 4
+        assert not {"camera0/red.png", "camera1/navy.png"} & set(names(after.search(SENTENCES[0])))
+    gallery.remove(list(gallery.collection.states()))
+    assert len(gallery) == 0 and gallery.search(SENTENCES[0]) == []
+
+
+def test_galleries_are_joined_without_embedding_anew(pipeline, pictures, tmp_path):
+    whole = Gallery.from_images(pipeline, pictures, place=tmp_path / "whole")
+    joined = Gallery.from_images(pipeline, pictures / "camera0", place=tmp_path / "joined")
+    assert joined.add(tmp_path / "whole") == 6
+    assert len(joined) == 9 and len(Gallery.load(tmp_path / "joined", pipeline)) == 9
+    assert joined.add(tmp_path / "whole") == 0
+    assert {hit.picture: hit.score for hit in whole.search(SENTENCES[0])}.items() <= {
+        hit.picture: hit.score for hit in joined.search(SENTENCES[0])
+    }.items()
+
+
+def test_vectors_of_other_weights_are_refused(processor, pipeline, pictures, tmp_path):
+    Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    tiny_model(seed=1).save_pretrained(tmp_path / "other")
+    processor.save_pretrained(tmp_path / "other")
+    other = BDAMPipeline(tmp_path / "other")
+    for do in (
+        lambda: Gallery.load(tmp_path / "gallery", other),
+        lambda: Gallery.from_images(other, pictures, place=tmp_path / "gallery"),
+        lambda: Gallery.from_images(other, tmp_path / "gallery"),
+    ):
+        with pytest.raises(ValueError, match=f"holds vectors .* do not compare with those of {tmp_path}/other"):
+            do()
+
+
+def test_damaged_files_are_named_and_mended(pipeline, pictures, tmp_path):
+    folder = tmp_path / "gallery"
+    gallery = Gallery.from_images(pipeline, pictures / "camera0", place=folder)
+    gallery.add(pictures)
+    expected = gallery.search(SENTENCES[0])
+    part = sorted(folder.glob("part-*"))[0]
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"{part.name} is damaged .* delete it, then index again"):
+        Gallery.load(folder, pipeline)
+    part.unlink()
+    mended = Gallery.from_images(pipeline, pictures / "camera0", place=folder)
+    assert {hit.picture for hit in mended.search(SENTENCES[0])} == {hit.picture for hit in expected}
+    (folder / "gallery.json").write_text("{")
+    with pytest.raises(ValueError, match="gallery.json is damaged"):
+        Gallery.load(folder, pipeline)
+    with pytest.raises(FileNotFoundError, match="No gallery at .*nowhere: make one with `bdam index"):
+        Gallery.load(tmp_path / "nowhere", pipeline)
+
+
+INDEX = """
+import sys
+from bdam.encoding import extraction
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.pipeline import BDAMPipeline
+extraction.BATCHES_PER_CHUNK = 1
+Gallery.from_images(BDAMPipeline(sys.argv[1], batch_size=4), sys.argv[2], place=sys.argv[3])
+"""
+
+
+def test_a_killed_run_goes_on(checkpoint, pipeline, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for place in range(1500):
+        Image.new("RGB", (16, 32), (place % 256, place // 256, 0)).save(tmp_path / "pictures" / f"{place}.png")
+    folder = tmp_path / "gallery"
+    command = [sys.executable, "-c", INDEX, str(checkpoint), str(tmp_path / "pictures"), str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
+        while len(list(folder.glob("part-*.parquet"))) < 3 and run.poll() is None:
+            time.sleep(0.02)
+        run.send_signal(signal.SIGKILL)
+    kept = Gallery.load(folder, pipeline)
+    before = kept.collection.states()
+    assert 0 < len(kept) < 1500
+    assert kept.add(tmp_path / "pictures") == 1500 - len(before)
+    stored = np.concatenate([pq.read_table(path)["picture"].to_numpy() for path in folder.glob("part-*.parquet")])
+    assert sorted(stored) == sorted(f"{place}.png" for place in range(1500))
+
+
+def test_an_approximate_search_is_nearly_exact_and_kept(pipeline, pictures, tmp_path):
+    pytest.importorskip("faiss")
+    exact = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    approximate = Gallery.load(tmp_path / "gallery", pipeline, approximate=True)
+    assert names(approximate.search(SENTENCES[0])) == names(exact.search(SENTENCES[0]))
+    filters = {"folder": "camera1"}
+    assert approximate.search(SENTENCES[0], filter=filters) == exact.search(SENTENCES[0], filter=filters)
+    assert approximate.measure_recall(k=3) == {0.0: 1.0, 0.4: 1.0, 1.0: 1.0}
+    (graph,) = (tmp_path / "gallery").glob("graph-*.faiss")
+    written = graph.stat().st_mtime_ns
+    Gallery.load(tmp_path / "gallery", pipeline, approximate=True).search(SENTENCES[0])
+    assert graph.stat().st_mtime_ns == written
+    exact.remove(["camera0/red.png"])
+    Gallery.load(tmp_path / "gallery", pipeline, approximate=True).search(SENTENCES[0])
+    assert not graph.exists() and len(list((tmp_path / "gallery").glob("graph-*.faiss"))) == 1
+
+
+def test_a_model_without_clothing_stream_searches_by_identity(processor, pictures, tmp_path):
+    tiny_model(use_bdam=False).save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    gallery = Gallery.from_images(tmp_path / "model", pictures)
+    hits = gallery.search(SENTENCES[0])
+    assert len(hits) == 6 and all(hit.clothing == 0 and hit.score == hit.identity for hit in hits)
+
+
+def test_folders_and_data_sets_that_hold_no_pictures_are_refused(pipeline, tmp_path):
+    with pytest.raises(FileNotFoundError, match="No folder at"):
+        Gallery.from_images(pipeline, tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="No pictures in"):
+        Gallery.from_images(pipeline, tmp_path)
+    with pytest.raises(ValueError, match="rows and a column `image`"):
+        Gallery.from_images(pipeline, Dataset.from_dict({"picture": ["a"]}))
+    with pytest.raises(ValueError, match="Two pictures are named a"):
+        Gallery.from_images(pipeline, data_set(image_id=["a"] * 6))
+
+
+def test_a_broken_picture_is_named(pipeline, pictures, tmp_path):
+    (pictures / "camera0/torn.png").write_bytes((pictures / "camera0/red.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match="pictures, picture camera0/torn.png cannot be read"):
+        Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
