@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from bdam import cli
 from bdam.captions.records import DescribedPicture, write_records
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.retrieval.gallery import Gallery
 from bdam.training.recipes import load_recipe
 
 
@@ -80,15 +82,54 @@ def test_evaluation_writes_the_records_that_it_shows(run, monkeypatch, capsys):
     assert all(0 <= record["r1"] <= record["r5"] <= record["r10"] <= 100 for record in records)
 
 
-def test_search_ranks_pictures_for_a_sentence(run, monkeypatch, capsys):
-    grid = run / "grid.png"
+def test_a_gallery_is_indexed_and_searched(run, monkeypatch, capsys):
+    places, gallery, grid = (run / "model", run / "data"), run / "gallery", run / "grid.png"
+    for added in (20, 0):
+        code, output = bdam(monkeypatch, capsys, "index", *places, gallery)
+        assert code == 0 and f"20 pictures, {added} of them new." in output
     sentence = "A tall man in a red coat."
-    code, output = bdam(
-        monkeypatch, capsys, "search", run / "model", sentence, "--data", run / "data", "--grid", grid, "--k", 3
-    )
+    code, output = bdam(monkeypatch, capsys, "search", gallery, sentence, "--grid", grid, "--k", 3)
     assert code == 0 and sentence in output and output.count(".png") == 3
     with Image.open(grid) as picture:
         assert picture.width > 100
+
+    monkeypatch.setattr(sys, "argv", ["bdam", "search", str(gallery), sentence, "--k", "3", "--json"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    (answer,) = json.loads(capsys.readouterr().out)
+    hits = Gallery.load(gallery).search(sentence, k=3)
+    assert answer == {"query": sentence, "hits": [asdict(hit) for hit in hits]}
+
+    person = hits[0].row["person_id"]
+    options = ["--like", hits[0].picture, "--filter", f"person_id={person}", "--clothing-weight", 0]
+    code, output = bdam(monkeypatch, capsys, "search", gallery, *options)
+    assert code == 0 and output.count(f"test/{person:04}/") == 4  # the example in the title, and the person's others
+    for wrong, message in (
+        ("shelf=1", "Nothing to filter by is called 'shelf'"),
+        ("shelf", "--filter must be COLUMN="),
+    ):
+        code, output = bdam(monkeypatch, capsys, "search", gallery, sentence, "--filter", wrong)
+        assert code == 1 and f"error: {message}" in output
+
+
+def test_pictures_can_be_indexed_with_their_descriptions_and_pruned(run, monkeypatch, capsys):
+    folder, gallery = run / "pictures", run / "described"
+    names = load_data(run / "data")["test"]["image_id"][:3]
+    for row in load_data(run / "data")["test"].select(range(3)):
+        (folder / row["image_id"]).parent.mkdir(parents=True, exist_ok=True)
+        row["image"].save(folder / row["image_id"])
+    code, output = bdam(monkeypatch, capsys, "index", run / "model", folder, gallery, "--descriptions")
+    assert code == 1 and f"error: No descriptions at {folder}/descriptions.jsonl: write them by" in output
+    lines = [{"image": name, "identity_description": "A man."} for name in names]
+    (folder / "descriptions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code, output = bdam(
+        monkeypatch, capsys, "index", run / "model", folder, gallery, "--descriptions", "--approximate"
+    )
+    assert code == 0 and "3 pictures, 3 of them new." in output, output
+    assert "Of the first ten that an exact search finds, the graph finds 100.0% at clothing weight 0" in output
+    (folder / names[0]).unlink()
+    code, output = bdam(monkeypatch, capsys, "index", run / "model", folder, gallery, "--prune")
+    assert code == 0 and "2 pictures, 0 of them new; 1 whose files are gone were forgotten." in output
 
 
 @pytest.fixture(scope="module")

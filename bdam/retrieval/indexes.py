@@ -68,7 +68,7 @@ class HNSWIndex:
 
     def _build(self, neighbours: int):
         graph = self.faiss.IndexHNSWFlat(self.vectors.shape[1], neighbours, self.faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction = 100
+        graph.hnsw.efConstruction = 40
         graph.add(self.vectors.numpy())
         return graph
 
