@@ -194,6 +194,12 @@ def place_among_processes() -> tuple[int, int]:
     return (distributed.get_rank(), distributed.get_world_size()) if is_shared else (0, 1)
 
 
+def wait_for_all_processes() -> None:
+    _, num_processes = place_among_processes()
+    if num_processes > 1:
+        distributed.barrier()
+
+
 def _share(chunks: dict[int, Embeddings]) -> list[dict[int, Embeddings]]:
     """The chunks of every process."""
     _, num_processes = place_among_processes()

@@ -14,7 +14,7 @@ from datasets import Dataset
 from PIL import Image as PILImage
 
 from bdam.data.pictures import open_picture, open_pictures
-from bdam.encoding.extraction import place_among_processes
+from bdam.encoding.extraction import place_among_processes, wait_for_all_processes
 from bdam.retrieval.collection import Collection, Entry, Filter, LocalCollection, open_collection
 from bdam.retrieval.indexes import recall
 from bdam.retrieval.parts import is_gallery
@@ -117,9 +117,10 @@ class Gallery:
         if isinstance(source, str | Path) and is_gallery(source):
             return self._copy(open_collection(source, self.collection.space))
         rows = read_pictures(source, descriptions)
-        missing = self._make_room(rows["picture"][:], rows["state"][:])
+        missing = self._make_room(dict(zip(rows["picture"], rows["state"], strict=True)))
         rank, num_processes = place_among_processes()
-        rows = rows.select(missing[rank::num_processes])
+        places = [place for place, name in enumerate(rows["picture"]) if name in missing]
+        rows = rows.select(places[rank::num_processes])
         start = 0
         for vectors in self.pipeline.embed_rows(open_pictures(rows, _name(source)), descriptions is not None):
             chunk = rows.select(range(start, start + len(vectors)))
@@ -246,23 +247,25 @@ class Gallery:
         clothing = parts[self.pipeline.space.identity_size :].sum().item()
         return Hit(entry.picture, identity + clothing, identity, clothing, entry.row)
 
-    def _make_room(self, names: list[str], states: list[int]) -> list[int]:
-        """Forgets the pictures that have changed, and returns the places of those that are now to be added."""
+    def _make_room(self, states: dict[str, int]) -> set[str]:
+        """The names of those that are new here or have changed; what was known of the latter is forgotten."""
         known = self.collection.states()
-        missing = [place for place, name in enumerate(names) if known.get(name) != states[place]]
-        if changed := [names[place] for place in missing if names[place] in known]:
+        missing = {name for name, state in states.items() if known.get(name) != state}
+        rank, _ = place_among_processes()
+        wait_for_all_processes()  # until each knows what there was
+        if rank == 0 and (changed := missing & known.keys()):
             self.remove(changed)
+        wait_for_all_processes()
         return missing
 
     def _copy(self, other: Collection) -> int:
+        missing = self._make_room(other.states())
         rank, num_processes = place_among_processes()
-        count = 0
         for rows, vectors in islice(other.chunks(), rank, None, num_processes):
-            missing = self._make_room(rows["picture"].to_pylist(), rows["state"].to_pylist())
-            if missing:
-                self.collection.add(rows.take(pa.array(missing, pa.int64())), vectors[missing])
-            count += len(missing)
-        return count
+            places = [place for place, name in enumerate(rows["picture"].to_pylist()) if name in missing]
+            if places:
+                self.collection.add(rows.take(pa.array(places, pa.int64())), vectors[places])
+        return len(missing)
 
 
 def _name(source: str | Path | Dataset) -> str:
