@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from accelerate import Accelerator, debug_launcher
 from datasets import Dataset, load_dataset
 from PIL import Image
 from tiny import SENTENCES, tiny_model
@@ -253,6 +255,22 @@ def test_a_killed_run_goes_on(checkpoint, pipeline, tmp_path):
     assert sorted(stored) == sorted(f"{place}.png" for place in range(1500))
 
 
+def test_two_processes_index_what_one_does(checkpoint, pipeline, pictures, tmp_path):
+    folder = tmp_path / "gallery"
+    Gallery.from_images(pipeline, pictures, place=folder)
+    Image.new("RGB", (16, 32), "purple").save(pictures / "camera0/red.png")
+    Image.new("RGB", (16, 32), "pink").save(pictures / "camera0/pink.png")
+    command = [sys.executable, __file__, str(checkpoint), str(pictures), str(folder)]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    shared, alone = Gallery.load(folder, pipeline), Gallery.from_images(pipeline, pictures)
+    assert len(shared) == 7
+    for hit, expected in zip(shared.search(SENTENCES[0]), alone.search(SENTENCES[0]), strict=True):
+        assert hit.picture == expected.picture and hit.score == pytest.approx(expected.score, abs=1e-6)
+
+
 def test_an_approximate_search_is_nearly_exact_and_kept(pipeline, pictures, tmp_path):
     pytest.importorskip("faiss")
     exact = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
@@ -293,3 +311,13 @@ def test_a_broken_picture_is_named(pipeline, pictures, tmp_path):
     (pictures / "camera0/torn.png").write_bytes((pictures / "camera0/red.png").read_bytes()[:60])
     with pytest.raises(ValueError, match="pictures, picture camera0/torn.png cannot be read"):
         Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+
+
+def index(checkpoint: str, source: str, place: str) -> None:
+    """What each of two processes runs."""
+    Accelerator(cpu=True)
+    Gallery.from_images(checkpoint, source, place=place)
+
+
+if __name__ == "__main__":
+    debug_launcher(index, args=tuple(sys.argv[1:]), num_processes=2)
