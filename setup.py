@@ -36,6 +36,7 @@ setup(
         "captions": ["filelock", "openai", "scikit-learn"],
         "search": ["faiss-cpu", "pymilvus"],
         "app": ["gradio"],
+        "onnx": ["onnxruntime", "onnxscript"],
         "tracking": ["tensorboard", "trackio", "wandb"],
         "dev": [
             "evaluate",
@@ -43,6 +44,8 @@ setup(
             "filelock",
             "import-linter",
             "mypy",
+            "onnxruntime",
+            "onnxscript",
             "openai",
             "parameterized",
             "pytest",
