@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -620,7 +621,7 @@ class BDAMFusionGate(nn.Module):
     def forward(self, image_states: torch.Tensor, text_states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """`present` (B, 2) says which of picture and description there are; returns weights (B, 2) that sum to 1."""
         if self.projection is None:
-            logits = image_states.new_zeros(len(image_states), 2)
+            logits = image_states.new_zeros(image_states.shape[0], 2)
         else:
             logits = self.projection(torch.cat([image_states, text_states], dim=-1))
         logits = logits.float().masked_fill(~present, torch.finfo(torch.float32).min)
@@ -667,7 +668,8 @@ class BDAMFusion(nn.Module):
         if text_tokens is None:
             text_tokens, text_mask = image_tokens[:, :0], image_mask[:, :0]
 
-        present = torch.stack([image_mask.any(dim=1), text_mask.any(dim=1)], dim=1)
+        # A sum, since `any` over no tokens is true once exported to ONNX.
+        present = torch.stack([mask.sum(dim=1) > 0 for mask in (image_mask, text_mask)], dim=1)
         fusion_weights = self.gate(masked_mean(image_tokens, image_mask), masked_mean(text_tokens, text_mask), present)
         image_tokens = image_tokens * fusion_weights[:, :1, None]
         text_tokens = text_tokens * fusion_weights[:, 1:, None]
@@ -1099,7 +1101,7 @@ class BDAMModel(BDAMPreTrainedModel):
     ) -> list[BDAMTextOutput | None]:
         """One forward pass over all `(input_ids, attention_mask, token_type_ids)` that are there."""
         given = [text for text in texts if text[0] is not None]
-        if not any(len(input_ids) for input_ids, _, _ in given):
+        if not any(input_ids.shape[0] for input_ids, _, _ in given):
             return [None] * len(texts)
         length = max(input_ids.shape[1] for input_ids, _, _ in given)
         pad_token_id = getattr(self.config.text_config, "pad_token_id", None) or 0
@@ -1119,7 +1121,7 @@ class BDAMModel(BDAMPreTrainedModel):
             if ids is None:
                 encoded.append(None)
                 continue
-            rows, columns = slice(start, start + len(ids)), slice(ids.shape[1])
+            rows, columns = slice(start, start + ids.shape[0]), slice(ids.shape[1])
             encoded.append(
                 BDAMTextOutput(
                     last_hidden_state=tokens[rows, columns],
@@ -1129,7 +1131,7 @@ class BDAMModel(BDAMPreTrainedModel):
                     attentions=_crop(outputs.attentions, (rows, slice(None), columns, columns)),
                 )
             )
-            start += len(ids)
+            start += ids.shape[0]
         return encoded
 
     def _task_losses(
@@ -1281,8 +1283,8 @@ def _with_pooling(outputs: BaseModelOutput, pooler_output: torch.Tensor) -> Base
 
 
 def _check_batch_sizes(inputs: dict[str, torch.Tensor | None]) -> None:
-    sizes = {name: len(value) for name, value in inputs.items() if value is not None}
-    if len(set(sizes.values())) > 1:
+    sizes = {name: value.shape[0] for name, value in inputs.items() if value is not None}
+    if any(size != next_size for size, next_size in pairwise(sizes.values())):
         listing = ", ".join(f"`{name}` {size}" for name, size in sizes.items())
         raise ValueError(f"Batch sizes must agree, got {listing}.")
 

@@ -36,6 +36,7 @@ setup(
         "captions": ["filelock", "openai", "scikit-learn"],
         "search": ["faiss-cpu", "milvus-lite", "pymilvus"],
         "app": ["gradio"],
+        "onnx": ["onnxruntime", "onnxscript"],
         "tracking": ["tensorboard", "trackio", "wandb"],
         "dev": [
             "evaluate",
@@ -46,6 +47,8 @@ setup(
             "import-linter",
             "milvus-lite",
             "mypy",
+            "onnxruntime",
+            "onnxscript",
             "openai",
             "parameterized",
             "pymilvus",

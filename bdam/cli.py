@@ -270,8 +270,8 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="CHECKPOINTS",
-            help="Folders, or names on the Hub, of models to compare: BDAM, or any dual encoder of transformers, "
-            "such as openai/clip-vit-base-patch16.",
+            help="Folders, or names on the Hub, of models to compare: BDAM, what `bdam export` wrote, or any dual "
+            "encoder of transformers, such as openai/clip-vit-base-patch16.",
         ),
     ],
     data: Data,
@@ -476,6 +476,20 @@ def search(
             ],
             grid,
         )
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    folder: Annotated[Path, typer.Argument(help="Folder to write; `bdam evaluate` takes it as it does a checkpoint.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Smaller and faster; evaluate it beside the model.")] = False,
+) -> None:
+    """Write the picture and the query encoder as ONNX files that agree with the model."""
+    from bdam.encoding.onnx import export_onnx
+
+    export_onnx(checkpoint, folder, quantize=int8)
+    sizes = ", ".join(f"{path.name} {path.stat().st_size / 2**20:,.1f} MB" for path in sorted(folder.glob("*.onnx*")))
+    console.print(f"Wrote {folder}: {sizes}.")
 
 
 @app.command()

@@ -4,6 +4,7 @@ Preparing and embedding are apart, so that worker processes can decode and token
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,8 @@ from bdam.training.models import load_model
 
 # The text halves of these were trained on sentences padded to their full length.
 PADDED_TO_THE_END = ("siglip", "siglip2")
+# What tells a folder of `bdam export` from that of a checkpoint.
+PICTURE_ENCODER, QUERY_ENCODER = "picture_encoder.onnx", "query_encoder.onnx"
 
 
 class Encoder(Protocol):
@@ -66,9 +69,10 @@ class BDAMEncoder:
         return self.processor(text=sentences, return_tensors="pt")
 
     def embed_sentences(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        embeddings = {"identity": self.model.get_text_features(**inputs).pooler_output}
-        if self.model.config.use_bdam:
-            embeddings["clothing"] = self.model.get_clothing_text_features(**inputs).pooler_output
+        outputs = self.model(**inputs)
+        embeddings = {"identity": outputs.text_embeds}
+        if self.model.config.use_bdam:  # the sentence as a clothing text: the text encoder is the same
+            embeddings["clothing"] = normalize(outputs.text_model_output.features, dim=-1)
         return embeddings
 
 
@@ -102,11 +106,16 @@ class DualEncoder:
 
 def load_encoder(checkpoint: str) -> Encoder:
     """
-    The model of a folder or of the Hub; see [`load_model`].
+    The model of a folder or of the Hub, see [`load_model`], or that of a folder of ONNX files.
 
     Raises:
+        FileNotFoundError: if there is no model, or not all of it.
         ValueError: if the model does not embed pictures and sentences alike.
     """
+    if any((Path(checkpoint) / name).is_file() for name in (PICTURE_ENCODER, QUERY_ENCODER)):
+        from bdam.encoding.onnx import OnnxEncoder  # needs what not every installation has
+
+        return OnnxEncoder(Path(checkpoint))
     model, processor = load_model(checkpoint)
     if model.config.model_type == "bdam":
         return BDAMEncoder(model, processor)

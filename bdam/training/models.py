@@ -61,7 +61,7 @@ def load_model(checkpoint: str | Path):
 
 def fingerprint(directory: str | Path) -> str | None:
     """What tells these weights from all others; None if they are not in a folder."""
-    paths = sorted(Path(directory).glob("*.safetensors"))
+    paths = sorted(path for kind in ("*.safetensors", "*.onnx*") for path in Path(directory).glob(kind))
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
