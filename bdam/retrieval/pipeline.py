@@ -49,6 +49,8 @@ class BDAMPipeline:
         self.model = self.encoder.model.to(device)
         self.options: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
         if compile:
+            if not hasattr(self.model, "vision_model"):
+                raise ValueError(f"{checkpoint} is compiled as it is: leave `compile` out.")
             self.model.vision_model.compile()
             self.model.text_model.compile()
         embeddings = embed_sentences(self.encoder, ["Somebody."])
