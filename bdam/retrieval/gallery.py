@@ -133,13 +133,12 @@ class Gallery:
 
     def prune(self) -> list[str]:
         """Forgets the pictures whose files are gone, and returns their names."""
-        paths = {name: self.collection.image(name)["path"] for name in self.collection.states()}
-        gone = [name for name, path in paths.items() if path is not None and not Path(path).is_file()]
+        gone = [name for name, path in self.collection.paths() if not Path(path).is_file()]
         self.remove(gone)
         return gone
 
     def save(self, place: str | Path) -> None:
-        """Keeps a copy of a gallery that is in memory or in a folder; see [`open_collection`]."""
+        """Keeps a copy at another place; see [`open_collection`]."""
         Gallery(self.pipeline, open_collection(place, self.collection.space))._copy(self.collection)
 
     def measure_recall(self, num_queries: int = 200, k: int = 10) -> dict[float, float]:
@@ -248,7 +247,7 @@ class Gallery:
 
     def _make_room(self, names: list[str], states: list[int]) -> list[int]:
         """Forgets the pictures that have changed, and returns the places of those that are now to be added."""
-        known = self.collection.states()
+        known = self.collection.states(names)
         missing = [place for place, name in enumerate(names) if known.get(name) != states[place]]
         if changed := [names[place] for place in missing if names[place] in known]:
             self.remove(changed)
