@@ -45,6 +45,7 @@ setup(
             "gradio",
             "hypothesis",
             "import-linter",
+            "milvus; sys_platform == 'linux' and platform_machine == 'x86_64'",
             "milvus-lite",
             "mypy",
             "onnxruntime",

@@ -414,7 +414,7 @@ def index(
     pictures = find_pictures(source, split, descriptions)
     pipeline = BDAMPipeline(checkpoint, str(state.device), mixed_precision, compile, batch_size)
     with state.main_process_first():
-        gallery = Gallery(pipeline, open_collection(place, pipeline.space))
+        gallery = Gallery(pipeline, open_collection(place, pipeline.space, approximate))
         gone = gallery.prune() if prune and state.is_main_process else []
     added = gallery.add(*pictures)
     state.wait_for_everyone()

@@ -1,7 +1,7 @@
 """Where a gallery's rows and vectors are kept and searched."""
 
 from collections.abc import Collection as Names
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ Filter = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture of a collection: its columns, with a `path` for the picture if it is a file; and its vector (D,)."""
+    """A picture of a collection: its columns, with the `path` of its file or None; and its vector (D,)."""
 
     row: dict[str, Any]
     vector: torch.Tensor
@@ -41,8 +41,11 @@ class Collection(Protocol):
 
     def __len__(self) -> int: ...
 
-    def states(self) -> dict[str, int]:
-        """The pictures by name, each with the state that it had when it was embedded."""
+    def states(self, names: Names[str] | None = None) -> dict[str, int]:
+        """The pictures by name, all or those asked for, each with the state that it had when it was embedded."""
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """The pictures that are files, by name, each with its path."""
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
         """Adds rows with their vectors (N, D), whole or not at all."""
@@ -62,8 +65,8 @@ class Collection(Protocol):
     def find(self, names: list[str]) -> list[Entry]:
         """The entries of these pictures, as far as they are there."""
 
-    def image(self, name: str) -> dict[str, Any]:
-        """The `bytes` of a picture or, if they are None, its `path`."""
+    def content(self, name: str) -> bytes:
+        """A picture that is no file."""
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
         """All rows with their vectors, as `add` takes them."""
@@ -91,13 +94,17 @@ class LocalCollection:
     def __len__(self) -> int:
         return sum(len(rows) for rows, _ in self._chunks)
 
-    def states(self) -> dict[str, int]:
-        columns = (self._rows[name].to_pylist() for name in ("picture", "state"))
-        return dict(zip(*columns, strict=True))
+    def states(self, names: Names[str] | None = None) -> dict[str, int]:
+        states = dict(self._pairs("state"))
+        return states if names is None else {name: states[name] for name in names if name in states}
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        return ((name, path) for name, path in self._pairs("path") if path is not None)
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
+        rows, paths = _settle(rows)
         if self.parts is None:
-            rows = rows.append_column("path", pc.struct_field(rows["image"], "path"))
+            rows = rows.append_column("path", paths)
         else:
             rows, vectors = self.parts.read(self.parts.write(rows, vectors))
         self._chunks.append((rows, vectors))
@@ -119,13 +126,9 @@ class LocalCollection:
     def find(self, names: list[str]) -> list[Entry]:
         return self._entries([self._places[name] for name in names if name in self._places])
 
-    def image(self, name: str) -> dict[str, Any]:
+    def content(self, name: str) -> bytes:
         row = self._rows.slice(self._places[name], 1).to_pylist()[0]
-        if self.parts is None:
-            return row["image"]
-        if row["path"] is None:
-            return self.parts.read_picture(row["part"], name)
-        return {"bytes": None, "path": row["path"]}
+        return row["image"]["bytes"] if self.parts is None else self.parts.read_picture(row["part"], name)
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
         if self.parts is None:
@@ -133,7 +136,7 @@ class LocalCollection:
         return (self.parts.read(path, whole=True) for path in self.parts.paths())
 
     def choices(self) -> dict[str, list]:
-        values = {name: pc.unique(self._rows[name]).drop_null() for name in _filters(self._rows)}
+        values = {name: pc.unique(self._rows[name]).drop_null() for name in _filters(self._rows.column_names)}
         return {
             name: sorted(of_column.to_pylist()) for name, of_column in values.items() if len(of_column) <= MAX_CHOICES
         }
@@ -166,6 +169,11 @@ class LocalCollection:
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self._rows["picture"].to_pylist())}
 
+    def _pairs(self, column: str) -> Iterator[tuple[str, Any]]:
+        """The pictures by name, each with its value of a column."""
+        for rows, _ in self._chunks:
+            yield from zip(rows["picture"].to_pylist(), rows[column].to_pylist(), strict=True)
+
     def _entries(self, places: list[int]) -> list[Entry]:
         rows = self._rows.select([name for name in self._rows.column_names if name not in ("image", "part")])
         rows = rows.take(pa.array(places, pa.int64()))
@@ -184,13 +192,15 @@ def open_collection(place: str | Path, space: Space | None = None, approximate: 
 
     Args:
         space: of the vectors, to make a collection if there is none; None if there must be one.
-        approximate: whether a folder is searched by FAISS; Milvus has indexes of its own.
+        approximate: whether it is searched by FAISS; Milvus has indexes of its own.
 
     Raises:
         FileNotFoundError: if there must be one and is none.
-        ValueError: if its vectors are of another space, or a file of it is damaged.
+        ValueError: if its vectors are of another space, or a file of it is damaged, or Milvus is asked for FAISS.
     """
     if str(place).endswith(".db") or "://" in str(place):
+        if approximate:
+            raise ValueError(f"{place} is searched by Milvus, not by FAISS: leave out `approximate`.")
         from bdam.retrieval.milvus import MilvusCollection
 
         return MilvusCollection(str(place), space)
@@ -198,23 +208,51 @@ def open_collection(place: str | Path, space: Space | None = None, approximate: 
     return LocalCollection(parts.space, parts, approximate)
 
 
-def _filters(rows: pa.Table) -> list[str]:
+def check_filter(name: str, columns: Iterable[str]) -> None:
+    """
+    Raises:
+        ValueError: if rows with these columns have none of this name to filter by.
+    """
+    if name not in (known := _filters(columns)):
+        raise ValueError(f"Nothing to filter by is called {name!r}: there is {', '.join(known)}.")
+
+
+def filter_values(name: str, wanted: Any, kind: pa.DataType) -> pa.Array:
+    """
+    The values that a filter asks for, as the column of this name holds them.
+
+    Raises:
+        ValueError: if it holds no such values.
+    """
+    values = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
+    try:
+        return pa.array(values).cast(kind)
+    except pa.ArrowException:
+        raise ValueError(f"{name!r} holds {kind}, not {values!r}.") from None
+
+
+def _filters(columns: Iterable[str]) -> list[str]:
     """Columns to filter by."""
-    return [name for name in rows.column_names if name not in (*ROW, "identity_description", "path", "part")]
+    return [name for name in columns if name not in (*ROW, "identity_description", "path", "part")]
 
 
 def _passing(rows: pa.Table, filter: Filter) -> torch.Tensor:
     passing = torch.ones(len(rows), dtype=torch.bool)
     for name, wanted in filter.items():
-        if name not in _filters(rows):
-            raise ValueError(f"Nothing to filter by is called {name!r}: there is {', '.join(_filters(rows))}.")
-        values = wanted if isinstance(wanted, list | tuple | set) else [wanted]
-        try:
-            wanted_values = pa.array(list(values)).cast(rows[name].type)
-        except pa.ArrowException:
-            raise ValueError(f"{name!r} holds {rows[name].type}, not {values!r}.") from None
-        passing &= _mask(pc.is_in(rows[name], wanted_values))
+        check_filter(name, rows.column_names)
+        passing &= _mask(pc.is_in(rows[name], filter_values(name, wanted, rows[name].type)))
     return passing
+
+
+def _settle(rows: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
+    """
+    Rows whose pictures have either bytes or a path, and the paths: a picture that came with its bytes forgets the file
+    that these were read from once, which `datasets` names besides.
+    """
+    content, paths = (pc.struct_field(rows["image"], name) for name in ("bytes", "path"))
+    paths = pc.if_else(pc.is_valid(content), pa.scalar(None, pa.string()), paths)
+    image = pc.make_struct(content, paths, field_names=["bytes", "path"])
+    return rows.set_column(rows.column_names.index("image"), "image", image), paths
 
 
 def _mask(values: pa.ChunkedArray) -> torch.Tensor:

@@ -134,13 +134,12 @@ class Gallery:
 
     def prune(self) -> list[str]:
         """Forgets the pictures whose files are gone, and returns their names."""
-        paths = {name: self.collection.image(name)["path"] for name in self.collection.states()}
-        gone = [name for name, path in paths.items() if path is not None and not Path(path).is_file()]
+        gone = [name for name, path in self.collection.paths() if not Path(path).is_file()]
         self.remove(gone)
         return gone
 
     def save(self, place: str | Path) -> None:
-        """Keeps a copy of a gallery that is in memory or in a folder; see [`open_collection`]."""
+        """Keeps a copy at another place; see [`open_collection`]."""
         Gallery(self.pipeline, open_collection(place, self.collection.space))._copy(self.collection)
 
     def measure_recall(self, num_queries: int = 200, k: int = 10) -> dict[float, float]:
@@ -215,14 +214,15 @@ class Gallery:
         A picture of the gallery.
 
         Raises:
+            ValueError: if there is none of that name.
             FileNotFoundError: if its file is gone.
         """
-        image = self.collection.image(name)
-        if image["bytes"] is not None:
-            return open_picture(BytesIO(image["bytes"]))
-        if not Path(image["path"]).is_file():
-            raise FileNotFoundError(f"{image['path']} is gone since it was indexed: restore it, or prune the gallery.")
-        return open_picture(image["path"])
+        path = self._entry(name).row["path"]
+        if path is None:
+            return open_picture(BytesIO(self.collection.content(name)))
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or prune the gallery.")
+        return open_picture(path)
 
     def _vector(self, text: str | None, like: str | PILImage.Image | None) -> torch.Tensor:
         """What is asked for as a whole, (D,); nothing if nothing is."""
@@ -232,9 +232,12 @@ class Gallery:
             return self.pipeline(images=like)[0].clone()
         if like is None:
             return torch.zeros(self.pipeline.space.identity_size + self.pipeline.space.clothing_size)
-        if not (entries := self.collection.find([like])):
-            raise ValueError(f"No picture of the gallery is named {like!r}.")
-        return entries[0].vector.clone()
+        return self._entry(like).vector.clone()
+
+    def _entry(self, name: str) -> Entry:
+        if not (entries := self.collection.find([name])):
+            raise ValueError(f"No picture of the gallery is named {name!r}.")
+        return entries[0]
 
     def _embed(self, sentence: str) -> torch.Tensor:
         if not sentence.strip():
@@ -249,7 +252,7 @@ class Gallery:
 
     def _make_room(self, states: dict[str, int]) -> set[str]:
         """The names of those that are new here or have changed; what was known of the latter is forgotten."""
-        known = self.collection.states()
+        known = self.collection.states(states.keys())
         missing = {name for name, state in states.items() if known.get(name) != state}
         rank, _ = place_among_processes()
         wait_for_all_processes()  # until each knows what there was

@@ -4,7 +4,6 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -107,10 +106,10 @@ class Parts:
                 f"{path} is damaged ({error}): delete it, then index again; only its pictures are embedded anew."
             ) from error
 
-    def read_picture(self, part: str, name: str) -> dict[str, Any]:
-        """A picture as `datasets` stores it: `bytes`, or the `path` of a file."""
+    def read_picture(self, part: str, name: str) -> bytes:
+        """A picture that lies in a part."""
         table = pq.read_table(self.folder / part, columns=["picture", "image"], filters=pc.field("picture") == name)
-        return table["image"][0].as_py()
+        return table["image"][0].as_py()["bytes"]
 
     def remove(self, names: Collection[str]) -> None:
         """Writes the files that hold these pictures anew, without them."""

@@ -17,7 +17,7 @@ ROW = Features({"picture": Value("string"), "image": Image(decode=False), "state
 
 
 # Names that columns of a data set cannot keep.
-RESERVED = (*ROW, "image_id", "path", "part", "vector")
+RESERVED = (*ROW, "image_id", "path", "part", "vector", "picture_key")
 
 
 def find_pictures(

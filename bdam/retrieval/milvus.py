@@ -1,0 +1,286 @@
+"""A gallery in Milvus: in a file of milvus-lite, on a server or on a cluster, by the same client."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Collection as Names
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import torch
+
+from bdam.retrieval.collection import Entry, Filter, check_filter, filter_values
+from bdam.retrieval.parts import Space
+from bdam.retrieval.sources import ROW
+
+
+try:
+    from pymilvus import DataType, MilvusClient, MilvusException
+except ImportError as error:
+    raise ImportError("A gallery in Milvus needs its client: pip install bdam[search]") from error
+
+
+TOKEN = "MILVUS_TOKEN"
+SPACE = "bdam.space"
+
+# The primary key. Not the name itself, which pymilvus would not quote where it iterates and deletes.
+KEY = "picture_key"
+ANYBODY, NOBODY = f'{KEY} != ""', f'{KEY} == ""'
+
+# Bytes that the name of a picture and its path may take.
+MAX_LENGTH = 1024
+
+# Sent or fetched at once: rows with vectors, of 1024 numbers some 4 MB of the 64 MB that Milvus takes; names alone.
+ROWS_AT_ONCE, NAMES_AT_ONCE = 1000, 10_000
+
+# What fails is raised; pymilvus prints it besides, each time with a traceback.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+
+
+class MilvusCollection:
+    """
+    Rows and vectors in a collection of Milvus, which keeps of the pictures only where they are.
+
+    A new collection is searched exactly, by the index `FLAT`. Another index that it is given later, see
+    `docs/scale.md`, is left alone. A search sees all that this process has written, and what others write within
+    about a second; everything else sees all that was written by anybody.
+
+    Args:
+        uri: a file of milvus-lite, `….db`, which one process at a time can open; or the address of a server or a
+            cluster. The token for it is read from the environment, `MILVUS_TOKEN`, and is never written anywhere.
+        space: of the vectors, to make a collection if there is none; None if there must be one.
+        name: of the collection.
+
+    Raises:
+        FileNotFoundError: if there must be a collection and is none.
+        ValueError: if its vectors are of another space, or it is no gallery.
+        ConnectionError: as from every method, if Milvus cannot be reached, or fails.
+    """
+
+    def __init__(self, uri: str, space: Space | None = None, name: str = "gallery"):
+        self.uri = uri
+        self.name = name
+        self._client = _connect(uri, is_new=space is not None)
+        self._kinds: dict[str, pa.DataType] = {}
+        self._level = "Strong"  # consistency of the next search; see `search`
+        with self._asking():
+            if self._client.has_collection(name):
+                self._client.load_collection(name)
+            elif space is None:
+                raise FileNotFoundError(_nothing_at(uri))
+            else:
+                self._create(space)
+            self.space = self._read_space()
+        if space is not None:
+            self.space.check(space, uri)
+
+    def __len__(self) -> int:
+        return self._query("", ["count(*)"])[0]["count(*)"]
+
+    def states(self, names: Names[str] | None = None) -> dict[str, int]:
+        columns = ["picture", "state"]
+        rows = self._all(columns, NAMES_AT_ONCE) if names is None else self._of(names, columns)
+        return {row["picture"]: row["state"] for row in rows}
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        return ((row["picture"], row["path"]) for row in self._all(["picture", "path"], NAMES_AT_ONCE))
+
+    def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
+        """
+        Adds rows with their vectors (N, D), a thousand at a time. What Milvus took before it failed is there, and is
+        replaced by itself when all are added again.
+
+        Raises:
+            ValueError: if a picture is no file; then nothing is added.
+        """
+        entities = [_entity(row, vector) for row, vector in zip(rows.to_pylist(), vectors.tolist(), strict=True)]
+        with self._asking():
+            for batch in _batches(entities, ROWS_AT_ONCE):
+                self._client.upsert(self.name, batch)
+            if _is_file(self.uri):  # what milvus-lite has not put in order it searches sixty times slower
+                self._client.flush(self.name)
+        self._level = "Strong"
+
+    def remove(self, names: Names[str]) -> None:
+        with self._asking():
+            for batch in _batches(map(_key, names), NAMES_AT_ONCE):
+                self._client.delete(self.name, batch)
+        self._level = "Strong"
+
+    def search(self, query: torch.Tensor, k: int, filter: Filter) -> list[Entry]:
+        conditions = " and ".join(self._condition(name, wanted) for name, wanted in filter.items())
+        # To wait until what was written has arrived costs some tenths of a second: once is enough for all that follow.
+        level, self._level = self._level, "Eventually"
+        options: dict[str, Any] = {"limit": k, "output_fields": ["*"], "consistency_level": level}
+        with self._asking():
+            hits = self._client.search(self.name, [query.tolist()], conditions, **options)[0]
+        return [_entry(hit["entity"]) for hit in hits]
+
+    def find(self, names: list[str]) -> list[Entry]:
+        entries = {entry.picture: entry for entry in map(_entry, self._of(names, ["*"]))}
+        return [entries[name] for name in names if name in entries]
+
+    def content(self, name: str) -> bytes:
+        raise ValueError(f"Milvus has vectors and paths, not the picture {name} itself.")
+
+    def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
+        for batch in _batches(map(_entry, self._all(["*"], ROWS_AT_ONCE)), ROWS_AT_ONCE):
+            images = [{"bytes": None, "path": entry.row.pop("path")} for entry in batch]
+            rows = pa.Table.from_struct_array(pa.array([entry.row for entry in batch]))
+            rows = rows.append_column("image", pa.array(images, ROW["image"].pa_type))
+            yield rows, torch.stack([entry.vector for entry in batch])
+
+    def choices(self) -> dict[str, list]:
+        """None: Milvus does not tell which values its dynamic fields have."""
+        return {}
+
+    def _create(self, space: Space) -> None:
+        schema = MilvusClient.create_schema(enable_dynamic_field=True)
+        schema.add_field(KEY, DataType.VARCHAR, is_primary=True, max_length=32)
+        schema.add_field("picture", DataType.VARCHAR, max_length=MAX_LENGTH)
+        schema.add_field("path", DataType.VARCHAR, max_length=MAX_LENGTH)
+        schema.add_field("state", DataType.INT64)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=space.identity_size + space.clothing_size)
+        index = MilvusClient.prepare_index_params("vector", index_type="FLAT", metric_type="IP")
+        # Not in the description, which milvus-lite forgets.
+        properties = {SPACE: json.dumps(asdict(space))}
+        self._client.create_collection(self.name, schema=schema, index_params=index, properties=properties)
+
+    def _read_space(self) -> Space:
+        try:
+            return Space(**json.loads(self._client.describe_collection(self.name)["properties"][SPACE]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"{self.uri} has a collection {self.name!r} that is no gallery: rename it.") from error
+
+    def _condition(self, name: str, wanted: Any) -> str:
+        """A filter in Milvus's words; milvus-lite knows no `in` of dynamic fields."""
+        field = _field(name)
+        conditions = [
+            f"not (exists {field})" if value is None else f"{field} == {_literal(value)}"
+            for value in filter_values(name, wanted, self._kind(name)).to_pylist()
+        ]
+        return f"({' or '.join(conditions) or NOBODY})"
+
+    def _kind(self, name: str) -> pa.DataType:
+        """
+        What a column holds, by a row that has it.
+
+        Raises:
+            ValueError: if no row has it. Milvus itself would find nothing, and say nothing.
+        """
+        if name not in self._kinds:
+            row = self._first(f"exists {_field(name)}") or self._first(ANYBODY)
+            check_filter(name, row)
+            self._kinds[name] = pa.scalar(row[name]).type
+        return self._kinds[name]
+
+    def _first(self, condition: str) -> dict[str, Any]:
+        """The columns of a row that meets a condition; nothing if none does."""
+        rows = self._query(condition, ["*"], limit=1)
+        return _entry(rows[0]).row if rows else {}
+
+    def _of(self, names: Names[str], columns: list[str]) -> Iterator[Mapping[str, Any]]:
+        """Columns of the rows of these pictures."""
+        for batch in _batches(map(_key, names), NAMES_AT_ONCE):
+            yield from self._query(f"{KEY} in {json.dumps(batch)}", columns)
+
+    def _all(self, columns: list[str], at_once: int) -> Iterator[Mapping[str, Any]]:
+        """Columns of all rows."""
+        options: dict[str, Any] = {"output_fields": columns, "consistency_level": "Strong"}
+        with (
+            self._asking(),
+            closing(self._client.query_iterator(self.name, at_once, **options)) as pages,
+        ):
+            while page := pages.next():
+                yield from page
+
+    def _query(self, condition: str, columns: list[str], **options: Any) -> list[Mapping[str, Any]]:
+        with self._asking():
+            return self._client.query(self.name, condition, columns, consistency_level="Strong", **options)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except MilvusException as error:
+            raise ConnectionError(f"Milvus at {self.uri}: {error.message}") from error
+
+
+def _connect(uri: str, is_new: bool) -> MilvusClient:
+    """
+    The client of a place, where there may be nothing yet if `is_new`.
+
+    Raises:
+        FileNotFoundError, ValueError, ConnectionError: as [`MilvusCollection`].
+    """
+    if "@" in urlsplit(uri).netloc:
+        raise ValueError(f"The address of Milvus holds a name or password: set {TOKEN}, USER:PASSWORD, instead.")
+    if _is_file(uri) and not is_new and not Path(uri).exists():
+        raise FileNotFoundError(_nothing_at(uri))
+    if _is_file(uri):
+        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=30)
+    except MilvusException as error:
+        remedy = (
+            "another process may have it open, or it is no file of milvus-lite 3"
+            if _is_file(uri)
+            else f"start one there, or correct the address or {TOKEN}"
+        )
+        raise ConnectionError(f"No Milvus answers at {uri} ({error.message}): {remedy}.") from error
+
+
+def _is_file(uri: str) -> bool:
+    return "://" not in uri
+
+
+def _nothing_at(uri: str) -> str:
+    return f"No gallery at {uri}: make one with `bdam index MODEL PICTURES {uri}`."
+
+
+def _entity(row: Mapping[str, Any], vector: list[float]) -> dict[str, Any]:
+    """A row as Milvus keeps it."""
+    image, name = row["image"], row["picture"]
+    if image["bytes"] is not None or image["path"] is None:
+        raise ValueError(
+            f"{name} is no file, and Milvus keeps no pictures but vectors and paths: save the pictures as files, "
+            f"and index their folder."
+        )
+    columns = {column: value for column, value in row.items() if column != "image" and value is not None}
+    return {**columns, KEY: _key(name), "path": image["path"], "vector": vector}
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    columns = {column: value for column, value in row.items() if column not in (KEY, "vector")}
+    return Entry(columns, torch.tensor(row["vector"]))
+
+
+def _key(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _field(column: str) -> str:
+    """A dynamic field in an expression."""
+    if set(column) & set('"\\[]'):
+        raise ValueError(
+            f'Milvus filters by no column with one of " \\ [ ] in its name, as has {column!r}: rename it.'
+        )
+    return f'$meta["{column}"]'
+
+
+def _literal(value: Any) -> str:
+    """A value in an expression, where strings are quoted as in JSON."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _batches(items: Iterable, size: int) -> Iterator[list]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

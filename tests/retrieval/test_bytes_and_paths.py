@@ -1,0 +1,43 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Features
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from bdam.retrieval.collection import LocalCollection
+from bdam.retrieval.parts import Parts, Space
+from bdam.retrieval.sources import read_pictures
+
+
+SPACE = Space("some/model", "abc", 3, 1)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_picture_with_bytes_and_a_path_is_its_bytes(tmp_path, is_kept):
+    """As data sets of the Hub have them: the path is that of a file on somebody else's machine."""
+    content = BytesIO()
+    Image.new("RGB", (4, 8), "navy").save(content, "PNG")
+    image = [{"bytes": content.getvalue(), "path": "0042.png"}]
+    rows = read_pictures(Dataset.from_dict({"image": image}, Features({"image": ImageFeature()})))
+    collection = LocalCollection(SPACE, Parts(tmp_path / "gallery", SPACE) if is_kept else None)
+    collection.add(rows.with_format("arrow")[:], torch.ones(1, 4))
+    (name,) = collection.states()
+    assert collection.content(name) == content.getvalue() and collection.find([name])[0].row["path"] is None
+    assert list(collection.paths()) == [] and collection.find([name])[0].row["path"] is None
+    (table, vectors), *_ = collection.chunks()
+    assert table["image"].to_pylist() == [{"bytes": content.getvalue(), "path": None}] and np.array_equal(
+        vectors, torch.ones(1, 4)
+    )
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_every_gallery_tells_the_paths_of_its_pictures(tmp_path, is_kept):
+    Image.new("RGB", (4, 8)).save(tmp_path / "0.png")
+    collection = LocalCollection(SPACE, Parts(tmp_path / "gallery", SPACE) if is_kept else None)
+    collection.add(read_pictures(tmp_path).with_format("arrow")[:], torch.ones(1, 4))
+    assert list(collection.paths()) == [("0.png", str(tmp_path / "0.png"))]
+    assert collection.search(torch.ones(4), 1, {})[0].row["path"] == str(tmp_path / "0.png")
+    assert collection.states(["0.png", "gone"]) == collection.states()
