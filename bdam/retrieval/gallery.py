@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from PIL import Image as PILImage
@@ -117,7 +118,9 @@ class Gallery:
         if isinstance(source, str | Path) and is_gallery(source):
             return self._copy(open_collection(source, self.collection.space))
         rows = read_pictures(source, descriptions)
-        missing = self._make_room(dict(zip(rows["picture"], rows["state"], strict=True)))
+        paths = pc.struct_field(rows.with_format("arrow")["image"][:], "path").to_pylist()
+        states, paths = (dict(zip(rows["picture"], column, strict=True)) for column in (rows["state"], paths))
+        missing = self._make_room(states, paths)
         rank, num_processes = place_among_processes()
         places = [place for place, name in enumerate(rows["picture"]) if name in missing]
         rows = rows.select(places[rank::num_processes])
@@ -250,19 +253,29 @@ class Gallery:
         clothing = parts[self.pipeline.space.identity_size :].sum().item()
         return Hit(entry.picture, identity + clothing, identity, clothing, entry.row)
 
-    def _make_room(self, states: dict[str, int]) -> set[str]:
-        """The names of those that are new here or have changed; what was known of the latter is forgotten."""
+    def _make_room(self, states: dict[str, int], paths: dict[str, str | None]) -> set[str]:
+        """
+        The names of those that are new here or have changed; what was known of the latter is forgotten.
+
+        Raises:
+            ValueError: if another picture, whose file is still there, has the name already.
+        """
         known = self.collection.states(states.keys())
         missing = {name for name, state in states.items() if known.get(name) != state}
+        changed = missing & known.keys()
+        for entry in self.collection.find(sorted(changed)):
+            path, other = paths.get(entry.picture), entry.row["path"]
+            if path and other and path != other and Path(other).is_file():
+                raise ValueError(f"Both {other} and {path} are named {entry.picture}: index a folder that holds both.")
         rank, _ = place_among_processes()
         wait_for_all_processes()  # until each knows what there was
-        if rank == 0 and (changed := missing & known.keys()):
+        if rank == 0 and changed:
             self.remove(changed)
         wait_for_all_processes()
         return missing
 
     def _copy(self, other: Collection) -> int:
-        missing = self._make_room(other.states())
+        missing = self._make_room(other.states(), dict(other.paths()))
         rank, num_processes = place_among_processes()
         for rows, vectors in islice(other.chunks(), rank, None, num_processes):
             places = [place for place, name in enumerate(rows["picture"].to_pylist()) if name in missing]

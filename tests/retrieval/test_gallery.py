@@ -169,6 +169,17 @@ def test_only_what_is_new_or_changed_is_embedded(pipeline, pictures, tmp_path):
         assert after.search(SENTENCES[0]) != before
 
 
+def test_two_pictures_of_one_name_are_told_apart(pipeline, pictures, tmp_path):
+    (pictures / "camera1/red.png").write_bytes((pictures / "camera1/navy.png").read_bytes())
+    gallery = Gallery.from_images(pipeline, pictures / "camera0", place=tmp_path / "gallery")
+    before = gallery.search(SENTENCES[0])
+    with pytest.raises(ValueError, match="Both .*0/red.png and .*1/red.png are named red.png: index a folder"):
+        gallery.add(pictures / "camera1")
+    assert gallery.search(SENTENCES[0]) == before
+    (pictures / "camera0/red.png").rename(pictures / "camera0/moved.png")
+    assert gallery.add(pictures / "camera1") == 4
+
+
 def test_what_is_removed_is_found_no_more(pipeline, pictures, tmp_path):
     gallery = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
     gallery.remove(["camera0/red.png"])
