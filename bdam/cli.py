@@ -452,9 +452,9 @@ def search(
 ) -> None:
     """Find people in a gallery, by sentences or by example."""
     from bdam.data.pictures import open_picture
-    from bdam.evaluation.figures import RankedQuery, ranked_grid
+    from bdam.evaluation.figures import ranked_grid
     from bdam.retrieval.gallery import Gallery
-    from bdam.retrieval.report import hits_table
+    from bdam.retrieval.report import hits_row, hits_table
 
     gallery = Gallery.load(place, model, approximate)
     options: dict[str, Any] = {"identity": identity, "clothing": clothing, "clothing_weight": clothing_weight, "k": k}
@@ -469,13 +469,7 @@ def search(
     for query, hits in answers if not as_json else ():
         console.print(hits_table(query, hits))
     if grid is not None:
-        ranked_grid(
-            [
-                RankedQuery(query, [gallery.picture(hit.picture) for hit in hits], [hit.score for hit in hits])
-                for query, hits in answers
-            ],
-            grid,
-        )
+        ranked_grid([hits_row(gallery, query, hits, example) for query, hits in answers], grid)
 
 
 @app.command()

@@ -35,13 +35,14 @@ PANELS = {
 @dataclass
 class RankedQuery:
     """A query with the pictures found for it, best first; `right` says which show the person meant, None if
-    unknown; `ranks` are 1, 2, 3, … unless given."""
+    unknown; `ranks` are 1, 2, 3, … unless given; `example` is the picture that was searched by, if there was one."""
 
     sentence: str
     pictures: list[Image.Image]
     scores: list[float]
     right: list[bool] | None = None
     ranks: list[int] | None = None
+    example: Image.Image | None = None
 
 
 @dataclass
@@ -55,23 +56,37 @@ class PictureMaps:
 
 def ranked_grid(queries: list[RankedQuery], path: Path) -> None:
     """Draws each query above its ranked pictures, framed green where right and red where wrong, into a PNG."""
-    columns = max(len(query.pictures) for query in queries)
+    rows = [[*_example(query), *_found(query)] for query in queries]
+    columns = max(map(len, rows))
     figure = plt.figure(figsize=(1.25 * columns, 3.1 * len(queries)), layout="constrained")
-    for strip, query in zip(figure.subfigures(len(queries), squeeze=False)[:, 0], queries, strict=True):
+    strips = figure.subfigures(len(queries), squeeze=False)[:, 0]
+    for query, row, strip in zip(queries, rows, strips, strict=True):
         sentence = "\n".join(textwrap.wrap(query.sentence, 14 * columns))
         strip.suptitle(sentence, x=0.01, horizontalalignment="left", fontsize=9)
-        for place, axis in enumerate(strip.subplots(1, columns, squeeze=False)[0]):
+        axes = strip.subplots(1, columns, squeeze=False)[0]
+        for axis, (picture, label, colour) in zip(axes, row, strict=False):
             axis.set(xticks=[], yticks=[])
-            if place >= len(query.pictures):
-                axis.set_axis_off()
-                continue
-            axis.imshow(query.pictures[place])
-            rank = place + 1 if query.ranks is None else query.ranks[place]
-            axis.set_xlabel(f"{rank}.  {query.scores[place]:.2f}", fontsize=8)
-            colour = "0.7" if query.right is None else ("tab:green" if query.right[place] else "tab:red")
+            axis.imshow(picture)
+            axis.set_xlabel(label, fontsize=8)
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2.5)
+        for axis in axes[len(row) :]:
+            axis.set_axis_off()
     _save(figure, path)
+
+
+def _example(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
+    """The picture searched by, its label and the colour of its frame."""
+    return [] if query.example is None else [(query.example, "like this", "black")]
+
+
+def _found(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
+    """Pictures found, their labels and the colours of their frames."""
+    ranks = query.ranks or range(1, 1 + len(query.pictures))
+    labels = [f"{rank}.  {score:.2f}" for rank, score in zip(ranks, query.scores, strict=True)]
+    frames = {None: "0.7", True: "tab:green", False: "tab:red"}
+    colours = [frames[None]] * len(labels) if query.right is None else [frames[is_right] for is_right in query.right]
+    return list(zip(query.pictures, labels, colours, strict=True))
 
 
 def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> None:

@@ -1,9 +1,11 @@
-"""What was found, as tables."""
+"""What was found, as tables and figures."""
 
+from PIL.Image import Image
 from rich.markup import escape
 from rich.table import Table
 
-from bdam.retrieval.gallery import Hit
+from bdam.evaluation.figures import RankedQuery
+from bdam.retrieval.gallery import Gallery, Hit
 
 
 def hits_table(title: str, hits: list[Hit]) -> Table:
@@ -13,3 +15,16 @@ def hits_table(title: str, hits: list[Hit]) -> Table:
         scores = (f"{score:.3f}" for score in (hit.score, hit.identity, hit.clothing))
         table.add_row(str(rank), *scores, escape(hit.row["path"] or hit.picture))
     return table
+
+
+def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image | None = None) -> RankedQuery:
+    """
+    What [`ranked_grid`] draws, with the example that was searched by, if there was one. Who is on the pictures is
+    right or wrong only where an example of the gallery is, of which the same is known.
+    """
+    example = gallery.picture(like) if isinstance(like, str) else like
+    (entry,) = gallery.collection.find([like]) if isinstance(like, str) else [None]
+    person = None if entry is None else entry.row.get("person_id")
+    right = None if person is None else [hit.row.get("person_id") == person for hit in hits]
+    pictures, scores = [gallery.picture(hit.picture) for hit in hits], [hit.score for hit in hits]
+    return RankedQuery(title, pictures, scores, right, example=example)
