@@ -55,6 +55,8 @@ def test_descriptions_are_fused_with_the_pictures_that_have_one(checkpoint, proc
 
 
 def test_half_precision_gives_nearly_the_same(checkpoint):
-    whole, half = (BDAMPipeline(checkpoint, mixed_precision=precision)(images=PICTURES) for precision in ("no", "bf16"))
+    whole, half = (
+        BDAMPipeline(checkpoint, mixed_precision=precision)(images=PICTURES) for precision in ("no", "bf16")
+    )
     assert half.dtype == torch.float32 and not torch.equal(whole, half)
     assert torch.nn.functional.cosine_similarity(whole, half).min() > 0.999
