@@ -723,6 +723,8 @@ class BDAMOutput(ModelOutput):
             Sum of the four task losses of the paper (Eq. 6 with all weights 1). Training balances them instead.
         info_nce_loss, triplet_loss, alignment_loss, decoupling_loss, gate_loss (`torch.FloatTensor`, *optional*):
             The unweighted terms: Eq. 3, Eq. 4, Eq. 1, Eq. 2 and the gate regulariser.
+        clothing_query_loss (`torch.FloatTensor`, *optional*, returned if there are `clothing_query_input_ids`):
+            How badly the queries find the clothes of their pictures; of no effect on the picture side.
         logits_per_image (`torch.FloatTensor` of shape `(image_batch_size, text_batch_size)`, *optional*):
             Similarities of gallery entries and queries, divided by τ.
         logits_per_text (`torch.FloatTensor` of shape `(text_batch_size, image_batch_size)`, *optional*):
@@ -755,6 +757,7 @@ class BDAMOutput(ModelOutput):
     alignment_loss: torch.Tensor | None = None
     decoupling_loss: torch.Tensor | None = None
     gate_loss: torch.Tensor | None = None
+    clothing_query_loss: torch.Tensor | None = None
     logits_per_image: torch.Tensor | None = None
     logits_per_text: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
@@ -972,6 +975,8 @@ class BDAMModel(BDAMPreTrainedModel):
         identity_attention_mask: torch.Tensor | None = None,
         clothing_input_ids: torch.Tensor | None = None,
         clothing_attention_mask: torch.Tensor | None = None,
+        clothing_query_input_ids: torch.Tensor | None = None,
+        clothing_query_attention_mask: torch.Tensor | None = None,
         person_ids: torch.Tensor | None = None,
         return_loss: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -989,6 +994,9 @@ class BDAMModel(BDAMPreTrainedModel):
                 without one.
             clothing_input_ids, clothing_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
                 *optional*): Clothing descriptions of the pictures.
+            clothing_query_input_ids, clothing_query_attention_mask (`torch.LongTensor` of shape `(batch_size,
+                sequence_length)`, *optional*): With `return_loss=True`, captions that are to find the clothes of their
+                pictures. They speak of more than clothes: they teach the text side alone.
             person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Who is on each picture. Without them each picture is a person of its own.
             return_loss (`bool`, *optional*): whether to compute the task losses; needs pictures and queries.
@@ -1006,6 +1014,7 @@ class BDAMModel(BDAMPreTrainedModel):
                 "identity_input_ids": identity_input_ids,
                 "input_ids": input_ids if return_loss else None,
                 "clothing_input_ids": clothing_input_ids if return_loss else None,
+                "clothing_query_input_ids": clothing_query_input_ids if return_loss else None,
                 "person_ids": person_ids if return_loss else None,
             }
         )
@@ -1019,10 +1028,11 @@ class BDAMModel(BDAMPreTrainedModel):
         present = None if identity_attention_mask is None else identity_attention_mask.any(dim=1)
         if present is not None:  # attention over nothing is undefined, and many pictures may lack a description
             identity_input_ids, identity_attention_mask = identity_input_ids[present], identity_attention_mask[present]
-        caption, description, clothing = self._encode_texts(
+        caption, description, clothing, clothing_query = self._encode_texts(
             (input_ids, attention_mask, token_type_ids),
             (identity_input_ids, identity_attention_mask, None),
             (clothing_input_ids, clothing_attention_mask, None),
+            (clothing_query_input_ids if return_loss else None, clothing_query_attention_mask, None),
             **kwargs,
         )
         if description is not None and present is not None:
@@ -1057,7 +1067,7 @@ class BDAMModel(BDAMPreTrainedModel):
         )
         if return_loss:
             clothing_keys = None if clothing is None else _text_keys(clothing_input_ids, clothing.attention_mask)
-            outputs = BDAMOutput(**self._task_losses(outputs, person_ids, clothing_keys), **outputs)
+            outputs = BDAMOutput(**self._task_losses(outputs, person_ids, clothing_keys, clothing_query), **outputs)
         return outputs
 
     def fuse(
@@ -1135,7 +1145,11 @@ class BDAMModel(BDAMPreTrainedModel):
         return encoded
 
     def _task_losses(
-        self, outputs: BDAMOutput, person_ids: torch.Tensor | None, clothing_keys: torch.Tensor | None
+        self,
+        outputs: BDAMOutput,
+        person_ids: torch.Tensor | None,
+        clothing_keys: torch.Tensor | None,
+        clothing_query: BDAMTextOutput | None,
     ) -> dict[str, Any]:
         """
         The unweighted losses, each computed in float32, and the sum of the paper's tasks.
@@ -1164,6 +1178,10 @@ class BDAMModel(BDAMPreTrainedModel):
                 same_words = clothing_keys[:, None] == clothing_keys[None, :]
                 clothing_embeds = share(outputs.clothing_image_embeds), share(outputs.clothing_text_embeds)
                 losses["alignment_loss"] = self._contrast(*clothing_embeds, same_words)
+                if clothing_query is not None:
+                    # Captions speak of the person as well, which f_clo is not to learn: pictures stand still.
+                    similarity = share(_normalize(clothing_query.features)) @ clothing_embeds[0].detach().T
+                    losses["clothing_query_loss"] = info_nce_loss(similarity / config.temperature, same_words)
             if config.use_bdam:
                 losses["decoupling_loss"] = hsic_loss(
                     identity_features, share(picture.clothing_features), config.hsic_kernel, config.hsic_normalize

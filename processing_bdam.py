@@ -32,6 +32,7 @@ class BDAMProcessor(ProcessorMixin):
         text: str | Sequence[str] | None = None,
         identity_text: str | Sequence[str | None] | None = None,
         clothing_text: str | Sequence[str] | None = None,
+        clothing_query: str | Sequence[str] | None = None,
         **kwargs,
     ) -> BatchFeature:
         r"""
@@ -41,6 +42,8 @@ class BDAMProcessor(ProcessorMixin):
             identity_text: identity descriptions of the pictures; None stands for a picture without one, whose row of
                 the mask is zero. → `identity_input_ids`, `identity_attention_mask`
             clothing_text: clothing descriptions of the pictures. → `clothing_input_ids`, `clothing_attention_mask`
+            clothing_query: captions, to train the search for clothes. → `clothing_query_input_ids`,
+                `clothing_query_attention_mask`
             kwargs: for the image processor (`size`, `do_normalize`, …) and the tokenizer (`padding`, `truncation`,
                 `max_length`, …); texts are padded and truncated unless told otherwise. `return_tensors` is for both.
 
@@ -62,6 +65,7 @@ class BDAMProcessor(ProcessorMixin):
             ("text", "", text),
             ("identity_text", "identity_", identity_text),
             ("clothing_text", "clothing_", clothing_text),
+            ("clothing_query", "clothing_query_", clothing_query),
         ):
             if texts is not None:
                 tokens = self._tokenize(name, texts, return_tensors, tokenizer_kwargs)

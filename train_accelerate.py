@@ -93,7 +93,11 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
             "change persons_per_batch."
         )
     collator = TrainingCollator(
-        processor, recipe.description_dropout, recipe.identity_query, recipe.caption_alignment, recipe.augment
+        processor,
+        recipe.description_dropout,
+        recipe.identity_query,
+        recipe.loss_weights.clothing_query_loss > 0,
+        recipe.augment,
     )
     batches = DataLoader(
         TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),

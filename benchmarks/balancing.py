@@ -31,7 +31,11 @@ def main() -> None:
     sampler = PersonBatchSampler(train["person_id"], recipe.persons_per_batch, recipe.pictures_per_person)
     rows = TrainingRows(train, processor.image_processor, keep=True)
     collator = TrainingCollator(
-        processor, recipe.description_dropout, recipe.identity_query, recipe.caption_alignment, recipe.augment
+        processor,
+        recipe.description_dropout,
+        recipe.identity_query,
+        recipe.loss_weights.clothing_query_loss > 0,
+        recipe.augment,
     )
     draws = list(sampler)
     weights = dict(recipe.loss_weights)

@@ -126,8 +126,8 @@ class TrainingCollator:
     unless the query just said the same, or the description is dropped (with probability `description_dropout`): a
     model that can match text with text would never look at the picture.
 
-    The clothing stream learns from the clothing description or, with probability `caption_alignment`, from a caption,
-    so that it also understands the whole sentences that people search with.
+    The clothing stream learns from the clothing description. For searches by whole sentences, captions learn to find
+    the clothes (`clothing_query_loss`), if they are asked to.
 
     A picture that nobody described trains by its captions alone, and the fusion sees it alone.
 
@@ -135,27 +135,28 @@ class TrainingCollator:
         processor: a [`BDAMProcessor`].
         description_dropout: probability per sample that the fusion sees the picture alone.
         identity_query: probability per sample that the query is the identity description.
-        caption_alignment: probability per sample that a caption stands in for the clothing description.
+        clothing_queries: whether there are captions for the `clothing_query_loss`.
         augment: whether pictures are flipped, shifted and partly erased.
     """
 
     def __init__(
-        self, processor, description_dropout: float, identity_query: float, caption_alignment: float, augment: bool
+        self, processor, description_dropout: float, identity_query: float, clothing_queries: bool, augment: bool
     ):
         self.processor = processor
         self.description_dropout = description_dropout
         self.identity_query = identity_query
-        self.caption_alignment = caption_alignment
+        self.clothing_queries = clothing_queries
         self.augment = augment
 
     def __call__(self, rows: list[dict]) -> dict:
         randoms = [Random(row["seed"]) for row in rows]
         texts = [self._choose_texts(row, random) for row, random in zip(rows, randoms, strict=True)]
-        queries, descriptions, clothing = zip(*texts, strict=True)
+        queries, descriptions, clothing, captions = zip(*texts, strict=True)
         batch = self.processor(
             text=queries,
             identity_text=descriptions,
             clothing_text=clothing,
+            clothing_query=captions if self.clothing_queries else None,
             return_tensors="pt",
         )
         pictures = [row["pixel_values"] for row in rows]
@@ -168,15 +169,15 @@ class TrainingCollator:
             "image_ids": [row["image_id"] for row in rows],
         }
 
-    def _choose_texts(self, row: dict, random: Random) -> tuple[str, str | None, str]:
-        """The query, the description that the fusion sees, and the text that the clothing stream learns from."""
+    def _choose_texts(self, row: dict, random: Random) -> tuple[str, str | None, str, str]:
+        """The query, the description that the fusion sees, what the clothing stream learns from, and a caption."""
         caption, identity = random.choice(row["captions"]), row["identity_description"]
-        clothing = caption if random.random() < self.caption_alignment else row["clothing_description"] or caption
+        clothing = row["clothing_description"] or caption
         if random.random() < self.identity_query and identity:
-            return identity, None, clothing
+            return identity, None, clothing, caption
         if random.random() < self.description_dropout or not identity:
-            return caption, None, clothing
-        return caption, identity, clothing
+            return caption, None, clothing, caption
+        return caption, identity, clothing, caption
 
 
 def augment_picture(picture: torch.Tensor, random: Random, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:

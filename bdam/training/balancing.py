@@ -136,7 +136,7 @@ class GradNorm(nn.Module):
 
 def build_balancer(recipe: Recipe, model: BDAMModel) -> FixedWeights | GradNorm:
     """The balancer that the recipe asks for, over the losses that the model has."""
-    absent = () if model.config.use_bdam else ("alignment_loss", "decoupling_loss", "gate_loss")
+    absent = () if model.config.use_bdam else ("alignment_loss", "decoupling_loss", "gate_loss", "clothing_query_loss")
     weights = {name: weight for name, weight in recipe.loss_weights if name not in absent}
     if recipe.balancer == "fixed":
         return FixedWeights(weights)

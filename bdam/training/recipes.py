@@ -34,6 +34,8 @@ class LossWeights(BaseModel):
     alignment_loss: NonNegativeFloat = 1.0
     decoupling_loss: NonNegativeFloat = 1.0
     gate_loss: NonNegativeFloat = 0.0
+    # Not the paper's: lets whole captions find clothes.
+    clothing_query_loss: NonNegativeFloat = 0.0
 
 
 class Recipe(BaseModel):
@@ -61,7 +63,6 @@ class Recipe(BaseModel):
     pictures_per_person: int = Field(default=4, ge=2)
     description_dropout: Probability = 0.0
     identity_query: Probability = 0.0
-    caption_alignment: Probability = 0.0
     augment: bool = True
     num_workers: NonNegativeInt = 4
     keep_in_memory: bool = False

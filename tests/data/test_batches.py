@@ -59,7 +59,7 @@ def rows(count: int = 64) -> list[dict]:
 @pytest.mark.parametrize("description_dropout", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("identity_query", [0.0, 0.5, 1.0])
 def test_a_text_never_stands_on_both_sides(processor, description_dropout, identity_query):
-    collator = TrainingCollator(processor, description_dropout, identity_query, caption_alignment=0.5, augment=False)
+    collator = TrainingCollator(processor, description_dropout, identity_query, clothing_queries=True, augment=False)
     batch = collator(rows())
     identity_ids = processor(text=SENTENCES[1], return_tensors="pt")["input_ids"][0]
     asked_for_identity = (batch["input_ids"][:, : len(identity_ids)] == identity_ids).all(dim=1)
@@ -69,7 +69,9 @@ def test_a_text_never_stands_on_both_sides(processor, description_dropout, ident
     described_captions = described[~asked_for_identity].float().mean().item() if identity_query < 1 else None
     assert described_captions is None or described_captions == pytest.approx(1 - description_dropout, abs=0.25)
     caption_ids = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
-    assert 16 < (batch["clothing_input_ids"][:, : len(caption_ids)] == caption_ids).all(dim=1).sum() < 48
+    assert (batch["clothing_query_input_ids"] == caption_ids).all()
+    clothing_ids = processor(text=SENTENCES[2], return_tensors="pt")["input_ids"][0]
+    assert (batch["clothing_input_ids"] == clothing_ids).all()
     assert batch["person_ids"].tolist() == [7] * 64
 
 
@@ -106,7 +108,7 @@ def test_augmentation_moves_flips_and_erases():
 
 
 def test_chance_comes_with_the_draw(processor):
-    collator = TrainingCollator(processor, 0.5, 0.5, caption_alignment=0.5, augment=True)
+    collator = TrainingCollator(processor, 0.5, 0.5, clothing_queries=False, augment=True)
     torch.manual_seed(torch.seed())
     whole, part = collator(rows(8)), collator(rows(8)[4:])
     assert torch.equal(whole["pixel_values"][4:], part["pixel_values"])
@@ -117,7 +119,7 @@ def test_chance_comes_with_the_draw(processor):
 @pytest.mark.parametrize("missing", [None, ""])
 def test_a_picture_that_nobody_described_trains_by_its_captions_alone(processor, missing):
     undescribed = [{**row, "identity_description": missing, "clothing_description": missing} for row in rows(8)]
-    collator = TrainingCollator(processor, 0.0, identity_query=0.5, caption_alignment=0.0, augment=False)
+    collator = TrainingCollator(processor, 0.0, identity_query=0.5, clothing_queries=False, augment=False)
     batch = collator(undescribed + rows(8))
     caption = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
     for name in ("input_ids", "clothing_input_ids"):

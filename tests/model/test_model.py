@@ -51,6 +51,20 @@ def test_the_losses_are_those_of_the_outputs():
     torch.testing.assert_close(outputs.loss, sum(tasks))
 
 
+def test_captions_that_ask_for_clothes_teach_the_text_side_alone():
+    model, batch = tiny_model(), tiny_batch()
+    outputs = model(**batch, clothing_query_input_ids=batch["input_ids"], return_loss=True)
+    query = model.get_clothing_text_features(batch["input_ids"]).pooler_output
+    similarity = query @ outputs.clothing_image_embeds.T / model.config.temperature
+    expected = torch.nn.functional.cross_entropy(similarity, torch.arange(4))
+    torch.testing.assert_close(outputs.clothing_query_loss, expected)
+    outputs.clothing_query_loss.backward()
+    assert all(parameter.grad is None for parameter in model.vision_model.parameters())
+    assert all(parameter.grad is None for parameter in model.decoupler.parameters())
+    assert any(parameter.grad is not None for parameter in model.text_model.parameters())
+    assert model(**batch, return_loss=True).clothing_query_loss is None
+
+
 def test_equal_clothing_descriptions_are_no_negatives_of_each_other():
     model, batch = tiny_model(), tiny_batch()
     batch["clothing_input_ids"][:] = batch["clothing_input_ids"][0]

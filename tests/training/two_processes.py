@@ -11,7 +11,7 @@ from bdam.training.balancing import GradNorm, shared_parameters
 from modeling_bdam import TASKS
 
 
-LOSSES = (*TASKS, "gate_loss")
+LOSSES = (*TASKS, "gate_loss", "clothing_query_loss")
 STEPS = 3
 WITHOUT_DROPOUT = {
     "dropout": 0.0,
@@ -32,6 +32,7 @@ def eight_samples() -> dict[str, torch.Tensor]:
     """Two pictures each of four persons; two pictures share a clothing description, on different processes."""
     batch = tiny_batch(batch_size=8)
     batch["clothing_input_ids"][6] = batch["clothing_input_ids"][1]
+    batch["clothing_query_input_ids"] = batch["input_ids"]
     return batch
 
 
@@ -48,7 +49,7 @@ def measure(accelerator: Accelerator, batch: dict[str, torch.Tensor]) -> dict:
 
     model = accelerator.prepare(tiny_model(**WITHOUT_DROPOUT).train())
     unwrapped = accelerator.unwrap_model(model)
-    balancer = GradNorm({**dict.fromkeys(TASKS, 1.0), "gate_loss": 0.1})
+    balancer = GradNorm({**dict.fromkeys(TASKS, 1.0), "gate_loss": 0.1, "clothing_query_loss": 0.5})
     optimizer = torch.optim.SGD([*model.parameters(), *balancer.parameters()], lr=0.05)
     for _ in range(STEPS):
         optimizer.zero_grad()
