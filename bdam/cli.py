@@ -42,6 +42,7 @@ Place = Annotated[
 Approximate = Annotated[
     bool, typer.Option("--approximate", help="Search by FAISS, in a graph that is kept beside the vectors.")
 ]
+MovedModel = Annotated[str | None, typer.Option("--model", help="The checkpoint, if it is not where it was.")]
 ClothingWeight = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="0: the person alone; 1: the clothes alone. By default the model's own choice."),
@@ -445,7 +446,7 @@ def search(
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="COLUMN=VALUE[,VALUE …]; may be given again.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The checkpoint, if it is not where it was.")] = None,
+    model: MovedModel = None,
     approximate: Approximate = False,
     grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
@@ -476,6 +477,26 @@ def search(
             ],
             grid,
         )
+
+
+@app.command("app")
+def serve(
+    place: Place,
+    model: MovedModel = None,
+    approximate: Approximate = False,
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1: for this machine alone. 0.0.0.0: for whoever can reach it.")
+    ] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+) -> None:
+    """Search a gallery on a web page."""
+    from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.page import build_page, launch_page
+
+    page = build_page(Gallery.load(place, model, approximate))
+    launch_page(page, host, port)
+    console.print(f"{escape(place)} can be searched at {page.local_url} until Ctrl-C.")
+    page.block_thread()
 
 
 @app.command()
