@@ -491,12 +491,9 @@ def serve(
 ) -> None:
     """Search a gallery on a web page."""
     from bdam.retrieval.gallery import Gallery
-    from bdam.retrieval.page import build_page, launch_page
+    from bdam.retrieval.page import build_page, serve_page
 
-    page = build_page(Gallery.load(place, model, approximate))
-    launch_page(page, host, port)
-    console.print(f"{escape(place)} can be searched at {page.local_url} until Ctrl-C.")
-    page.block_thread()
+    serve_page(build_page(Gallery.load(place, model, approximate)), host, port)
 
 
 @app.command()

@@ -24,8 +24,10 @@ Example = str | Image.Image | None
 
 class Finder:
     """
+    A gallery as strangers may search it.
+
     Args:
-        gallery: what is searched, by one thread at a time, since tokenizers refuse two.
+        gallery: what is searched, by one thread at a time: tokenizers and clients of databases promise no more.
     """
 
     def __init__(self, gallery: Gallery):

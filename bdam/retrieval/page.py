@@ -1,5 +1,6 @@
 """The web page: say whom you look for, see who fits, choose how much the clothes count, go on from what was found."""
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from bdam.retrieval.gallery import Gallery, Hit
 
 try:
     import gradio
+    from gradio.route_utils import delete_files_created_by_app
     from starlette.middleware import Middleware
     from starlette.responses import PlainTextResponse
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -155,7 +157,7 @@ class OwnFilesOnly:
 
 def build_page(gallery: Gallery) -> gradio.Blocks:
     """
-    The page that searches a gallery, to be served by [`launch_page`], and an endpoint that does the same for programs:
+    The page that searches a gallery, to be served by [`serve_page`], and an endpoint that does the same for programs:
 
     ```python
     >>> client = gradio_client.Client("http://127.0.0.1:7860")
@@ -198,8 +200,11 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
 
         found, example = gradio.State([], time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
         answers = Answers(finder)
-        told: dict[str, Any] = {"outputs": [results, found, example, shown, forget], **LIMITS}
-        told["api_visibility"] = "private"
+        told: dict[str, Any] = {
+            "outputs": [results, found, example, shown, forget],
+            "api_visibility": "private",
+            **LIMITS,
+        }
         _, identity, clothing, *moved = wish
         moves = [control.change for control in moved]
         examples.load_input_event.then(answers.to_sentence, [example, *wish], **told)
@@ -212,10 +217,10 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
     return page.queue(max_size=MAX_WAITING)
 
 
-def launch_page(page: gradio.Blocks, host: str | None = None, port: int | None = None) -> None:
+def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = None) -> None:
     """
-    Serves a page until the process ends, or [`Blocks.close`]: without share link, without calling home, and without
-    any file but the pictures that it shows.
+    Serves a page until Ctrl-C or SIGTERM, then deletes what was shown and uploaded: without share link, without
+    calling home, and without any file but the pictures that it shows.
 
     Args:
         host, port: by default those of Gradio's environment variables, as Spaces set them, or else 127.0.0.1 and the
@@ -231,12 +236,19 @@ def launch_page(page: gradio.Blocks, host: str | None = None, port: int | None =
         footer_links=["api", "gradio"],
         ssr_mode=False,
         pwa=False,
+        enable_monitoring=False,
         theme=THEME,
         css=CSS,
         app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
         prevent_thread_lock=True,
         quiet=True,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"The page is at {page.local_url} until Ctrl-C.")
+    try:
+        page.block_thread()
+    finally:  # Gradio does, too, but not while browsers hold on to it
+        delete_files_created_by_app(page, age=None)
 
 
 def endpoint(finder: Finder) -> Callable[..., list[dict]]:

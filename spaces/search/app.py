@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from bdam.retrieval.gallery import Gallery
-from bdam.retrieval.page import build_page, launch_page
+from bdam.retrieval.page import build_page, serve_page
 
 
 here = Path(__file__).parent
 page = build_page(Gallery.load(here / "gallery", here / "model"))
 
 if __name__ == "__main__":
-    launch_page(page)
-    page.block_thread()
+    serve_page(page)
