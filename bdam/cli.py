@@ -42,6 +42,7 @@ Place = Annotated[
 Approximate = Annotated[
     bool, typer.Option("--approximate", help="Search by FAISS, in a graph that is kept beside the vectors.")
 ]
+MovedModel = Annotated[str | None, typer.Option("--model", help="The checkpoint, if it is not where it was.")]
 ClothingWeight = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="0: the person alone; 1: the clothes alone. By default the model's own choice."),
@@ -445,7 +446,7 @@ def search(
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="COLUMN=VALUE[,VALUE …]; may be given again.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The checkpoint, if it is not where it was.")] = None,
+    model: MovedModel = None,
     approximate: Approximate = False,
     grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
@@ -484,6 +485,23 @@ def export(
     export_onnx(checkpoint, folder, quantize=int8)
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 2**20:,.1f} MB" for path in sorted(folder.glob("*.onnx*")))
     console.print(f"Wrote {folder}: {sizes}.")
+
+
+@app.command("app")
+def serve(
+    place: Place,
+    model: MovedModel = None,
+    approximate: Approximate = False,
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1: for this machine alone. 0.0.0.0: for whoever can reach it.")
+    ] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+) -> None:
+    """Search a gallery on a web page."""
+    from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.page import build_page, serve_page
+
+    serve_page(build_page(Gallery.load(place, model, approximate)), host, port)
 
 
 @app.command()

@@ -1,0 +1,105 @@
+"""Searches for strangers: whatever they send ends in hits or in a ValueError that they can read."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from threading import Lock
+from typing import Annotated, Any
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from pydantic import ConfigDict, Field, ValidationError, validate_call
+
+from bdam.retrieval.gallery import Gallery, Hit
+
+
+MAX_SENTENCE = 1000  # characters
+MAX_HITS = 60
+MAX_PIXELS = 25_000_000  # of an example; a file of some kilobytes can hold far more
+EXAMPLE_SIDE = 1024
+THUMBNAIL_SIDE = 512
+
+Sentence = Annotated[str | None, Field(max_length=MAX_SENTENCE)]
+Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
+Example = str | Image.Image | None
+
+
+class Finder:
+    """
+    A gallery as strangers may search it.
+
+    Args:
+        gallery: what is searched, by one thread at a time: tokenizers and clients of databases promise no more.
+    """
+
+    def __init__(self, gallery: Gallery):
+        self.gallery = gallery
+        self.choices = gallery.collection.choices()
+        self._lock = Lock()
+
+    def search(self, **wish: Any) -> list[Hit]:
+        """
+        As [`Gallery.search`], within bounds.
+
+        Raises:
+            ValueError: as there; and if a sentence is too long, `k` too large, or anything of the wrong type.
+        """
+        try:
+            return self._search(**wish)
+        except ValidationError as error:
+            mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
+            raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
+
+    def filter(self, places: Sequence[Sequence[int]]) -> dict[str, list]:
+        """What was chosen, by the places of the values among those of each column that there is to choose from."""
+        chosen = zip(self.choices.items(), places, strict=True)
+        return {column: [values[place] for place in of_column] for (column, values), of_column in chosen if of_column}
+
+    def thumbnail(self, name: str) -> Image.Image:
+        """A picture of the gallery, small; or one that says that it is not there any more."""
+        try:
+            picture = self.gallery.picture(name)
+        except (OSError, SyntaxError, LookupError):
+            return _placeholder()
+        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return picture
+
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def _search(
+        self,
+        text: Sentence = None,
+        identity: Sentence = None,
+        clothing: Sentence = None,
+        like: Example = None,
+        clothing_weight: float | None = None,
+        k: Count = 12,
+        filter: dict[str, list] | None = None,
+    ) -> list[Hit]:
+        with self._lock:
+            return self.gallery.search(text, identity, clothing, like, clothing_weight, k, filter)
+
+
+def open_example(content: bytes) -> Image.Image:
+    """
+    An uploaded picture, upright, in RGB, of at most `EXAMPLE_SIDE` pixels a side.
+
+    Raises:
+        ValueError: if it is too large, or none.
+    """
+    try:
+        with Image.open(BytesIO(content), formats=("JPEG", "PNG", "WEBP")) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                size = f"{picture.width:,} × {picture.height:,}"
+                raise ValueError(f"The picture has {size} pixels: give one of at most {MAX_PIXELS:,}.")
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        raise ValueError("This is no picture that can be read: give a JPEG, PNG or WebP.") from None
+    upright.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    return upright
+
+
+def _placeholder() -> Image.Image:
+    picture = Image.new("RGB", (160, 320), "#e2e8f0")
+    text = "gone since\nit was\nindexed"
+    ImageDraw.Draw(picture).text(
+        (80, 160), text, "#475569", ImageFont.load_default(22), anchor="mm", align="center", spacing=8
+    )
+    return picture

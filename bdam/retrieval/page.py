@@ -1,0 +1,335 @@
+"""The web page: say whom you look for, see who fits, choose how much the clothes count, go on from what was found."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from bdam.retrieval.finder import MAX_HITS, MAX_SENTENCE, Example, Finder, open_example
+from bdam.retrieval.gallery import Gallery, Hit
+
+
+try:
+    import gradio
+    from gradio.route_utils import delete_files_created_by_app
+    from starlette.middleware import Middleware
+    from starlette.responses import PlainTextResponse
+    from starlette.types import ASGIApp, Receive, Scope, Send
+except ImportError as error:
+    raise ImportError("The web page needs Gradio: pip install bdam[app]") from error
+
+
+HITS = 12
+HOUR = 3600  # seconds
+MAX_UPLOAD = "10mb"
+MAX_WAITING = 500  # requests; beyond, the page says that it is busy
+# All that searches shares two threads: one embeds and compares while the other opens pictures.
+LIMITS: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 2}
+
+TITLE = "# Find a person by a sentence"
+HINT = "**More like this:** select a picture that was found, or upload one."
+SENTENCES = [
+    "A young woman in a red coat with a black backpack.",
+    "An older man with grey hair, in jeans and a dark jacket.",
+    "A tall person in a blue shirt who carries a bag.",
+]
+EXPLANATION = """
+**The score.** The model splits each picture in two: *who* the person is and *what they wear*. A learned gate decides,
+feature by feature, how much goes to the one and how much to the other. Your words are compared with both halves, and
+the slider weighs the two: `score = (1 − c) · identity + c · clothing`. Below each picture stand its score and what
+either half has in it. A score tells which pictures fit better than others. It is no probability: somebody always comes
+first, even if the person is on no picture.
+
+**The slider.** At 0 the clothes do not count, for somebody who may have changed them; at 1 nothing else does. It
+starts at the model's own choice.
+
+**More like this.** Select a picture that was found, or upload one, and it takes the place of the sentence. Describe
+the clothes apart, and you look for this person in those clothes.
+
+**Use it well.** Searching for people by description can harm them. Use it with consent and within the law, test it for
+bias on your own data, check every result by eye, and do not use it to watch individuals. What you upload is deleted
+within two hours.
+"""
+THEME = gradio.themes.Default(
+    primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+).set(
+    body_text_color_subdued="*neutral_500",
+    block_info_text_color="*neutral_500",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_large_text_weight="400",
+    button_medium_text_weight="400",
+    slider_color="*primary_700",
+)
+# Pictures stand whole above their captions, as many in a row as there is room for.
+CSS = """
+.gradio-container { max-width: 1280px !important; margin: auto; }
+#title h1 { font-weight: 600; margin-top: 0.5rem; }
+#sentence .submit-button {
+    background: var(--button-primary-background-fill); color: var(--button-primary-text-color);
+}
+#weight input[type="number"], #count input[type="number"] { width: 4.5rem; }
+#results .grid-wrap { max-height: none; overflow: visible; padding: 0; }
+#results .grid-container { grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem; }
+#results .thumbnail-item { aspect-ratio: auto; height: auto; padding-top: 0.6rem; box-shadow: none; }
+#results .thumbnail-item > img { height: 260px; object-fit: contain; }
+#results .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); outline-offset: -3px; }
+#results .caption-label {
+    position: static; max-width: none; padding: 0.6rem 0.9rem 0.75rem; border: none; background: none;
+    white-space: pre; line-height: 1.5; color: var(--body-text-color-subdued);
+}
+#results .thumbnail-item:hover .caption-label { opacity: 1; }
+#results .caption-label::first-line { font-weight: 600; color: var(--body-text-color); }
+#explanation { max-width: 75ch; }
+"""
+
+
+class Answers:
+    """
+    What the page does when something is asked of it: each answer is the results, the names of the pictures in them,
+    the example that they are like, that example as it is shown, and the button that forgets it.
+
+    A wish is what the boxes, sliders and filters say: the sentence, the person, the clothes, their weight, how many
+    pictures, and the places of the values chosen of each column.
+    """
+
+    def __init__(self, finder: Finder):
+        self.finder = finder
+
+    def to_wish(
+        self,
+        like: Example,
+        text: str | None,
+        identity: str | None,
+        clothing: str | None,
+        clothing_weight: float | None,
+        k: int | None,
+        *places: list[int],
+    ) -> Any:
+        """What fits the example or, if there is none, the sentence; nothing if nothing is asked for."""
+        has_example = like is not None
+        wish = {"text": None if has_example else _said(text), "identity": _said(identity), "clothing": _said(clothing)}
+        options = {"clothing_weight": clothing_weight, "k": k or HITS, "filter": self.finder.filter(places)}
+        try:
+            hits = self.finder.search(like=like, **wish, **options) if has_example or any(wish.values()) else []
+        except ValueError as error:
+            return _warned(error)
+        picture = self.finder.thumbnail(like) if isinstance(like, str) else like
+        return (
+            gradio.Gallery([(self.finder.thumbnail(hit.picture), caption(hit)) for hit in hits], selected_index=None),
+            [hit.picture for hit in hits],
+            like,
+            gradio.Image(picture, visible=has_example),
+            gradio.Button(visible=has_example),
+        )
+
+    def to_sentence(self, like: Example, text: str | None, *rest: Any) -> Any:
+        """A sentence takes the place of an example."""
+        if like is None and not any(map(_said, (text, *rest[:2]))):
+            gradio.Info("Say whom you look for.")
+        return self.to_wish(None if _said(text) else like, text, *rest)
+
+    def to_selection(self, selected: gradio.SelectData, names: list[str], *wish: Any) -> Any:
+        """A picture that was found becomes the example."""
+        if selected.index not in range(len(names)):
+            return _warned(ValueError("These results are too old: search again."))
+        return self.to_wish(names[selected.index], *wish)
+
+    def to_upload(self, content: bytes, *wish: Any) -> Any:
+        try:
+            return self.to_wish(open_example(content), *wish)
+        except ValueError as error:
+            return _warned(error)
+
+    def without_example(self, *wish: Any) -> Any:
+        return self.to_wish(None, *wish)
+
+
+class OwnFilesOnly:
+    """Refuses `/file=https://…`, which Gradio would fetch for anybody."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fetches = scope["type"] == "http" and "/file=http" in scope["path"].lower()
+        await (PlainTextResponse("Not of this gallery.", 403) if fetches else self.app)(scope, receive, send)
+
+
+def build_page(gallery: Gallery) -> gradio.Blocks:
+    """
+    The page that searches a gallery, to be served by [`serve_page`], and an endpoint that does the same for programs:
+
+    ```python
+    >>> client = gradio_client.Client("http://127.0.0.1:7860")
+    >>> client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
+    [{'picture': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
+    ```"""
+    finder = Finder(gallery)
+    with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
+        gradio.api(endpoint(finder), api_name="search", **LIMITS)
+        gradio.Markdown(TITLE, elem_id="title")
+        sentence = gradio.Textbox(
+            label="Whom do you look for?",
+            placeholder="The person, their clothes, or both",
+            max_length=MAX_SENTENCE,
+            submit_btn="Search",
+            autofocus=True,
+            elem_id="sentence",
+        )
+        examples = gradio.Examples(SENTENCES, sentence, label="For example", api_visibility="private")
+        with gradio.Row():
+            with gradio.Column(scale=1, min_width=280):
+                wish = [sentence, *_build_controls(finder)]
+                gradio.Markdown(HINT)
+                upload = gradio.UploadButton("Upload an example", type="binary", file_types=["image"], size="md")
+                shown = gradio.Image(label="Like this", interactive=False, visible=False, height=200, buttons=[])
+                forget = gradio.Button("Forget the example", visible=False, size="md")
+            with gradio.Column(scale=3):
+                results = gradio.Gallery(
+                    label="Found",
+                    show_label=False,
+                    container=False,
+                    allow_preview=False,
+                    height="auto",
+                    object_fit="contain",
+                    buttons=[],
+                    elem_id="results",
+                )
+        with gradio.Accordion("What the score says, and how to use it well", open=False):
+            gradio.Markdown(EXPLANATION, elem_id="explanation")
+
+        found, example = gradio.State([], time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
+        answers = Answers(finder)
+        told: dict[str, Any] = {
+            "outputs": [results, found, example, shown, forget],
+            "api_visibility": "private",
+            **LIMITS,
+        }
+        _, identity, clothing, *moved = wish
+        moves = [control.change for control in moved]
+        examples.load_input_event.then(answers.to_sentence, [example, *wish], **told)
+        sentence.submit(answers.to_sentence, [example, *wish], **told)
+        gradio.on([identity.submit, clothing.submit], answers.to_wish, [example, *wish], **told)
+        gradio.on(moves, answers.to_wish, [example, *wish], trigger_mode="always_last", show_progress="hidden", **told)
+        results.select(answers.to_selection, [found, *wish], **told)
+        upload.upload(answers.to_upload, [upload, *wish], **told)
+        forget.click(answers.without_example, wish, **told)
+    return page.queue(max_size=MAX_WAITING)
+
+
+def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = None) -> None:
+    """
+    Serves a page until Ctrl-C or SIGTERM, then deletes what was shown and uploaded: without share link, without
+    calling home, and without any file but the pictures that it shows.
+
+    Args:
+        host, port: by default those of Gradio's environment variables, as Spaces set them, or else 127.0.0.1 and the
+            first free port from 7860 on.
+    """
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        max_file_size=MAX_UPLOAD,
+        state_session_capacity=1000,
+        run_history=False,
+        footer_links=["api", "gradio"],
+        ssr_mode=False,
+        pwa=False,
+        enable_monitoring=False,
+        theme=THEME,
+        css=CSS,
+        app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
+        prevent_thread_lock=True,
+        quiet=True,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"The page is at {page.local_url} until Ctrl-C.")
+    try:
+        page.block_thread()
+    finally:  # Gradio does, too, but not while browsers hold on to it
+        delete_files_created_by_app(page, age=None)
+
+
+def endpoint(finder: Finder) -> Callable[..., list[dict]]:
+    """[`Gallery.search`] for programs."""
+
+    def search(
+        text: str | None = None,
+        identity: str | None = None,
+        clothing: str | None = None,
+        like: str | None = None,
+        clothing_weight: float | None = None,
+        k: int = HITS,
+        filter: dict[str, list] | None = None,
+    ) -> list[dict]:
+        """
+        The k pictures that fit best, best first: the name of each, its score, and what the person and the clothes have
+        in it.
+
+        Parameters:
+            text: a sentence about the person, the clothes or both.
+            identity: a sentence about the person, which goes before the text.
+            clothing: a sentence about the clothes, which goes before the text.
+            like: the name of a picture in the gallery, in place of the text.
+            clothing_weight: 0 looks at the person alone, 1 at the clothes alone; by default the model's own choice.
+            k: how many.
+            filter: columns, each with the values that it may have.
+        """
+        wish = {"text": text, "identity": identity, "clothing": clothing, "like": like}
+        try:
+            hits = finder.search(**wish, clothing_weight=clothing_weight, k=k, filter=filter)
+        except ValueError as error:
+            raise gradio.Error(str(error), print_exception=False) from None
+        names = ("picture", "score", "identity", "clothing")
+        return [{name: getattr(hit, name) for name in names} for hit in hits]
+
+    return search
+
+
+def caption(hit: Hit) -> str:
+    return f"{hit.score:.3f}\nidentity {hit.identity:.3f}\nclothing {hit.clothing:.3f}\n{hit.picture}"
+
+
+def _build_controls(finder: Finder) -> list[Any]:
+    """Boxes for the person and the clothes, sliders for their weight and for the number of hits, and the filters."""
+    pipeline = finder.gallery.pipeline
+    has_clothes = pipeline.space.clothing_size > 0
+    weight = _slider(
+        0,
+        1,
+        pipeline.clothing_weight if has_clothes else 0,
+        step=0.05,
+        label="Clothing weight",
+        info="0: who they are · 1: what they wear",
+        visible=has_clothes,
+        elem_id="weight",
+    )
+    count = _slider(1, MAX_HITS, HITS, step=1, label="Pictures", elem_id="count")
+    with gradio.Accordion("Person and clothes apart", open=False, visible=has_clothes):
+        identity = gradio.Textbox(label="The person", max_length=MAX_SENTENCE, elem_id="identity")
+        clothing = gradio.Textbox(label="The clothes", max_length=MAX_SENTENCE, elem_id="clothing")
+    with gradio.Accordion("Filters", open=False, visible=bool(finder.choices)):
+        choices = {
+            column: [(str(value), place) for place, value in enumerate(values)]
+            for column, values in finder.choices.items()
+        }
+        filters = [gradio.Dropdown(choices[column], multiselect=True, label=column) for column in choices]
+    return [identity, clothing, weight, count, *filters]
+
+
+def _slider(*arguments: Any, **options: Any) -> gradio.Slider:
+    """One whose number may be emptied while it is typed anew: [`Finder.search`] checks it, where Gradio trips."""
+    slider = gradio.Slider(*arguments, **options)
+    slider.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return slider
+
+
+def _said(words: str | None) -> str | None:
+    return words if words and words.strip() else None
+
+
+def _warned(error: ValueError) -> Any:
+    """Nothing changes but that the error is told."""
+    gradio.Warning(str(error))
+    return gradio.skip()

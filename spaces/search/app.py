@@ -1,0 +1,13 @@
+"""The Space: searches the gallery beside this file by the model beside it."""
+
+from pathlib import Path
+
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.page import build_page, serve_page
+
+
+here = Path(__file__).parent
+page = build_page(Gallery.load(here / "gallery", here / "model"))
+
+if __name__ == "__main__":
+    serve_page(page)

@@ -1,0 +1,457 @@
+"""The web page, served as `bdam app` does, asked by programs and by a real browser."""
+
+import asyncio
+import http.client
+import json
+import os
+import runpy
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import gradio_client
+import pytest
+from huggingface_hub import SpaceCard
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+from tiny import SENTENCES, tiny_model
+
+from bdam.data.pedestrians import generate_pedestrians
+from bdam.retrieval.finder import Finder, open_example
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.page import caption
+
+
+ROOT = Path(__file__).parents[2]
+# https://huggingface.co/docs/hub/spaces-config-reference
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+SENTENCE = SENTENCES[3]
+HACK = """<img src=x onerror="document.title='hacked'">"""
+HOSTILE = [
+    HACK,
+    "<script>document.title='hacked'</script>",
+    "**bold** [x](javascript:alert(1)) ![x](/etc/passwd)",
+    "'; DROP TABLE pictures; --",
+    '{"__type__": "update", "visible": false, "path": "/etc/passwd"}',
+    "a\x00b",
+    "高个子男人穿着红色外套",
+    "\u202e🏃‍♀️ ٪ \x1b[31m",
+    "../" * 20 + "etc/passwd",
+]
+
+
+@pytest.fixture(scope="module")
+def place(processor, tmp_path_factory) -> Path:
+    """A gallery of a folder of pictures, one of which has a wicked name and another has been deleted since."""
+    folder = tmp_path_factory.mktemp("page")
+    tiny_model(clothing_weight=0.6).save_pretrained(folder / "model")
+    processor.save_pretrained(folder / "model")
+    people = generate_pedestrians(1, 1, 5, image_size=(64, 32))["test"]
+    for index, picture in enumerate(people["image"]):
+        (folder / f"pictures/camera {index % 2}").mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"pictures/camera {index % 2}/{index:02}.png")
+    people[0]["image"].save(folder / f"pictures/{HACK}.png".replace("'", "`"))
+    Gallery.from_images(folder / "model", folder / "pictures", place=folder / "gallery")
+    (folder / "pictures/camera 1/07.png").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gallery(place) -> Gallery:
+    return Gallery.load(place / "gallery")
+
+
+@pytest.fixture(scope="module")
+def url(place) -> Iterator[str]:
+    """
+    The address of `bdam app` in a process of its own, which by the end has not met anything unexpected, and leaves
+    nothing behind.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "bdam.cli", "app", place / "gallery", "--port", str(port)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(place / "cache")}
+    log = place / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
+        try:
+            deadline = time.monotonic() + 120
+            while ask(port, "/gradio_api/startup-events")[0] != 200:
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+    assert "Traceback" not in log.read_text()
+    assert [file for file in (place / "cache").rglob("*") if file.is_file()] == []
+
+
+@pytest.fixture(scope="module")
+def client(url) -> Iterator:
+    client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+def ask(port: int, path: str) -> tuple[int | None, bytes]:
+    """What the server answers to a path as it stands, without the cleaning that clients do."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.putrequest("GET", path)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.read(100)
+    except OSError:
+        return None, b""
+    finally:
+        connection.close()
+
+
+def names(hits) -> list[str]:
+    return [hit.picture for hit in hits]
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"text": SENTENCE, "k": 5},
+        *({"text": SENTENCE, "clothing_weight": weight} for weight in (0, 0.35, 1)),
+        {"identity": SENTENCES[0], "clothing": SENTENCES[3], "clothing_weight": 0.5},
+        {"like": "camera 0/02.png", "clothing_weight": 0.2, "filter": {"folder": ["camera 0"]}},
+    ],
+)
+def test_the_endpoint_ranks_as_the_gallery_does(client, gallery, wish):
+    found = client.predict(**wish, api_name="/search")
+    expected = gallery.search(**{"k": 12, **wish})
+    assert [hit["picture"] for hit in found] == names(expected)
+    for part in ("score", "identity", "clothing"):
+        assert [hit[part] for hit in found] == pytest.approx([getattr(hit, part) for hit in expected], abs=1e-5)
+
+
+def test_the_slider_decides(gallery):
+    """Or else the tests of the page would see nothing."""
+    assert len({tuple(names(gallery.search(SENTENCE, clothing_weight=weight))) for weight in (0, 0.6, 1)}) == 3
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_words_are_words(client, text):
+    assert len(client.predict(text=text, k=3, api_name="/search")) == 3
+
+
+@pytest.mark.parametrize(
+    "wish, message",
+    [
+        ({}, "Say whom you look for"),
+        ({"text": " \n"}, "The sentence is empty"),
+        ({"text": "word " * 2000}, "`text`: String should have at most 1000 characters"),
+        ({"text": ["a"]}, "`text`: Input should be a valid string"),
+        ({"text": "a", "clothing_weight": 2}, r"`clothing_weight` must lie in \[0, 1\], got 2"),
+        ({"text": "a", "k": 10**9}, "`k`: Input should be less than or equal to 60"),
+        ({"text": "a", "filter": {"camera": [1]}}, "Nothing to filter by is called 'camera'"),
+        ({"text": "a", "filter": {"folder": [{"$ne": 1}]}}, "'folder' holds string"),
+        ({"like": "/etc/passwd"}, "No picture of the gallery is named '/etc/passwd'"),
+        ({"like": "../pictures/camera 0/02.png"}, "No picture of the gallery is named"),
+        ({"like": {"path": "/etc/passwd"}}, "`like`: Input should be a valid string"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(client, wish, message):
+    with pytest.raises(gradio_client.exceptions.AppError, match=message):
+        client.predict(**wish, api_name="/search")
+
+
+def test_no_file_can_be_fetched(url, place):
+    port = int(url.rpartition(":")[2])
+    files = [Path("/etc/passwd"), *place.glob("gallery/*"), *place.glob("model/*.safetensors")]
+    files += [place / "pictures/camera 0/02.png", place / "server.log", ROOT / "bdam/retrieval/page.py"]
+    for file in files:
+        plain = str(file).replace(" ", "%20")
+        ways = [plain, "".join(f"%{ord(letter):02x}" for letter in str(file)), f"/{plain}", f"file://{plain}"]
+        ways += [f"{plain}%00.png", f"{'../' * 12}{plain[1:]}", f"{place}/cache/{'..%2f' * 12}{plain[1:]}"]
+        ways = [f"/gradio_api/file={way}" for way in ways] + [f"/file={plain}", f"/gradio_api/file/{plain}"]
+        ways += [f"/{folder}/{'%2e%2e/' * 12}{plain[1:]}" for folder in ("static", "assets", "svelte")]
+        assert {way: code for way in ways if (code := ask(port, way)[0]) not in (403, 404)} == {}
+    elsewhere = ("https://example.com/a.png", "HTTP://127.0.0.1:1/a.png", "https:%2f%2fexample.com")
+    assert {ask(port, f"/gradio_api/file={address}") for address in elsewhere} == {(403, b"Not of this gallery.")}
+
+
+def test_uploads_are_bounded(url):
+    form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n%s\r\n--b--\r\n'
+    body = form % bytes(11 << 20)
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(f"{url}/gradio_api/upload", body, headers), timeout=20)
+    assert refused.value.code == 413
+    refused.value.close()
+
+
+@pytest.mark.parametrize(
+    "size, message",
+    [((5001, 5000), "The picture has 5,001 × 5,000 pixels: give one of"), ((20_000, 10_000), "This is no picture")],
+)
+def test_small_files_of_huge_pictures_are_not_decoded(size, message):
+    bomb = BytesIO()
+    Image.new("1", size).save(bomb, "PNG")
+    assert len(bomb.getvalue()) < 100_000
+    with pytest.raises(ValueError, match=message):
+        open_example(bomb.getvalue())
+
+
+@pytest.mark.parametrize("content", [b"", b"<svg onload='alert(1)'/>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0" * 9])
+def test_what_is_no_picture_is_no_example(content):
+    with pytest.raises(ValueError, match="This is no picture that can be read: give a JPEG, PNG or WebP."):
+        open_example(content)
+
+
+def test_examples_stand_upright_and_are_small():
+    content = BytesIO()
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    Image.new("RGBA", (3000, 1500)).save(content, "PNG", exif=orientation)
+    example = open_example(content.getvalue())
+    assert example.mode == "RGB" and example.size == (512, 1024)
+
+
+def test_a_deleted_picture_has_a_placeholder(gallery):
+    finder = Finder(gallery)
+    assert "camera 1/07.png" in names(finder.search(text=SENTENCE, k=30))
+    assert finder.thumbnail("camera 1/05.png").size == (32, 64)
+    assert finder.thumbnail("camera 1/07.png").size == (160, 320)
+
+
+def test_fifty_users_at_once(url, gallery):
+    def search(weight: float) -> list[str]:
+        """As `curl` would: the request, then the stream of what becomes of it."""
+        data = json.dumps({"data": [SENTENCE, None, None, None, weight, 12, None]}).encode()
+        request = urllib.request.Request(f"{url}/gradio_api/call/search", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            event = json.load(answer)["event_id"]
+        with urllib.request.urlopen(f"{url}/gradio_api/call/search/{event}", timeout=60) as answer:
+            lines = answer.read().decode().splitlines()
+        assert "event: complete" in lines, lines
+        return [hit["picture"] for hit in json.loads(lines[-2].removeprefix("data: "))[0]]
+
+    weights = [user / 49 for user in range(50)]
+    with ThreadPoolExecutor(50) as users:
+        found = list(users.map(search, weights))
+    assert found == [names(gallery.search(SENTENCE, clothing_weight=weight, k=12)) for weight in weights]
+
+
+def test_the_space_searches_what_is_beside_it(place, tmp_path):
+    shutil.copytree(ROOT / "spaces/search", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(place / "model", tmp_path / "model")
+    people = generate_pedestrians(1, 1, 2, image_size=(64, 32))["test"]
+    gallery = Gallery.from_images(place / "model", people, place=tmp_path / "gallery")
+
+    async def build():  # in a loop, since Gradio makes one where there is none, and leaves it open
+        return runpy.run_path(str(tmp_path / "app.py"))["page"]
+
+    page = asyncio.run(build())
+    (search,) = (function.fn for function in page.fns.values() if function.api_name == "search")
+    assert [hit["picture"] for hit in search(SENTENCE, k=3)] == names(gallery.search(SENTENCE, k=3))
+
+
+def test_the_card_configures_a_space():
+    folder = ROOT / "spaces/search"
+    card = SpaceCard.load(folder / "README.md").data
+    assert card.sdk == "gradio" and (folder / card.app_file).is_file() and len(card.short_description) <= 60
+    assert f"gradio=={card.sdk_version}" in (ROOT / "constraints.txt").read_text().split()
+    assert {card.colorFrom, card.colorTo} <= COLORS
+    assert (folder / "requirements.txt").read_text().split() == ["bdam"]  # the Space's `sdk` brings gradio
+
+
+@pytest.fixture(scope="module")
+def browser(url, tmp_path_factory) -> Iterator:
+    """Chromium without a screen, with an empty profile, at the address of the page."""
+    programs = [shutil.which(program) for program in ("chromium", "chromedriver")]
+    if None in programs:
+        pytest.skip("The page is tested in Chromium where that is installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.add_argument("--window-size=1280,1000")
+    browser = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
+    browser.set_page_load_timeout(30)
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(browser, url):
+    """The page, fresh, with the focus where it puts it itself: into the box for the sentence."""
+    browser.get(url)
+    until(lambda: browser.switch_to.active_element.tag_name == "textarea")
+    return browser
+
+
+def until(happens, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline, "It did not happen in time."
+        time.sleep(0.05)
+
+
+def press(page, *keys: str) -> None:
+    """On the keyboard, wherever the focus is."""
+    page.switch_to.active_element.send_keys(*keys)
+
+
+def captions(page) -> list[str]:
+    return page.execute_script("return [...document.querySelectorAll('.caption-label')].map(each => each.textContent)")
+
+
+def shows(page, hits) -> bool:
+    """Whether the page has these very hits, in their order, with their scores."""
+    return captions(page) == [caption(hit) for hit in hits]
+
+
+def tab_to(page, label: str) -> None:
+    """Goes on by the tabulator alone, once around at most."""
+    for _ in range(80):
+        press(page, Keys.TAB)
+        if focused(page) == label:
+            return
+    raise AssertionError(f"The tabulator does not reach {label!r}.")
+
+
+def focused(page) -> str:
+    element = page.switch_to.active_element
+    return element.get_attribute("aria-label") or element.text.split("\n")[0] or element.tag_name
+
+
+def toasts(page) -> list[str]:
+    return [element.text for element in page.find_elements("class name", "toast-body")]
+
+
+def test_enter_searches_and_the_slider_searches_again(page, gallery):
+    press(page, SENTENCE, Keys.ENTER)
+    until(lambda: shows(page, gallery.search(SENTENCE, clothing_weight=0.6, k=12)))
+    tab_to(page, "range slider for Clothing weight")
+    for key, weight in ((Keys.HOME, 0), (Keys.ARROW_RIGHT, 0.05), (Keys.END, 1)):
+        press(page, key)
+        until(lambda weight=weight: shows(page, gallery.search(SENTENCE, clothing_weight=weight, k=12)))
+    tab_to(page, "range slider for Pictures")
+    press(page, Keys.ARROW_LEFT)
+    until(lambda: shows(page, gallery.search(SENTENCE, clothing_weight=1, k=11)))
+    assert not toasts(page)
+
+
+def test_the_keyboard_reaches_everything(page):
+    press(page, SENTENCE, Keys.ENTER)
+    until(lambda: captions(page))
+    for closed in ("Person and clothes apart", "Filters"):
+        tab_to(page, closed)
+        press(page, Keys.ENTER)
+    page.find_element("tag name", "textarea").click()
+    reached = []
+    while "Built with Gradio" not in reached:
+        press(page, Keys.TAB)
+        reached.append(focused(page))
+    everything = ["Search", "A young woman in a red coat with a black backpack.", "range slider for Clothing weight"]
+    everything += [
+        "range slider for Pictures",
+        "Person and clothes apart",
+        "textarea",
+        "textarea",
+        "Filters",
+        "folder",
+    ]
+    everything += ["Upload an example", "Thumbnail 1 of 12", "Thumbnail 12 of 12"]
+    everything += ["What the score says, and how to use it well", "Use via API"]
+    assert [label for label in reached if label in everything] == everything
+
+
+def test_more_like_this(page, gallery):
+    press(page, SENTENCE, Keys.ENTER)
+    found = gallery.search(SENTENCE, clothing_weight=0.6, k=12)
+    until(lambda: shows(page, found))
+    tab_to(page, "Thumbnail 3 of 12")
+    press(page, Keys.ENTER)
+    until(lambda: shows(page, gallery.search(like=found[2].picture, clothing_weight=0.6, k=12)))
+    page.find_element("tag name", "textarea").click()
+    tab_to(page, "range slider for Clothing weight")
+    press(page, Keys.HOME)
+    until(lambda: shows(page, gallery.search(like=found[2].picture, clothing_weight=0, k=12)))
+    tab_to(page, "Forget the example")
+    press(page, Keys.ENTER)
+    until(lambda: shows(page, gallery.search(SENTENCE, clothing_weight=0, k=12)))
+    assert not toasts(page)
+
+
+def test_an_uploaded_example(page, gallery, place, tmp_path):
+    file = place / "pictures/camera 0/04.png"
+    upload = page.find_element("css selector", "input[type=file]")
+    upload.send_keys(str(file))
+    until(lambda: shows(page, gallery.search(like=Image.open(file).convert("RGB"), clothing_weight=0.6, k=12)))
+    assert captions(page)[0] == caption(gallery.search(like=Image.open(file).convert("RGB"), k=1)[0])
+    (tmp_path / "words.png").write_text(HACK)
+    upload.send_keys(str(tmp_path / "words.png"))
+    until(lambda: any("This is no picture that can be read" in toast for toast in toasts(page)))
+    (tmp_path / "large.png").write_bytes(bytes(11 << 20))
+    upload.send_keys(str(tmp_path / "large.png"))
+    until(lambda: any("exceed the maximum allowed size of 10.0 Mb" in toast for toast in toasts(page)))
+
+
+def test_person_and_clothes_apart_and_filtered(page, gallery):
+    tab_to(page, "Person and clothes apart")
+    press(page, Keys.ENTER)
+    tab_to(page, "textarea")
+    press(page, SENTENCES[0], Keys.ENTER)
+    until(lambda: any("With a clothing weight of 0.6, say what they wear, too." in toast for toast in toasts(page)))
+    press(page, Keys.TAB)
+    press(page, SENTENCES[2], Keys.ENTER)
+    halves = {"identity": SENTENCES[0], "clothing": SENTENCES[2], "clothing_weight": 0.6, "k": 12}
+    until(lambda: shows(page, gallery.search(**halves)))
+    tab_to(page, "Filters")
+    press(page, Keys.ENTER)
+    tab_to(page, "folder")
+    press(page, "camera 1", Keys.ENTER)
+    until(lambda: shows(page, gallery.search(**halves, filter={"folder": "camera 1"})))
+
+
+def test_nothing_hostile_is_rendered(page, gallery):
+    """Neither what is typed nor what a file is called; and a picture that is gone is shown to be."""
+    press(page, HACK, Keys.ENTER)
+    until(lambda: shows(page, gallery.search(HACK, clothing_weight=0.6, k=12)))
+    tab_to(page, "range slider for Pictures")
+    press(page, Keys.END)
+    everything = gallery.search(HACK, clothing_weight=0.6, k=60)
+    until(lambda: shows(page, everything))
+    assert page.title == "Find a person" and not page.find_elements("css selector", "img[src=x]")
+    widths = "return [...document.querySelectorAll('.thumbnail-item img')].map(each => each.naturalWidth)"
+    until(lambda: all(page.execute_script(widths)))
+    gone = [width == 160 for width in page.execute_script(widths)]
+    assert gone == [hit.picture == "camera 1/07.png" for hit in everything]
+
+
+def test_what_is_empty_or_too_much_is_told(page, gallery):
+    assert page.switch_to.active_element.get_attribute("maxlength") == "1000"
+    press(page, Keys.ENTER)
+    until(lambda: any("Say whom you look for." in toast for toast in toasts(page)))
+    press(page, SENTENCE, Keys.ENTER)
+    until(lambda: captions(page))
+    tab_to(page, "number input for Clothing weight")
+    press(page, Keys.CONTROL, "a", Keys.NULL, Keys.DELETE)
+    press(page, "7")
+    until(lambda: any("`clothing_weight` must lie in [0, 1], got 7." in toast for toast in toasts(page)))
+    press(page, Keys.TAB)
+    until(lambda: shows(page, gallery.search(SENTENCE, clothing_weight=1, k=12)))
+
+
+def test_the_page_needs_nobody_else(page, url):
+    press(page, SENTENCE, Keys.ENTER)
+    until(lambda: captions(page))
+    loaded = page.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+    assert loaded and [name for name in loaded if not name.startswith((url, "data:", "blob:"))] == []
