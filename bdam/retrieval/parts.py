@@ -108,8 +108,8 @@ class Parts:
 
     def read_picture(self, part: str, name: str) -> bytes:
         """A picture that lies in a part."""
-        table = pq.read_table(self.folder / part, columns=["picture", "image"], filters=pc.field("picture") == name)
-        return table["image"][0].as_py()["bytes"]
+        table = pq.ParquetFile(self.folder / part, memory_map=True).read(["picture", "image"])
+        return table["image"][pc.index(table["picture"], name).as_py()].as_py()["bytes"]
 
     def remove(self, names: Collection[str]) -> None:
         """Writes the files that hold these pictures anew, without them."""
