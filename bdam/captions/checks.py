@@ -149,6 +149,8 @@ def agreement(kind: Kind, texts: list[str]) -> dict[str, float]:
 
 def most_typical(kind: Kind, texts: list[str]) -> str:
     """The description that agrees with most others, attribute by attribute; the first of several."""
+    if len(texts) == 1:
+        return texts[0]
     said = [attributes(kind, text).items() for text in texts]
     # That a long one agrees with itself at length makes it no more typical.
     scores = [sum(len(ours & theirs) for theirs in said) - len(ours) for ours in said]

@@ -276,8 +276,8 @@ class _Run:
         tally.failed += bool(record.failures)
         tally.described += not record.failures
         tally.silent = 0 if is_answered else tally.silent + 1
+        self.progress.set_postfix(failed=tally.failed, requests=tally.requests, tokens=tally.tokens, refresh=False)
         self.progress.update()
-        self.progress.set_postfix(failed=tally.failed, requests=tally.requests, tokens=tally.tokens)
         if tally.silent >= MAX_SILENCE:
             raise ServerError(
                 f"{tally.silent} pictures in a row got no answer, the last for this reason: "
