@@ -14,6 +14,7 @@ import asyncio
 import itertools
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -45,9 +46,10 @@ def main() -> None:
         pictures, path = find_pictures(folder)
         options = Options(concurrency=arguments.concurrency)
         describe_pictures(pictures[: arguments.pictures // 10], path, MLLM("m", mllm_url), None, options)
-        before, start, busy = peak(), time.perf_counter(), time.process_time()
+        before, start, busy = peak(), time.perf_counter(), busy_seconds()
         tally = describe_pictures(pictures, path, MLLM("m", mllm_url), None, options)
-        seconds, client = time.perf_counter() - start, time.process_time() - busy
+        seconds, client = time.perf_counter() - start, busy_seconds() - busy
+    busy = busy_seconds()
     server.terminate()
     server.join()
     rate, ideal = tally.requests / seconds, arguments.concurrency / DELAY
@@ -59,7 +61,7 @@ def main() -> None:
         "ideal": round(ideal, 1),
         "ratio": round(rate / ideal, 3),
         "client_ms": round(1000 * client / tally.requests, 3),
-        "server_ms": round(1000 * children_time() / (2 * arguments.pictures), 3),
+        "server_ms": round(1000 * (busy_seconds() - busy) / (2 * arguments.pictures), 3),
         "growth_mb": round(peak() - before, 1),
     }
     print(f"{rate:.0f} requests per second of {ideal:.0f} that the server allows: {rate / ideal:.1%}.")
@@ -107,10 +109,9 @@ def answer(text: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
-def children_time() -> float:
-    """Seconds of processor time of the child processes that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def busy_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def peak() -> float:

@@ -68,6 +68,7 @@ class MLLM:
         timeout: float = 60,
         max_retries: int = 5,
     ):
+        self._settings = (model, base_url, temperature, max_tokens, timeout, max_retries)
         self.model = model
         self.base_url = base_url
         self.body = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
@@ -75,6 +76,10 @@ class MLLM:
         self._client = openai.AsyncOpenAI(
             api_key=os.environ.get(API_KEY, "none"), base_url=base_url, timeout=timeout, max_retries=max_retries
         )
+
+    def __reduce__(self) -> tuple:
+        """A copy in another process has connections of its own."""
+        return type(self), self._settings
 
     async def ask(self, messages: list[dict]) -> Reply:
         """

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from bdam.captions.checks import agreement, is_near_duplicate, judge, most_typical
 from bdam.captions.client import MLLM, RequestError, ServerError
+from bdam.captions.helpers import Team
 from bdam.captions.pictures import picture_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
@@ -45,7 +46,7 @@ class Options:
     How to ask.
 
     Args:
-        concurrency: how many requests are under way at once.
+        concurrency: how many requests are under way at once; where they are many, several processes ask.
         max_attempts: how often a description is asked for, until one can be used.
         samples: how many usable descriptions are asked for, of which the most typical is kept.
         max_requests, max_tokens: the budget of the run; None for no limit.
@@ -181,6 +182,7 @@ class _Run:
         persons = {picture.image: picture.person for picture in pictures}
         self.pending = [picture for picture in pictures if picture.image not in done]
         self.file, self.mllm, self.styles, self.options = file, mllm, styles, options
+        self.team = Team(mllm, min(options.concurrency, len(self.pending)))
         self.tally = Tally()
         # What was said of the pictures of each person.
         self.said: dict[Any, dict[Kind, list[str]]] = defaultdict(lambda: {kind: [] for kind in KINDS})
@@ -191,14 +193,14 @@ class _Run:
     async def work(self) -> Tally:
         """As many workers as requests may be under way take one picture after the other."""
         queue = iter(self.pending)
-        workers = [asyncio.create_task(self._take_from(queue)) for _ in range(self.options.concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            self.progress.close()
-            await self.mllm.close()
+        async with self.team:
+            workers = [asyncio.create_task(self._take_from(queue)) for _ in range(self.options.concurrency)]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                self.progress.close()
         return self.tally
 
     async def _take_from(self, queue: Iterator[Picture]) -> None:
@@ -253,7 +255,7 @@ class _Run:
             outcome.attempts += 1
             self.tally.requests += 1
             try:
-                reply = await self.mllm.ask(build_messages(kind, url, style, rejected))
+                reply = await self.team.ask(build_messages(kind, url, style, rejected))
             except RequestError as error:
                 outcome.failure, outcome.is_answered = str(error), bool(rejected)
                 return outcome
