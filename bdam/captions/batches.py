@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from openai.types.chat import ChatCompletion
-from pydantic import ValidationError
 from tqdm.auto import tqdm
 
 from bdam.captions.checks import judge
-from bdam.captions.client import RESPONSE_FORMAT, picture_url, read_completion
+from bdam.captions.client import RESPONSE_FORMAT, read_completion
 from bdam.captions.describing import Picture
+from bdam.captions.pictures import picture_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
 from bdam.captions.styles import Styles
@@ -103,8 +102,8 @@ def _read_answers(path: Path) -> Iterator[tuple[str, Kind, str, str | None, str 
 def _judge_answer(kind: Kind, answer: dict) -> tuple[str | None, str | None]:
     response = answer.get("response") or {}
     try:
-        reply = read_completion(ChatCompletion.model_validate(response.get("body")))
-    except (ValidationError, ValueError):
+        reply = read_completion(response.get("body"))
+    except ValueError:
         reason = answer.get("error") or response.get("status_code") or "nothing"
         return None, f"the batch answered: {json.dumps(reason)}"
     text, problems = judge(kind, reply.content, reply.is_cut)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bdam.captions.lexicon import attributes
+from bdam.captions.lexicon import attributes, attributes_of, mentions
 from bdam.captions.prompts import KINDS, Kind
 
 
@@ -109,7 +109,8 @@ def find_problems(kind: Kind, text: str) -> dict[str, str]:
     without_tags = TAG.sub("", text)
     plain = re.sub(r"[][{}<>*`|_#]", "", without_tags).replace("’", "'").strip()
     (other,) = set(KINDS) - {kind}
-    own, foreign = attributes(kind, plain), attributes(other, plain)
+    said = mentions(plain)
+    own, foreign = attributes_of(kind, said), attributes_of(other, said)
     own.pop("outfit", None)  # "casual clothes" tells nobody from anybody
     is_evasive = len(own) < MIN_ATTRIBUTES and CONVERSATION.search(plain)
     if is_evasive or REFUSAL.search(plain):
@@ -148,6 +149,8 @@ def agreement(kind: Kind, texts: list[str]) -> dict[str, float]:
 
 def most_typical(kind: Kind, texts: list[str]) -> str:
     """The description that agrees with most others, attribute by attribute; the first of several."""
+    if len(texts) == 1:
+        return texts[0]
     said = [attributes(kind, text).items() for text in texts]
     # That a long one agrees with itself at length makes it no more typical.
     scores = [sum(len(ours & theirs) for theirs in said) - len(ours) for ours in said]

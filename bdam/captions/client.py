@@ -1,21 +1,16 @@
 """An MLLM behind any OpenAI-compatible endpoint: vLLM, TGI, llama.cpp, Ollama, `transformers serve` or a service."""
 
-import base64
 import os
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from pydantic import BaseModel, Field
 
 from bdam.captions.prompts import ANSWER_SCHEMA
-from bdam.data.pictures import find_picture
 
 
 try:
     import openai
-    from openai.types.chat import ChatCompletion
 except ImportError as error:
     raise ImportError("Captions need the client of OpenAI-compatible servers: pip install bdam[captions]") from error
 
@@ -73,6 +68,7 @@ class MLLM:
         timeout: float = 60,
         max_retries: int = 5,
     ):
+        self._settings = (model, base_url, temperature, max_tokens, timeout, max_retries)
         self.model = model
         self.base_url = base_url
         self.body = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
@@ -80,6 +76,10 @@ class MLLM:
         self._client = openai.AsyncOpenAI(
             api_key=os.environ.get(API_KEY, "none"), base_url=base_url, timeout=timeout, max_retries=max_retries
         )
+
+    def __reduce__(self) -> tuple:
+        """A copy in another process has connections of its own."""
+        return type(self), self._settings
 
     async def ask(self, messages: list[dict]) -> Reply:
         """
@@ -116,36 +116,38 @@ class MLLM:
 
     async def _send(self, messages: list[dict]) -> Reply:
         schema = {"response_format": RESPONSE_FORMAT} if self.takes_schema else {}
-        # Not `chat.completions.create`, which walks through every request and picture to check their types.
+        # Not `chat.completions.create`, which walks through every request, picture and answer to check their types.
         body = {**self.body, **schema, "messages": messages}
-        return read_completion(await self._client.post("/chat/completions", body=body, cast_to=ChatCompletion))
+        return read_completion(await self._client.post("/chat/completions", body=body, cast_to=object))
 
 
-def read_completion(completion: Any) -> Reply:
+class Message(BaseModel):
+    content: str | None = None
+
+
+class Choice(BaseModel):
+    message: Message
+    finish_reason: str | None = None
+
+
+class Usage(BaseModel):
+    total_tokens: int | None = None
+
+
+class Completion(BaseModel):
+    """What is read of a chat completion; with the rest, servers take liberties."""
+
+    choices: list[Choice] = Field(min_length=1)
+    usage: Usage | None = None
+
+
+def read_completion(body: Any) -> Reply:
     """
+    Reads the JSON of a chat completion.
+
     Raises:
-        ValueError: if it is no chat completion.
+        ValueError: if it is none.
     """
-    if not getattr(completion, "choices", None):
-        raise ValueError("no choices")
-    choice = completion.choices[0]
-    tokens = completion.usage.total_tokens if completion.usage else 0
-    return Reply(choice.message.content, choice.finish_reason == "length", tokens)
-
-
-def picture_url(path: Path, max_side: int = 768) -> str:
-    """
-    A picture as a `data:` URL: the very file if it is a JPEG of at most `max_side` pixels, else one made of it.
-
-    Raises:
-        OSError, SyntaxError: what Pillow raises for missing, foreign and broken files.
-    """
-    content = find_picture(path).read_bytes()
-    with Image.open(BytesIO(content)) as picture:
-        picture.load()  # a broken file is found here, not by the server
-        if picture.format != "JPEG" or max(picture.size) > max_side:
-            smaller, buffer = picture.convert("RGB"), BytesIO()
-            smaller.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
-            smaller.save(buffer, "JPEG", quality=90)
-            content = buffer.getvalue()
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    completion = Completion.model_validate(body)
+    choice, usage = completion.choices[0], completion.usage or Usage()
+    return Reply(choice.message.content, choice.finish_reason == "length", usage.total_tokens or 0)

@@ -10,12 +10,14 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from bdam.captions.checks import agreement, is_near_duplicate, judge, most_typical
-from bdam.captions.client import MLLM, RequestError, ServerError, picture_url
+from bdam.captions.client import MLLM, RequestError, ServerError
+from bdam.captions.helpers import Team
+from bdam.captions.pictures import picture_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
 from bdam.captions.styles import Styles
 from bdam.data.benchmarks import parse_benchmark, read_listing
-from bdam.data.pictures import list_pictures
+from bdam.data.pictures import find_picture, list_pictures
 
 
 # For estimates: a picture of 768 pixels, the prompt and an answer; and what a server of one GPU takes for it.
@@ -23,6 +25,8 @@ TOKENS_PER_REQUEST = 1000
 SECONDS_PER_REQUEST = 2.0
 # Pictures in a row that the server fails to answer, before the run gives up.
 MAX_SILENCE = 20
+# Bytes of a picture that is read within a millisecond or so.
+SMALL = 100_000
 SAME_WORDS = "it says what was said of another picture of this person: describe this very picture"
 
 
@@ -41,7 +45,7 @@ class Options:
     How to ask.
 
     Args:
-        concurrency: how many requests are under way at once.
+        concurrency: how many requests are under way at once; where they are many, several processes ask.
         max_attempts: how often a description is asked for, until one can be used.
         samples: how many usable descriptions are asked for, of which the most typical is kept.
         max_requests, max_tokens: the budget of the run; None for no limit.
@@ -177,6 +181,7 @@ class _Run:
         persons = {picture.image: picture.person for picture in pictures}
         self.pending = [picture for picture in pictures if picture.image not in done]
         self.file, self.mllm, self.styles, self.options = file, mllm, styles, options
+        self.team = Team(mllm, min(options.concurrency, len(self.pending)))
         self.tally = Tally()
         # What was said of the pictures of each person.
         self.said: dict[Any, dict[Kind, list[str]]] = defaultdict(lambda: {kind: [] for kind in KINDS})
@@ -187,14 +192,14 @@ class _Run:
     async def work(self) -> Tally:
         """As many workers as requests may be under way take one picture after the other."""
         queue = iter(self.pending)
-        workers = [asyncio.create_task(self._take_from(queue)) for _ in range(self.options.concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            self.progress.close()
-            await self.mllm.close()
+        async with self.team:
+            workers = [asyncio.create_task(self._take_from(queue)) for _ in range(self.options.concurrency)]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                self.progress.close()
         return self.tally
 
     async def _take_from(self, queue: Iterator[Picture]) -> None:
@@ -221,7 +226,7 @@ class _Run:
 
     async def _describe(self, picture: Picture, style: str | None) -> dict[Kind, Outcome]:
         try:
-            url = await asyncio.to_thread(picture_url, picture.path)
+            url = await _read(picture.path)
         except (OSError, SyntaxError, ValueError) as error:
             return {kind: Outcome(failure=f"the picture cannot be read: {error}") for kind in KINDS}
         return {kind: await self._ask_for_samples(kind, picture, url, style) for kind in KINDS}
@@ -249,7 +254,7 @@ class _Run:
             outcome.attempts += 1
             self.tally.requests += 1
             try:
-                reply = await self.mllm.ask(build_messages(kind, url, style, rejected))
+                reply = await self.team.ask(build_messages(kind, url, style, rejected))
             except RequestError as error:
                 outcome.failure, outcome.is_answered = str(error), bool(rejected)
                 return outcome
@@ -276,10 +281,17 @@ class _Run:
         tally.failed += bool(record.failures)
         tally.described += not record.failures
         tally.silent = 0 if is_answered else tally.silent + 1
+        self.progress.set_postfix(failed=tally.failed, requests=tally.requests, tokens=tally.tokens, refresh=False)
         self.progress.update()
-        self.progress.set_postfix(failed=tally.failed, requests=tally.requests, tokens=tally.tokens)
         if tally.silent >= MAX_SILENCE:
             raise ServerError(
                 f"{tally.silent} pictures in a row got no answer, the last for this reason: "
                 f"{next(iter(record.failures.values()))}. Mend the server, then go on with --retry-failed."
             )
+
+
+async def _read(path: Path) -> str:
+    """The [`picture_url`] of a picture. A small one takes longer to hand to a thread, and back, than to read."""
+    if find_picture(path).stat().st_size <= SMALL:
+        return picture_url(path)
+    return await asyncio.to_thread(picture_url, path)

@@ -5,7 +5,8 @@ the noun that it stands before, or else to the one that it comes after.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import product, zip_longest
 from typing import Literal, NamedTuple
 
@@ -285,8 +286,13 @@ def attributes(kind: Kind, text: str) -> dict[str, str]:
     {'colour': 'brown', 'upper': 'coat', 'lower': 'jeans'}
     ```
     """
+    return attributes_of(kind, mentions(text))
+
+
+def attributes_of(kind: Kind, said: Iterable[Mention]) -> dict[str, str]:
+    """The same as [`attributes`], of a text that was read already."""
     found: dict[str, str] = {}
-    for mention in mentions(text):
+    for mention in said:
         found.setdefault(mention.attribute, mention.term)
     if "whole" in found:
         found = {"upper": found["whole"], "lower": found["whole"], **found}
@@ -419,18 +425,19 @@ def _find_terms(text: str) -> Iterator[_Found]:
     words = [(match.start(), match.end(1), _normalize(match[0])) for match in _WORD.finditer(text)]
     place = 0
     while place < len(words):
-        start, step = words[place][0], 1
-        for length in range(min(_LONGEST_TERM, len(words) - place), 0, -1):
-            end = words[place + length - 1][1]
-            term = _TERMS.get("".join(word for _, _, word in words[place : place + length]))
-            if term is not None and (length == 1 or not _SEPARATES.search(text, start, end)):
-                step = length
-                if term.role != "idiom":
-                    yield _Found(start, end, term)
+        start, key, found, step = words[place][0], "", None, 1
+        for length, (_, end, word) in enumerate(words[place : place + _LONGEST_TERM], 1):
+            key += word
+            if key not in _BEGINNINGS:
                 break
+            if key in _TERMS and (length == 1 or not _SEPARATES.search(text, start, end)):
+                found, step = _Found(start, end, _TERMS[key]), length
+        if found is not None and found.term.role != "idiom":
+            yield found
         place += step
 
 
+@lru_cache(maxsize=10_000)
 def _normalize(word: str) -> str:
     """A word as it stands in the keys of `_TERMS`: "Men's" → "mens", "20's" → "#s", "gray" → "grey"."""
     word = re.sub(r"\d+", "#", word.lower().replace("'", "").replace("’", ""))
@@ -462,3 +469,4 @@ def _all_terms() -> dict[str, _Term]:
 
 
 _TERMS = _all_terms()
+_BEGINNINGS = frozenset(key[:end] for key in _TERMS for end in range(1, len(key) + 1))
