@@ -16,7 +16,7 @@ from bdam.evaluation.report import METRICS, markdown_table
 TEMPLATE = Path(__file__).with_name("model_card.md")
 # Figures that a run may have, and what they show.
 FIGURES = {
-    "ranked.png": "People found for sentences; green is right",
+    "ranked.png": "People found for sentences",
     "analysis/gates.png": "Distributions of the gates",
     "analysis/successes.png": "Captions whose best picture is right",
     "analysis/failures.png": "Captions whose first right picture comes latest",
