@@ -17,6 +17,7 @@ from bdam.captions.pictures import picture_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
 from bdam.captions.styles import Styles
+from bdam.data.writing import written_whole
 
 
 def export_requests(
@@ -30,8 +31,7 @@ def export_requests(
     """
     done = {record.image for record in read_records(path)}
     pending = [picture for picture in pictures if picture.image not in done]
-    aside = output.with_name(f"{output.name}.partial")
-    with aside.open("w", encoding="utf-8") as file:
+    with written_whole(output) as aside, aside.open("w", encoding="utf-8") as file:
         for picture in tqdm(pending, desc="Writing requests"):
             style = styles.draw(picture.image, seed).sentence if styles else None
             url = picture_url(picture.path)
@@ -44,7 +44,6 @@ def export_requests(
                     "body": {**body, "messages": messages, "response_format": RESPONSE_FORMAT},
                 }
                 file.write(json.dumps(request) + "\n")
-    aside.rename(output)
     return len(pending) * len(KINDS)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from bdam.captions.checks import find_problems
 from bdam.captions.prompts import KINDS, Kind
+from bdam.data.writing import written_whole
 
 
 class DescribedPicture(BaseModel):
@@ -110,10 +111,8 @@ def read_records(path: Path) -> Iterator[DescribedPicture]:
 
 def write_records(path: Path, records: Iterable[DescribedPicture]) -> None:
     """Writes records whole or not at all."""
-    aside = path.with_name(f"{path.name}.partial")
-    with aside.open("w", encoding="utf-8") as file:
+    with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.writelines(record.model_dump_json() + "\n" for record in records)
-    aside.rename(path)
 
 
 def merge_records(paths: Iterable[Path]) -> list[DescribedPicture]:

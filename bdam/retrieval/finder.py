@@ -57,7 +57,7 @@ class Finder:
         """A picture of the gallery, small; or one that says that it is not there any more."""
         try:
             picture = self.gallery.picture(name)
-        except (OSError, SyntaxError, LookupError):
+        except (OSError, SyntaxError, ValueError):
             return _placeholder()
         picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return picture
