@@ -97,10 +97,14 @@ class Gallery:
             approximate: whether to search by FAISS.
 
         Raises:
+            FileNotFoundError: if there is no gallery, or its model is gone.
             ValueError: if the gallery was made by a model with other weights.
         """
         collection = open_collection(place, approximate=approximate)
-        pipeline = model if isinstance(model, BDAMPipeline) else BDAMPipeline(model or collection.space.checkpoint)
+        try:
+            pipeline = model if isinstance(model, BDAMPipeline) else BDAMPipeline(model or collection.space.checkpoint)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error} {place} was made with it; if it has moved, give `model`.") from error
         collection.space.check(pipeline.space, str(place))
         return cls(pipeline, collection)
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,6 +218,17 @@ def test_vectors_of_other_weights_are_refused(processor, pipeline, pictures, tmp
     ):
         with pytest.raises(ValueError, match=f"holds vectors .* do not compare with those of {tmp_path}/other"):
             do()
+
+
+def test_a_gallery_outlives_the_place_of_its_model(checkpoint, pictures, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "model")
+    Gallery.from_images(tmp_path / "model", pictures, place=tmp_path / "gallery")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    with pytest.raises(
+        FileNotFoundError, match="No model at .*gallery was made with it; if it has moved, give"
+    ):
+        Gallery.load(tmp_path / "gallery")
+    assert len(Gallery.load(tmp_path / "gallery", tmp_path / "moved").search(SENTENCES[0])) == 6
 
 
 def test_damaged_files_are_named_and_mended(pipeline, pictures, tmp_path):
