@@ -224,9 +224,7 @@ def test_a_gallery_outlives_the_place_of_its_model(checkpoint, pictures, tmp_pat
     shutil.copytree(checkpoint, tmp_path / "model")
     Gallery.from_images(tmp_path / "model", pictures, place=tmp_path / "gallery")
     (tmp_path / "model").rename(tmp_path / "moved")
-    with pytest.raises(
-        FileNotFoundError, match="No model at .*gallery was made with it; if it has moved, give"
-    ):
+    with pytest.raises(FileNotFoundError, match="No model at .*gallery was made with it; if it has moved, give"):
         Gallery.load(tmp_path / "gallery")
     assert len(Gallery.load(tmp_path / "gallery", tmp_path / "moved").search(SENTENCES[0])) == 6
 
