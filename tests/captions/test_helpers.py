@@ -21,7 +21,7 @@ from bdam.captions.records import DescribedPicture, read_records
 
 COUNT = 40
 SCRIPT = """
-import asyncio, os, sys
+import asyncio, os, signal, sys
 from contextlib import suppress
 from bdam.captions.client import MLLM
 from bdam.captions.helpers import Team
@@ -32,6 +32,7 @@ async def main():
         print(await asyncio.gather(team.ask([]), team.ask([]), return_exceptions=True), flush=True)
         await asyncio.sleep(60)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have it switched off
 with suppress(KeyboardInterrupt):
     asyncio.run(main())
 """
