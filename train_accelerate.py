@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from bdam.data.batches import PersonBatchSampler, TrainingCollator, TrainingRows
+from bdam.data.batches import PersonBatchSampler, TrainingRows
 from bdam.data.loading import load_training_data
 from bdam.data.pictures import read_column
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.training.balancing import build_balancer, shared_parameters
-from bdam.training.building import build_model, build_processor, parameter_groups
+from bdam.training.building import build_collator, build_model, build_processor, parameter_groups
 from bdam.training.checkpoints import LATEST, TrainingState, choose_checkpoint, save_checkpoint
 from bdam.training.models import save_model
 from bdam.training.recipes import Recipe, load_recipe
@@ -92,13 +92,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
             f"{accelerator.num_processes} processes cannot share batches of {sampler.batch_size} pictures equally: "
             "change persons_per_batch."
         )
-    collator = TrainingCollator(
-        processor,
-        recipe.description_dropout,
-        recipe.identity_query,
-        recipe.loss_weights.clothing_query_loss > 0,
-        recipe.augment,
-    )
+    collator = build_collator(recipe, processor)
     batches = DataLoader(
         TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
         batch_sampler=sampler,

@@ -494,7 +494,7 @@ def serve(
     approximate: Approximate = False,
     host: Annotated[
         str, typer.Option(help="127.0.0.1: for this machine alone. 0.0.0.0: for whoever can reach it.")
-    ] = ("127.0.0.1"),
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
 ) -> None:
     """Search a gallery on a web page."""

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from bdam.data.batches import PersonBatchSampler, TrainingCollator, TrainingRows
+from bdam.data.batches import PersonBatchSampler, TrainingRows
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.training.balancing import FixedWeights, GradNorm, shared_parameters
-from bdam.training.building import build_model, build_processor, parameter_groups
+from bdam.training.building import build_collator, build_model, build_processor, parameter_groups
 from bdam.training.recipes import load_recipe
 
 
@@ -30,13 +30,7 @@ def main() -> None:
     model = build_model(recipe, processor).train()
     sampler = PersonBatchSampler(train["person_id"], recipe.persons_per_batch, recipe.pictures_per_person)
     rows = TrainingRows(train, processor.image_processor, keep=True)
-    collator = TrainingCollator(
-        processor,
-        recipe.description_dropout,
-        recipe.identity_query,
-        recipe.loss_weights.clothing_query_loss > 0,
-        recipe.augment,
-    )
+    collator = build_collator(recipe, processor)
     draws = list(sampler)
     weights = dict(recipe.loss_weights)
     balancers = {"fixed": FixedWeights(weights), "gradnorm": GradNorm(weights)}

@@ -159,7 +159,7 @@ class LocalCollection:
     def _whole(self) -> tuple[pa.Table, torch.Tensor]:
         """All rows and vectors, in one piece each."""
         if not self._chunks:
-            return ROW.arrow_schema.empty_table(), torch.zeros(0, self.space.identity_size + self.space.clothing_size)
+            return ROW.arrow_schema.empty_table(), torch.zeros(0, self.space.size)
         if len(self._chunks) > 1:
             rows, vectors = zip(*self._chunks, strict=True)
             self._chunks = [(pa.concat_tables(rows, promote_options="default"), torch.cat(vectors))]

@@ -122,11 +122,12 @@ class Gallery:
         if isinstance(source, str | Path) and is_gallery(source):
             return self._copy(open_collection(source, self.collection.space))
         rows = read_pictures(source, descriptions)
+        names = rows["picture"][:]
         paths = pc.struct_field(rows.with_format("arrow")["image"][:], "path").to_pylist()
-        states, paths = (dict(zip(rows["picture"], column, strict=True)) for column in (rows["state"], paths))
+        states, paths = (dict(zip(names, column, strict=True)) for column in (rows["state"][:], paths))
         missing = self._make_room(states, paths)
         rank, num_processes = place_among_processes()
-        places = [place for place, name in enumerate(rows["picture"]) if name in missing]
+        places = [place for place, name in enumerate(names) if name in missing]
         rows = rows.select(places[rank::num_processes])
         start = 0
         for vectors in self.pipeline.embed_rows(open_pictures(rows, _name(source)), descriptions is not None):
@@ -206,11 +207,11 @@ class Gallery:
             what = "what they wear" if has_person else "who they are"
             raise ValueError(f"With a clothing weight of {clothing_weight:g}, say {what}, too.")
 
-        vector = self._vector(text, like)
+        vector, size = self._vector(text, like).clone(), self.pipeline.space.identity_size
         if identity is not None:
-            vector[: self.pipeline.space.identity_size] = self._embed(identity)[: self.pipeline.space.identity_size]
+            vector[:size] = self._embed(identity)[:size]
         if clothing is not None:
-            vector[self.pipeline.space.identity_size :] = self._embed(clothing)[self.pipeline.space.identity_size :]
+            vector[size:] = self._embed(clothing)[size:]
         query = self.pipeline.weigh(vector, clothing_weight)
         name = like if isinstance(like, str) else None
         entries = self.collection.search(query, k + (name is not None), filter or {})
@@ -236,10 +237,10 @@ class Gallery:
         if text is not None:
             return self._embed(text)
         if isinstance(like, PILImage.Image):
-            return self.pipeline(images=like)[0].clone()
+            return self.pipeline(images=like)[0]
         if like is None:
-            return torch.zeros(self.pipeline.space.identity_size + self.pipeline.space.clothing_size)
-        return self._entry(like).vector.clone()
+            return torch.zeros(self.pipeline.space.size)
+        return self._entry(like).vector
 
     def _entry(self, name: str) -> Entry:
         if not (entries := self.collection.find([name])):
@@ -249,12 +250,11 @@ class Gallery:
     def _embed(self, sentence: str) -> torch.Tensor:
         if not sentence.strip():
             raise ValueError("The sentence is empty: say whom you look for.")
-        return self.pipeline(text=sentence)[0].clone()
+        return self.pipeline(text=sentence)[0]
 
     def _hit(self, query: torch.Tensor, entry: Entry) -> Hit:
-        parts = query * entry.vector
-        identity = parts[: self.pipeline.space.identity_size].sum().item()
-        clothing = parts[self.pipeline.space.identity_size :].sum().item()
+        parts, size = query * entry.vector, self.pipeline.space.identity_size
+        identity, clothing = parts[:size].sum().item(), parts[size:].sum().item()
         return Hit(entry.picture, identity + clothing, identity, clothing, entry.row)
 
     def _make_room(self, states: dict[str, int], paths: dict[str, str | None]) -> set[str]:

@@ -147,7 +147,7 @@ class MilvusCollection:
         schema.add_field("picture", DataType.VARCHAR, max_length=MAX_LENGTH)
         schema.add_field("path", DataType.VARCHAR, max_length=MAX_LENGTH)
         schema.add_field("state", DataType.INT64)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=space.identity_size + space.clothing_size)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=space.size)
         index = MilvusClient.prepare_index_params("vector", index_type="FLAT", metric_type="IP")
         # Not in the description, which milvus-lite forgets.
         properties = {SPACE: json.dumps(asdict(space))}

@@ -28,6 +28,11 @@ class Space:
     identity_size: int
     clothing_size: int
 
+    @property
+    def size(self) -> int:
+        """How many numbers a vector has."""
+        return self.identity_size + self.clothing_size
+
     def check(self, other: "Space", place: str) -> None:
         """
         Raises:

@@ -23,8 +23,8 @@ def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image | 
     right or wrong only where an example of the gallery is, of which the same is known.
     """
     example = gallery.picture(like) if isinstance(like, str) else like
-    (entry,) = gallery.collection.find([like]) if isinstance(like, str) else [None]
-    person = None if entry is None else entry.row.get("person_id")
+    entries = gallery.collection.find([like]) if isinstance(like, str) else []
+    person = entries[0].row.get("person_id") if entries else None
     right = None if person is None else [hit.row.get("person_id") == person for hit in hits]
     pictures, scores = [gallery.picture(hit.picture) for hit in hits], [hit.score for hit in hits]
     return RankedQuery(title, pictures, scores, right, example=example)

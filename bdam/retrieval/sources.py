@@ -1,6 +1,7 @@
 """Pictures of a folder or of a data set, as rows of one kind."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +15,6 @@ from bdam.data.pictures import list_pictures, read_column
 
 # Of every row: the picture's name in the gallery, the picture, and a number that changes when the picture does.
 ROW = Features({"picture": Value("string"), "image": Image(decode=False), "state": Value("int64")})
-
-
 # Names that columns of a data set cannot keep.
 RESERVED = (*ROW, "image_id", "path", "part", "vector", "picture_key")
 
@@ -60,8 +59,8 @@ def read_pictures(source: str | Path | Dataset, descriptions: Mapping[str, str |
     """
     rows = _of_data_set(source) if isinstance(source, Dataset) else _of_folder(Path(source).expanduser())
     names = rows["picture"][:]
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
+    (twice, count), *_ = Counter(names).most_common(1)
+    if count > 1:
         raise ValueError(f"Two pictures are named {twice}: give each an `image_id` of its own.")
     if descriptions is not None:
         texts = [descriptions.get(name) for name in names]

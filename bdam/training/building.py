@@ -15,6 +15,7 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
+from bdam.data.batches import TrainingCollator
 from bdam.training.recipes import Recipe
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
@@ -39,6 +40,17 @@ def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
     else:
         tokenizer = learn_tokenizer(_texts(train), recipe.max_text_length)
     return BDAMProcessor(image_processor=image_processor, tokenizer=tokenizer)
+
+
+def build_collator(recipe: Recipe, processor: BDAMProcessor) -> TrainingCollator:
+    """Makes batches of rows as the recipe wants them, with captions that ask for clothes if a loss needs these."""
+    return TrainingCollator(
+        processor,
+        recipe.description_dropout,
+        recipe.identity_query,
+        clothing_queries=recipe.loss_weights.clothing_query_loss > 0,
+        augment=recipe.augment,
+    )
 
 
 def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
