@@ -3,9 +3,45 @@
 """Processor for BDAM: pictures and words in, the model's fields out."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput
+
+
+def to_upright_rgb(picture: Image.Image) -> Image.Image:
+    """
+    A picture as the model is to see it: turned as its EXIF orientation says, in RGB, 8 bits per channel, transparent
+    parts on white.
+
+    Raises:
+        Exception: whatever Pillow raises for a picture that is damaged, or of a mode that it cannot convert.
+    """
+    has_16_bits = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
+    picture.load()
+    with suppress(Exception):  # damaged EXIF data: the picture is as it lies
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I", "F") or has_16_bits:
+        picture = _to_8_bits(picture, 65535 if has_16_bits else None)
+    if picture.has_transparency_data:
+        picture = picture.convert("LA") if picture.mode == "La" else picture
+        white = Image.new("RGBA", picture.size, "white")
+        white.alpha_composite(picture.convert("RGBA"))
+        picture = white
+    return picture.convert("RGB")
+
+
+def _to_8_bits(picture: Image.Image, white: float | None) -> Image.Image:
+    """Scales gray values to 8 bits, `white` being the largest one; None guesses it by the values."""
+    values = np.nan_to_num(np.asarray(picture).astype(np.float32))
+    if white is None:
+        largest = float(values.max())
+        likely = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
+        white = next((value for value in likely if largest <= value), largest)
+    return Image.fromarray((values.clip(0, white) * (255 / white)).round().astype(np.uint8))
 
 
 class BDAMProcessor(ProcessorMixin):
@@ -37,7 +73,7 @@ class BDAMProcessor(ProcessorMixin):
     ) -> BatchFeature:
         r"""
         Args:
-            images: pictures, as PIL images, arrays or tensors. → `pixel_values`
+            images: pictures, as PIL images (which [`to_upright_rgb`] prepares), arrays or tensors. → `pixel_values`
             text: queries. → `input_ids`, `attention_mask`
             identity_text: identity descriptions of the pictures; None stands for a picture without one, whose row of
                 the mask is zero. → `identity_input_ids`, `identity_attention_mask`
@@ -60,7 +96,7 @@ class BDAMProcessor(ProcessorMixin):
         return_tensors = kwargs.pop("return_tensors", None)
         data = {}
         if images is not None:
-            data.update(self.image_processor(images, return_tensors=return_tensors, **kwargs))
+            data.update(self.image_processor(_prepare(images), return_tensors=return_tensors, **kwargs))
         for name, prefix, texts in (
             ("text", "", text),
             ("identity_text", "identity_", identity_text),
@@ -98,6 +134,12 @@ class BDAMProcessor(ProcessorMixin):
         return tokens
 
 
+def _prepare(images):
+    if isinstance(images, Image.Image):
+        return to_upright_rgb(images)
+    return [_prepare(image) for image in images] if isinstance(images, list | tuple) else images
+
+
 BDAMProcessor.register_for_auto_class()
 
-__all__ = ["BDAMProcessor"]
+__all__ = ["BDAMProcessor", "to_upright_rgb"]

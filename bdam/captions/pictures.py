@@ -4,24 +4,33 @@ import base64
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image
 
-from bdam.data.pictures import find_picture
+from bdam.data.pictures import find_picture, open_picture
 
 
 def picture_url(path: Path, max_side: int = 768) -> str:
     """
-    A picture as a `data:` URL: the very file if it is a JPEG of at most `max_side` pixels, else one made of it.
+    A picture as a `data:` URL, as [`open_picture`] opens it: the very file if it is a JPEG of at most `max_side`
+    pixels that every reader shows alike, else a JPEG made of it.
 
     Raises:
-        OSError, SyntaxError: what Pillow raises for missing, foreign and broken files.
+        PictureError: as [`open_picture`].
     """
-    content = find_picture(path).read_bytes()
-    with Image.open(BytesIO(content)) as picture:
-        picture.load()  # a broken file is found here, not by the server
-        if picture.format != "JPEG" or max(picture.size) > max_side:
-            smaller, buffer = picture.convert("RGB"), BytesIO()
-            smaller.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
-            smaller.save(buffer, "JPEG", quality=90)
-            content = buffer.getvalue()
+    path = find_picture(path)
+    picture = open_picture(path)  # a broken file is found here, not by the server
+    if max(picture.size) <= max_side and _is_plain_jpeg(path):
+        content = path.read_bytes()
+    else:
+        buffer = BytesIO()
+        picture.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
+        picture.save(buffer, "JPEG", quality=90)
+        content = buffer.getvalue()
     return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+
+def _is_plain_jpeg(path: Path) -> bool:
+    """Whether a file is a JPEG in RGB or gray that lies upright."""
+    with Image.open(path) as picture:
+        is_upright = picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        return picture.format == "JPEG" and picture.mode in ("RGB", "L") and is_upright

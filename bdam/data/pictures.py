@@ -1,6 +1,11 @@
-"""Pictures of data sets, opened where they are looked at."""
+"""Pictures on disk and in data sets: which files are pictures, and the one way to open them."""
 
-from functools import partial
+import logging
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -8,31 +13,148 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Image
 from PIL import Image as PILImage
 
+from processing_bdam import to_upright_rgb
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
+
+logger = logging.getLogger(__name__)
+
+# What Pillow itself warns of. A file of a few kilobytes can hold far more, which would fill the memory.
+MAX_PIXELS = 89_478_485
+# Formats that Pillow recognizes, but leaves to other programs to read.
+UNREADABLE_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+# Names that a message about many pictures shows.
+SHOWN = 20
+
+
+class PictureError(ValueError):
+    """
+    A picture that cannot be read.
+
+    Args:
+        message: which picture, why, and what to do.
+        reason: why alone.
+    """
+
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason
+
+    @classmethod
+    def of(cls, name: str, reason: str, remedy: str = "restore or remove it") -> "PictureError":
+        return cls(f"{name} cannot be read ({reason}): {remedy}.", reason)
+
+
+class MissingPictureError(PictureError, FileNotFoundError):
+    """A picture whose file is not there."""
 
 
 def open_pictures(data: Dataset | DatasetDict, source: str) -> Any:
-    """The same rows, whose pictures become PIL images in RGB only when a row is read."""
+    """
+    The same rows, whose pictures become PIL images as [`open_picture`] makes them only when a row is read.
+
+    Args:
+        source: what errors call the data set.
+    """
     return data.cast_column("image", Image(decode=False)).with_transform(partial(_decode_pictures, source=source))
+
+
+def open_picture(file: str | Path | BytesIO, name: str | None = None, max_pixels: int = MAX_PIXELS) -> PILImage.Image:
+    """
+    Reads a whole picture: upright, in RGB, 8 bits per channel, transparent parts on white, of several frames the
+    first. Whatever in this package looks at a picture opens it here. A file is found by [`find_picture`].
+
+    Args:
+        name: what errors call the picture; by default its path.
+
+    Raises:
+        MissingPictureError: if there is no such file.
+        PictureError: if it has more than `max_pixels` pixels, or cannot be read.
+    """
+    name = name or ("The picture" if isinstance(file, BytesIO) else str(file))
+    try:
+        file = file if isinstance(file, BytesIO) else find_picture(Path(file))
+        with PILImage.open(file, formats=_formats()) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise PILImage.DecompressionBombError
+            return to_upright_rgb(picture)
+    except FileNotFoundError:
+        raise MissingPictureError.of(name, "there is no such file") from None
+    except (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning):
+        raise PictureError.of(name, f"it has over {max_pixels:,} pixels", "make it smaller") from None
+    except PILImage.UnidentifiedImageError:
+        raise PictureError.of(name, "it is no picture") from None
+    except Exception as error:  # Pillow raises nearly anything for what is damaged
+        raise PictureError.of(name, str(error) or type(error).__name__) from error
+
+
+def decode_picture(picture: dict[str, Any] | None, name: str) -> PILImage.Image:
+    """
+    A picture as `datasets` stores it: its `bytes` or, without these, the file at its `path`.
+
+    Raises:
+        PictureError: as [`open_picture`]; also if there is no picture at all.
+    """
+    if picture is None or (picture["bytes"] is None and not picture["path"]):
+        raise PictureError.of(name, "the record has none", "add it, or remove the record")
+    return open_picture(picture["path"] if picture["bytes"] is None else BytesIO(picture["bytes"]), name)
+
+
+def find_picture(path: Path) -> Path:
+    """
+    The same path or, where that is not there, one that is spelled otherwise: with composed or decomposed accents, or
+    with the extension in lower or upper case.
+    """
+    if path.exists() or path == path.parent:
+        return path
+    folder = find_picture(path.parent)
+    forms = [unicodedata.normalize(form, path.name) for form in ("NFC", "NFD")]
+    names = (spelling for name in forms for spelling in (name, *_twins(name)))
+    return next((folder / name for name in names if (folder / name).exists()), path)
+
+
+def file_stamp(path: Path) -> str:
+    """
+    Changes when the file of a picture does, without reading it: by its size, and by the times when it was written and
+    when it got here, which whoever copies a file cannot set.
+
+    Raises:
+        MissingPictureError: if it is not there.
+    """
+    try:
+        file = find_picture(path).stat()
+    except FileNotFoundError:
+        raise MissingPictureError.of(str(path), "there is no such file") from None
+    return f"{file.st_size} {file.st_mtime_ns} {file.st_ctime_ns}"
 
 
 def list_pictures(folder: Path) -> list[Path]:
     """
-    The pictures in a folder and the folders in it, in order.
+    The pictures in a folder and the folders in it, in order, by their extensions: those of every format that Pillow
+    reads. Links are followed. A warning counts what is left out, by reason.
 
     Raises:
         FileNotFoundError: if there are none.
     """
-    paths = sorted(path for path in folder.rglob("*") if is_picture(path))
+    skipped: dict[str, list[str]] = defaultdict(list)
+    paths = sorted(_walk(folder, skipped))
+    reasons = "; ".join(f"{len(names):,} {reason} ({name_some(names)})" for reason, names in skipped.items())
     if not paths:
-        raise FileNotFoundError(f"No pictures in {folder}: give a folder with some ({', '.join(EXTENSIONS)}).")
+        left_out = f" It holds {reasons}." if skipped else ""
+        raise FileNotFoundError(f"No pictures in {folder}: give a folder with some, such as JPEG or PNG.{left_out}")
+    if skipped:
+        logger.warning(f"{folder}: left out {reasons}.")
     return paths
 
 
+def name_some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
 def is_picture(path: Path) -> bool:
-    """Whether a file looks like a picture; those that the system hides do not count."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    """Whether a file is called as a picture is; those that the system hides do not count."""
+    return path.suffix.lower() in _extensions() and not path.name.startswith(".")
 
 
 def read_column(dataset: Dataset, name: str) -> list[Any]:
@@ -40,25 +162,75 @@ def read_column(dataset: Dataset, name: str) -> list[Any]:
     return dataset.select_columns(name).with_format(None)[:][name]
 
 
-def open_picture(file: str | Path | BytesIO) -> PILImage.Image:
-    """
-    Reads a whole picture, in RGB. A file is found by [`find_picture`].
-
-    Raises:
-        OSError, SyntaxError: what Pillow raises for missing, foreign and broken files.
-    """
-    with PILImage.open(file if isinstance(file, BytesIO) else find_picture(Path(file))) as picture:
-        return picture.convert("RGB")
+@cache
+def _formats() -> tuple[str, ...]:
+    PILImage.init()
+    return tuple(format for format in PILImage.OPEN if format not in UNREADABLE_FORMATS)
 
 
-def find_picture(path: Path) -> Path:
-    """The same path, or its twin with the extension in lower or upper case where only that is there."""
-    twins = (path.with_suffix(path.suffix.lower()), path.with_suffix(path.suffix.upper()))
-    return path if path.is_file() else next((twin for twin in twins if twin.is_file()), path)
+@cache
+def _extensions() -> frozenset[str]:
+    readable = {*_formats(), "MPO"}  # which Pillow opens as JPEG
+    return frozenset(suffix for suffix, format in PILImage.registered_extensions().items() if format in readable)
+
+
+def _twins(name: str) -> list[str]:
+    path = Path(name)
+    return [f"{path.stem}{suffix}" for suffix in (path.suffix.lower(), path.suffix.upper())]
+
+
+def _walk(root: Path, skipped: dict[str, list[str]]) -> Iterator[Path]:
+    """The pictures below a folder. A linked folder is followed unless it is, or holds, one that is walked anyway."""
+    seen = {os.path.realpath(root)}
+    unreadable = partial(_note_unreadable, root, skipped)
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
+        followed = []
+        for name in sorted(folders):
+            path = Path(folder, name)
+            target = os.path.realpath(path)
+            is_known = target in seen or (path.is_symlink() and _contains(os.path.realpath(root), target))
+            if reason := "hidden folders" if name.startswith(".") else "links to folders in it" if is_known else None:
+                skipped[reason].append(_show(path, root))
+            else:
+                followed.append(name)
+                seen.add(target)
+        folders[:] = followed
+        for path in (Path(folder, name) for name in sorted(files)):
+            if reason := _why_skipped(path):
+                skipped[reason].append(_show(path, root))
+            else:
+                yield path
+
+
+def _why_skipped(path: Path) -> str | None:
+    if path.name.startswith("."):
+        return "hidden files"
+    if not is_picture(path):
+        return "files that are no pictures by their extension"
+    if not path.is_file():
+        return "links to nothing" if path.is_symlink() else "special files"
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "files whose name is not UTF-8"
+    return None
+
+
+def _note_unreadable(root: Path, skipped: dict[str, list[str]], error: OSError) -> None:
+    skipped[f"folders that cannot be read: {error.strerror}"].append(_show(Path(error.filename), root))
+
+
+def _contains(folder: str, target: str) -> bool:
+    """Whether a folder holds another, or the other way round."""
+    return os.path.commonpath([folder, target]) in (folder, target)
+
+
+def _show(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)).encode(errors="replace").decode()
 
 
 def _decode_pictures(batch: dict[str, list[Any]], source: str) -> dict[str, list[Any]]:
-    """Opens the pictures of a batch of rows, naming the record if one cannot be read."""
+    """Opens the pictures of a batch of rows."""
     if "image" not in batch:
         return batch
     names = next((batch[name] for name in ("image_id", "picture") if name in batch), ["?"] * len(batch["image"]))
@@ -66,11 +238,11 @@ def _decode_pictures(batch: dict[str, list[Any]], source: str) -> dict[str, list
     return {**batch, "image": [_decode(picture, f"{source}, picture {name}") for picture, name in rows]}
 
 
-def _decode(picture: dict[str, Any], record: str) -> PILImage.Image:
+def _decode(picture: dict[str, Any] | None, record: str) -> PILImage.Image:
     try:
-        return open_picture(picture["path"] if picture["bytes"] is None else BytesIO(picture["bytes"]))
-    except (OSError, SyntaxError) as error:
-        hint = (
-            "; `bdam data check NAME:ROOT` finds all such pictures of a benchmark" if picture["bytes"] is None else ""
-        )
-        raise ValueError(f"{record} cannot be read ({error}): restore or remove it{hint}.") from error
+        return decode_picture(picture, record)
+    except PictureError as error:
+        if picture is None or picture["bytes"] is not None:
+            raise
+        remedy = "restore or remove it; `bdam data check NAME:ROOT` finds all such pictures of a benchmark"
+        raise PictureError.of(record, error.reason, remedy) from error

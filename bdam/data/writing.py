@@ -6,10 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+# What a run that was killed may leave behind.
+PARTIAL = ".partial"
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A path to write to; what was written takes the place of `path` at the end, unless there was an error."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    aside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield aside
         aside.replace(path)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 import bdam
-from bdam.data.pictures import find_picture
+from bdam.data.pictures import file_stamp
 from bdam.data.writing import written_whole
 from bdam.encoding.encoders import Encoder
 from bdam.training.models import fingerprint
@@ -27,6 +28,7 @@ AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 BATCHES_PER_CHUNK = 16
 
 Embeddings = dict[str, torch.Tensor]
+Value = TypeVar("Value")
 
 
 class FeatureStore:
@@ -75,14 +77,9 @@ def feature_store(checkpoint: str, model, dataset: Dataset, **settings) -> Featu
     for row in dataset.with_format(None):
         picture = row.pop("image")
         add(**row)
-        key.update(_file_state(picture["path"]) if picture["bytes"] is None else picture["bytes"])
+        stamp = f"{picture['path']} {file_stamp(Path(picture['path']))}" if picture["bytes"] is None else ""
+        key.update(picture["bytes"] or stamp.encode())
     return FeatureStore(cached_assets_path("bdam", "features", key.hexdigest()[:32]))
-
-
-def _file_state(path: str) -> bytes:
-    """Changes when the file does, without reading it."""
-    state = find_picture(Path(path)).stat()
-    return f"{path} {state.st_size} {state.st_mtime_ns}".encode()
 
 
 def embed_in_batches(
@@ -113,7 +110,7 @@ def embed_in_batches(
         chunks[chunk] = of_chunk
         if store is not None:
             store.save(label, chunk, of_chunk)
-    chunks = {chunk: of_chunk for of_process in _share(chunks) for chunk, of_chunk in of_process.items()}
+    chunks = {chunk: of_chunk for of_process in gather(chunks) for chunk, of_chunk in of_process.items()}
     return _join([chunks[chunk] for chunk in sorted(chunks)])
 
 
@@ -128,8 +125,8 @@ def embed_chunks(
     mixed_precision: str = "no",
 ) -> Iterator[Embeddings]:
     """
-    Embeds items in evaluation mode, on the model's device: tensors by name, float32 on the CPU, of
-    `batch_size * BATCHES_PER_CHUNK` items at a time.
+    Embeds items in evaluation mode, on the model's device: tensors by name, on the CPU and if they are floats in
+    float32, of `batch_size * BATCHES_PER_CHUNK` items at a time.
 
     Args:
         prepare: a list of items → what `embed` needs, on the CPU; runs in worker processes if the model is on a GPU.
@@ -149,7 +146,7 @@ def embed_chunks(
             parts = []
             for inputs in islice(batches, BATCHES_PER_CHUNK):
                 with precision:
-                    parts.append({name: part.float().cpu() for name, part in embed(inputs).items()})
+                    parts.append({name: _to_cpu(part) for name, part in embed(inputs).items()})
                 progress.update(len(next(iter(parts[-1].values()))))
             yield _join(parts)
     model.train(was_training)
@@ -182,6 +179,10 @@ def _load(items, prepare: Callable, batch_size: int, device: torch.device) -> It
         yield {name: values.to(device, non_blocking=True) for name, values in inputs.items()}
 
 
+def _to_cpu(part: torch.Tensor) -> torch.Tensor:
+    return (part.float() if part.is_floating_point() else part).cpu()
+
+
 def _join(parts: list[Embeddings]) -> Embeddings:
     return {
         name: torch.cat([part[name] for part in parts]) for name in parts[0] if all(name in part for part in parts)
@@ -200,11 +201,11 @@ def wait_for_all_processes() -> None:
         distributed.barrier()
 
 
-def _share(chunks: dict[int, Embeddings]) -> list[dict[int, Embeddings]]:
-    """The chunks of every process."""
+def gather(value: Value) -> list[Value]:
+    """The values of all processes, by rank."""
     _, num_processes = place_among_processes()
     if num_processes == 1:
-        return [chunks]
-    gathered: list[dict[int, Embeddings]] = [{} for _ in range(num_processes)]
-    distributed.all_gather_object(gathered, chunks)
+        return [value]
+    gathered: list[Any] = [None] * num_processes
+    distributed.all_gather_object(gathered, value)
     return gathered

@@ -5,9 +5,10 @@ from io import BytesIO
 from threading import Lock
 from typing import Annotated, Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
+from bdam.data.pictures import open_picture
 from bdam.retrieval.gallery import Gallery, Hit
 
 
@@ -57,7 +58,7 @@ class Finder:
         """A picture of the gallery, small; or one that says that it is not there any more."""
         try:
             picture = self.gallery.picture(name)
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, ValueError):
             return _placeholder()
         picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return picture
@@ -79,21 +80,14 @@ class Finder:
 
 def open_example(content: bytes) -> Image.Image:
     """
-    An uploaded picture, upright, in RGB, of at most `EXAMPLE_SIDE` pixels a side.
+    An uploaded picture, as [`open_picture`] opens it, of at most `EXAMPLE_SIDE` pixels a side.
 
     Raises:
-        ValueError: if it is too large, or none.
+        PictureError: if it has more than `MAX_PIXELS` pixels, or cannot be read.
     """
-    try:
-        with Image.open(BytesIO(content), formats=("JPEG", "PNG", "WEBP")) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                size = f"{picture.width:,} × {picture.height:,}"
-                raise ValueError(f"The picture has {size} pixels: give one of at most {MAX_PIXELS:,}.")
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError):
-        raise ValueError("This is no picture that can be read: give a JPEG, PNG or WebP.") from None
-    upright.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-    return upright
+    picture = open_picture(BytesIO(content), max_pixels=MAX_PIXELS)
+    picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    return picture
 
 
 def _placeholder() -> Image.Image:
