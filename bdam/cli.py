@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -26,6 +25,9 @@ caption_app = typer.Typer(help="Let an MLLM describe pictures: who is on them, a
 app.add_typer(caption_app, name="caption")
 # Tables keep their columns where the output goes to a file.
 console = Console(width=None if sys.stdout.isatty() else 120)
+errors = Console(stderr=True)
+# Exit code of a command that did some of what it was asked, and left out what could not be done.
+IN_PART = 3
 
 Checkpoint = Annotated[str, typer.Argument(help="A trained BDAM: its folder, or its name on the Hub.")]
 Data = Annotated[str, typer.Option(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")]
@@ -392,7 +394,11 @@ def index(
     descriptions: Annotated[
         bool, typer.Option("--descriptions", help="Fuse pictures with their identity descriptions.")
     ] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Forget pictures whose files are gone.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget pictures below the folder whose files are gone.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Prune even if that forgets most of them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     approximate: Approximate = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
     mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
@@ -402,32 +408,50 @@ def index(
     Make a gallery of pictures, to be searched; or add to one what is new.
 
     What was embedded is kept, so that a run that was interrupted goes on. On several GPUs: accelerate launch -m
-    bdam.cli index ….
+    bdam.cli index …. Exit code 0: all pictures are in the gallery; 1: none; 3: all but those that cannot be read.
     """
     from accelerate import PartialState
 
     from bdam.retrieval.collection import open_collection
     from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.parts import is_gallery
     from bdam.retrieval.pipeline import BDAMPipeline
-    from bdam.retrieval.sources import find_pictures
+    from bdam.retrieval.sources import Pictures, find_pictures
 
     state = PartialState()
-    pictures = find_pictures(source, split, descriptions)
+    # First, so that nothing is made or forgotten where there is nothing to index.
+    pictures = Path(source) if is_gallery(source) else find_pictures(source, split, descriptions)
+    if prune and not (isinstance(pictures, Pictures) and pictures.folder):
+        raise ValueError(f"--prune forgets what is gone below a folder of pictures, which {source} is not.")
     pipeline = BDAMPipeline(checkpoint, str(state.device), mixed_precision, compile, batch_size)
     with state.main_process_first():
         gallery = Gallery(pipeline, open_collection(place, pipeline.space, approximate))
-        gone = gallery.prune() if prune and state.is_main_process else []
-    added = gallery.add(*pictures)
+    gone = gallery.find_gone(pictures, force) if prune and isinstance(pictures, Pictures) else []
+    if state.is_main_process:
+        for name in gone:
+            console.print(f"{'would forget' if dry_run else 'forgetting'} {escape(name)}", soft_wrap=True)
+    if dry_run:
+        if state.is_main_process:
+            tell_plan(gallery, pictures)
+        return
+    addition = gallery.add(pictures)
     state.wait_for_everyone()
     if not state.is_main_process:
         return
+    gallery.remove(gone)
+    for reason in addition.reasons():
+        errors.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True)
     gallery = Gallery.load(place, pipeline, approximate)
-    forgotten = f"; {len(gone):,} whose files are gone were forgotten" if prune else ""
-    console.print(f"{escape(place)}: {len(gallery):,} pictures, {added:,} of them new{forgotten}.")
+    done = [f"{addition.added:,} of them new"]
+    for count, what in ((addition.moved, "moved"), (len(gone), "forgotten"), (len(addition.left_out), "left out")):
+        done += [f"{count:,} {what}"] if count else []
+    console.print(f"{escape(place)}: {len(gallery):,} pictures, {', '.join(done)}.")
     if approximate:
         recalls = gallery.measure_recall()
         shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in recalls.items())
         console.print(f"Of the first ten that an exact search finds, the graph finds {shares}.")
+    if addition.left_out:
+        raise typer.Exit(IN_PART)
 
 
 @app.command()
@@ -459,7 +483,9 @@ def search(
 
     gallery = Gallery.load(place, model, approximate)
     options: dict[str, Any] = {"identity": identity, "clothing": clothing, "clothing_weight": clothing_weight, "k": k}
-    example = open_picture(like) if like is not None and Path(like).is_file() else like
+    example = open_picture(like) if like is not None and Path(like).exists() else like
+    if isinstance(example, str) and not gallery.holds(example):
+        raise ValueError(f"{like} is neither a file nor the name of a picture of the gallery.")
     options |= {"like": example, "filter": parse_filters(filters or [])}
     texts: list[str | None] = [*sentences] if sentences else [None]
     asked = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
@@ -559,8 +585,20 @@ def parse_filters(texts: list[str]) -> dict[str, list]:
         column, separator, values = text.partition("=")
         if not separator:
             raise ValueError(f"--filter must be COLUMN=VALUE, got {text!r}.")
-        filters[column] = [yaml.safe_load(value) for value in values.split(",")]
+        filters[column] = values.split(",")
     return filters
+
+
+def tell_plan(gallery: Any, pictures: Any) -> None:
+    """What indexing would do."""
+    from bdam.retrieval.sources import Pictures
+
+    if not isinstance(pictures, Pictures):
+        console.print(f"would take over what is new in {escape(str(pictures))}")
+        return
+    comparison = gallery.compare(pictures)
+    counts = {"new": comparison.new, "changed": comparison.changed, "moved": comparison.moved}
+    console.print(", ".join(f"{len(places):,} {what}" for what, places in counts.items()) + "; nothing was done.")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -574,7 +612,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, ImportError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from None
 
 

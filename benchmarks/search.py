@@ -93,7 +93,8 @@ def write(folder: Path, vectors: torch.Tensor) -> None:
         columns = {
             "picture": pa.array([f"{place:08}.jpg" for place in places]),
             "image": pa.array([{"bytes": None, "path": f"/pictures/{place:08}.jpg"} for place in places]),
-            "state": pa.array([0] * len(of_part), pa.int64()),
+            "stamp": pa.array([0] * len(of_part), pa.int64()),
+            "content": pa.array([0] * len(of_part), pa.int64()),
             "camera": pa.array([place % 10 for place in places], pa.int64()),
         }
         columns["image"] = columns["image"].cast(pa.struct({"bytes": pa.binary(), "path": pa.string()}))

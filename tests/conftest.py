@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -6,6 +7,7 @@ from huggingface_hub import cached_assets_path
 from tiny import SENTENCES, TEXT
 from transformers import ViTImageProcessorPil
 
+from bdam import cli
 from bdam.encoding import extraction
 from bdam.training.building import learn_tokenizer
 from processing_bdam import BDAMProcessor
@@ -26,3 +28,17 @@ def no_trace(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extraction, "cached_assets_path", kept)
         yield
+
+
+@pytest.fixture
+def bdam(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """Runs the `bdam` command: its exit code, and its output with every white space a blank."""
+
+    def run(*arguments) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["bdam", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        output = capsys.readouterr()
+        return stop.value.code or 0, " ".join((output.out + output.err).split())
+
+    return run

@@ -15,6 +15,7 @@ SENTENCES = [
     "She carries a blue handbag.",
     "He walks by in a red coat and black boots.",
 ]
+COLOURS = ("red", "navy", "white", "black", "green", "orange")
 VISION = {
     "model_type": "vit",
     "hidden_size": 32,

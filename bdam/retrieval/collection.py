@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +13,7 @@ import torch
 
 from bdam.retrieval.indexes import ExactIndex, HNSWIndex
 from bdam.retrieval.parts import Parts, Space
-from bdam.retrieval.sources import ROW
+from bdam.retrieval.sources import ROW, normalize_name
 
 
 # More values than this are nothing to choose from.
@@ -34,6 +34,22 @@ class Entry:
         return self.row["picture"]
 
 
+class State(NamedTuple):
+    """
+    A picture as it was when it was embedded.
+
+    Args:
+        stamp, content: see `ROW`.
+        path: its file; None if it came with its bytes.
+        identity_description: what it was fused with, if anything.
+    """
+
+    stamp: int
+    content: int
+    path: str | None
+    identity_description: str | None = None
+
+
 class Collection(Protocol):
     """Rows of [`read_pictures`] with a vector each, all of one space."""
 
@@ -41,14 +57,14 @@ class Collection(Protocol):
 
     def __len__(self) -> int: ...
 
-    def states(self, names: Names[str] | None = None) -> dict[str, int]:
-        """The pictures by name, all or those asked for, each with the state that it had when it was embedded."""
+    def states(self, names: Names[str] | None = None) -> dict[str, State]:
+        """The pictures by name, all or those asked for, each as it was when it was embedded."""
 
-    def paths(self) -> Iterator[tuple[str, str]]:
-        """The pictures that are files, by name, each with its path."""
+    def names_by_stamp(self, stamps: Names[int]) -> dict[int, str]:
+        """By stamp, the name of a picture that has it, as far as there are any."""
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
-        """Adds rows with their vectors (N, D), whole or not at all."""
+        """Adds rows, whose pictures have either bytes or a path, with their vectors (N, D), whole or not at all."""
 
     def remove(self, names: Names[str]) -> None:
         """Forgets pictures."""
@@ -94,17 +110,19 @@ class LocalCollection:
     def __len__(self) -> int:
         return sum(len(rows) for rows, _ in self._chunks)
 
-    def states(self, names: Names[str] | None = None) -> dict[str, int]:
-        states = dict(self._pairs("state"))
+    def states(self, names: Names[str] | None = None) -> dict[str, State]:
+        states: dict[str, State] = {}
+        for rows, _ in self._chunks:
+            columns = (rows[name].to_pylist() for name in State._fields if name in rows.column_names)
+            states |= zip(rows["picture"].to_pylist(), map(State, *columns), strict=True)
         return states if names is None else {name: states[name] for name in names if name in states}
 
-    def paths(self) -> Iterator[tuple[str, str]]:
-        return ((name, path) for name, path in self._pairs("path") if path is not None)
+    def names_by_stamp(self, stamps: Names[int]) -> dict[int, str]:
+        return {state.stamp: name for name, state in self.states().items() if state.stamp in stamps}
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
-        rows, paths = _settle(rows)
         if self.parts is None:
-            rows = rows.append_column("path", paths)
+            rows = rows.append_column("path", pc.struct_field(rows["image"], "path"))
         else:
             rows, vectors = self.parts.read(self.parts.write(rows, vectors))
         self._chunks.append((rows, vectors))
@@ -169,11 +187,6 @@ class LocalCollection:
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self._rows["picture"].to_pylist())}
 
-    def _pairs(self, column: str) -> Iterator[tuple[str, Any]]:
-        """The pictures by name, each with its value of a column."""
-        for rows, _ in self._chunks:
-            yield from zip(rows["picture"].to_pylist(), rows[column].to_pylist(), strict=True)
-
     def _entries(self, places: list[int]) -> list[Entry]:
         rows = self._rows.select([name for name in self._rows.column_names if name not in ("image", "part")])
         rows = rows.take(pa.array(places, pa.int64()))
@@ -219,15 +232,16 @@ def check_filter(name: str, columns: Iterable[str]) -> None:
 
 def filter_values(name: str, wanted: Any, kind: pa.DataType) -> pa.Array:
     """
-    The values that a filter asks for, as the column of this name holds them.
+    The values that a filter asks for, as the column of this name holds them; words are read as its type has it.
 
     Raises:
         ValueError: if it holds no such values.
     """
     values = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
+    values = [normalize_name(value) if isinstance(value, str) else value for value in values]
     try:
         return pa.array(values).cast(kind)
-    except pa.ArrowException:
+    except (pa.ArrowException, OverflowError):
         raise ValueError(f"{name!r} holds {kind}, not {values!r}.") from None
 
 
@@ -242,17 +256,6 @@ def _passing(rows: pa.Table, filter: Filter) -> torch.Tensor:
         check_filter(name, rows.column_names)
         passing &= _mask(pc.is_in(rows[name], filter_values(name, wanted, rows[name].type)))
     return passing
-
-
-def _settle(rows: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
-    """
-    Rows whose pictures have either bytes or a path, and the paths: a picture that came with its bytes forgets the file
-    that these were read from once, which `datasets` names besides.
-    """
-    content, paths = (pc.struct_field(rows["image"], name) for name in ("bytes", "path"))
-    paths = pc.if_else(pc.is_valid(content), pa.scalar(None, pa.string()), paths)
-    image = pc.make_struct(content, paths, field_names=["bytes", "path"])
-    return rows.set_column(rows.column_names.index("image"), "image", image), paths
 
 
 def _mask(values: pa.ChunkedArray) -> torch.Tensor:

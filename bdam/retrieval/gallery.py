@@ -1,5 +1,6 @@
 """A gallery of pictures: made once, kept, searched by sentences and by example."""
 
+import logging
 from collections.abc import Collection as Names
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,18 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from PIL import Image as PILImage
 
-from bdam.data.pictures import open_picture, open_pictures
-from bdam.encoding.extraction import place_among_processes, wait_for_all_processes
-from bdam.retrieval.collection import Collection, Entry, Filter, LocalCollection, open_collection
+from bdam.data.pictures import open_picture
+from bdam.encoding.extraction import gather, place_among_processes, wait_for_all_processes
+from bdam.retrieval.changes import Addition, Comparison, compare
+from bdam.retrieval.collection import Collection, Entry, Filter, LocalCollection, State, open_collection
 from bdam.retrieval.indexes import recall
 from bdam.retrieval.parts import is_gallery
 from bdam.retrieval.pipeline import BDAMPipeline
-from bdam.retrieval.sources import read_pictures
+from bdam.retrieval.sources import (
+    Pictures,
+    digest,
+    file_path,
+    normalize_name,
+    open_rows,
+    read_pictures,
+    to_table,
+    why_unreadable,
+)
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,10 +92,14 @@ class Gallery:
             descriptions: identity descriptions by name, which the pictures are fused with.
             place: where to keep it, see [`open_collection`]; by default in memory.
         """
+        is_kept = isinstance(source, str | Path) and is_gallery(source)
+        pictures = source if is_kept else read_pictures(source, descriptions)  # before anything is made
         pipeline = model if isinstance(model, BDAMPipeline) else BDAMPipeline(model)
         collection = LocalCollection(pipeline.space) if place is None else open_collection(place, pipeline.space)
         gallery = cls(pipeline, collection)
-        gallery.add(source, descriptions)
+        addition = gallery.add(pictures)
+        for reason in addition.reasons():
+            logger.warning(f"{source}: {reason}.")
         return gallery
 
     @classmethod
@@ -111,39 +128,80 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.collection)
 
-    def add(self, source: str | Path | Dataset, descriptions: Mapping[str, str | None] | None = None) -> int:
+    def add(
+        self, source: str | Path | Dataset | Pictures, descriptions: Mapping[str, str | None] | None = None
+    ) -> Addition:
         """
-        Takes in the pictures that are new here or have changed, and returns how many these are: those of a folder or
-        data set are embedded, see [`read_pictures`]; those of another gallery's folder come with their vectors.
+        Takes in the pictures that are new here or have changed: those of a folder or data set are embedded, see
+        [`read_pictures`]; those of another gallery's folder come with their vectors. A picture whose file was moved
+        keeps its vector; one that cannot be read is left out.
 
         What is embedded is kept at once: what was interrupted goes on when it is called again. Processes share the
         work, and see of each other's part what they load anew.
+
+        Raises:
+            ValueError: if another picture, whose file is still there, has the name of a new one, or none can be read.
         """
         if isinstance(source, str | Path) and is_gallery(source):
             return self._copy(open_collection(source, self.collection.space))
-        rows = read_pictures(source, descriptions)
-        names = rows["picture"][:]
-        paths = pc.struct_field(rows.with_format("arrow")["image"][:], "path").to_pylist()
-        states, paths = (dict(zip(names, column, strict=True)) for column in (rows["state"][:], paths))
-        missing = self._make_room(states, paths)
+        pictures = source if isinstance(source, Pictures) else read_pictures(source, descriptions)
+        comparison = self.compare(pictures)
+        self._make_room(pictures, comparison)
         rank, num_processes = place_among_processes()
-        places = [place for place, name in enumerate(names) if name in missing]
-        rows = rows.select(places[rank::num_processes])
-        start = 0
-        for vectors in self.pipeline.embed_rows(open_pictures(rows, _name(source)), descriptions is not None):
-            chunk = rows.select(range(start, start + len(vectors)))
-            self.collection.add(chunk.with_format("arrow")[:], vectors)
-            start += len(vectors)
-        return len(missing)
+        left_out: dict[str, str] = {}
+        for of_process in gather(self._embed_pictures(pictures, comparison.missing[rank::num_processes])):
+            left_out |= of_process
+        if len(left_out) == len(pictures.rows):
+            reasons = "; ".join(Addition(left_out=left_out).reasons())
+            raise ValueError(f"No picture of {pictures.source} was added: {reasons}.")
+        return Addition(len(comparison.missing) - len(left_out), len(comparison.moved), left_out)
+
+    def compare(self, pictures: Pictures) -> Comparison:
+        """
+        Which pictures are new here, have changed, or were moved; see [`compare`]. Where no descriptions are given,
+        those that pictures were fused with stay.
+        """
+        rows = pictures.rows
+        images = dict(zip(rows["picture"][:], rows["image"], strict=True))
+        if pictures.has_descriptions:
+            descriptions = dict(zip(images, rows["identity_description"], strict=True))
+        else:
+            states = self.collection.states(images.keys())
+            descriptions = {name: state.identity_description for name, state in states.items()}
+        states = {
+            name: State(stamp, 0, file_path(image), descriptions.get(name))
+            for (name, image), stamp in zip(images.items(), rows["stamp"], strict=True)
+        }
+        return compare(self.collection, states, lambda name: digest(images[name]))
 
     def remove(self, names: Names[str]) -> None:
         """Forgets pictures by name."""
         self.collection.remove(names)
 
-    def prune(self) -> list[str]:
-        """Forgets the pictures whose files are gone, and returns their names."""
-        gone = [name for name, path in self.collection.paths() if not Path(path).is_file()]
-        self.remove(gone)
+    def find_gone(self, pictures: Pictures, force: bool = False) -> list[str]:
+        """
+        The names of the pictures below a folder whose files are gone, and were not moved within it.
+
+        Args:
+            pictures: those that are in the folder.
+            force: whether the gone ones may be most of those that were there.
+
+        Raises:
+            ValueError: if these are more than half, as when a disk is not there, and `force` is not given; or if the
+                pictures are not those of a folder.
+        """
+        if pictures.folder is None:
+            raise ValueError(f"What is gone can be told below a folder of pictures, which {pictures.source} is not.")
+        states = self.collection.states().items()
+        known = {name: Path(state.path) for name, state in states if state.path}
+        below = {name: path for name, path in known.items() if pictures.folder in path.parents}
+        moved = set(self.compare(pictures).moved.values())
+        gone = [name for name, path in below.items() if not path.is_file() and name not in moved]
+        if 2 * len(gone) > len(below) and not force:
+            raise ValueError(
+                f"{len(gone):,} of the {len(below):,} pictures that the gallery knows below {pictures.source} are "
+                "gone: see that all disks are there; if the files were deleted, confirm it by --force."
+            )
         return gone
 
     def save(self, place: str | Path) -> None:
@@ -213,9 +271,13 @@ class Gallery:
         if clothing is not None:
             vector[size:] = self._embed(clothing)[size:]
         query = self.pipeline.weigh(vector, clothing_weight)
-        name = like if isinstance(like, str) else None
+        name = normalize_name(like) if isinstance(like, str) else None
         entries = self.collection.search(query, k + (name is not None), filter or {})
         return [self._hit(query, entry) for entry in entries if entry.picture != name][:k]
+
+    def holds(self, name: str) -> bool:
+        """Whether a picture of this name is in the gallery."""
+        return bool(self.collection.find([normalize_name(name)]))
 
     def picture(self, name: str) -> PILImage.Image:
         """
@@ -225,9 +287,10 @@ class Gallery:
             ValueError: if there is none of that name.
             FileNotFoundError: if its file is gone.
         """
-        path = self._entry(name).row["path"]
+        entry = self._entry(name)
+        path = entry.row["path"]
         if path is None:
-            return open_picture(BytesIO(self.collection.content(name)))
+            return open_picture(BytesIO(self.collection.content(entry.picture)), name)
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or prune the gallery.")
         return open_picture(path)
@@ -243,7 +306,7 @@ class Gallery:
         return self._entry(like).vector
 
     def _entry(self, name: str) -> Entry:
-        if not (entries := self.collection.find([name])):
+        if not (entries := self.collection.find([normalize_name(name)])):
             raise ValueError(f"No picture of the gallery is named {name!r}.")
         return entries[0]
 
@@ -257,36 +320,52 @@ class Gallery:
         identity, clothing = parts[:size].sum().item(), parts[size:].sum().item()
         return Hit(entry.picture, identity + clothing, identity, clothing, entry.row)
 
-    def _make_room(self, states: dict[str, int], paths: dict[str, str | None]) -> set[str]:
-        """
-        The names of those that are new here or have changed; what was known of the latter is forgotten.
+    def _embed_pictures(self, pictures: Pictures, places: list[int]) -> dict[str, str]:
+        """Embeds and adds some of the pictures; returns those that cannot be read, each with the reason."""
+        left_out: dict[str, str] = {}
+        start = 0
+        for vectors, is_readable, contents in self.pipeline.embed_rows(
+            open_rows(pictures, places), pictures.has_descriptions
+        ):
+            of_chunk = places[start : start + len(vectors)]
+            start += len(vectors)
+            kept = is_readable.nonzero()[:, 0]
+            if len(kept):
+                rows = pictures.rows.select([of_chunk[row] for row in kept])
+                self.collection.add(to_table(rows, contents[kept].tolist()), vectors[kept])
+            for row in pictures.rows.select([of_chunk[row] for row in (~is_readable).nonzero()[:, 0]]):
+                left_out[row["picture"]] = why_unreadable(row["image"])
+        return left_out
 
-        Raises:
-            ValueError: if another picture, whose file is still there, has the name already.
-        """
-        known = self.collection.states(states.keys())
-        missing = {name for name, state in states.items() if known.get(name) != state}
-        changed = missing & known.keys()
-        for entry in self.collection.find(sorted(changed)):
-            path, other = paths.get(entry.picture), entry.row["path"]
-            if path and other and path != other and Path(other).is_file():
-                raise ValueError(f"Both {other} and {path} are named {entry.picture}: index a folder that holds both.")
+    def _make_room(self, pictures: Pictures, comparison: Comparison) -> None:
+        """Forgets what was known of pictures that have changed or were moved; the latter keep their vectors."""
         rank, _ = place_among_processes()
         wait_for_all_processes()  # until each knows what there was
-        if rank == 0 and changed:
-            self.remove(changed)
+        if rank == 0 and (comparison.changed or comparison.moved):
+            earlier = list(comparison.moved.values())
+            entries, states = self.collection.find(earlier), self.collection.states(earlier)
+            self.remove([*pictures.rows.select(comparison.changed)["picture"], *earlier])
+            if earlier:
+                rows = pictures.rows.select(comparison.moved)
+                texts = [states[name].identity_description for name in earlier]
+                if any(texts) and not pictures.has_descriptions:
+                    rows = rows.add_column("identity_description", texts)
+                contents = [states[name].content for name in earlier]
+                self.collection.add(to_table(rows, contents), torch.stack([entry.vector for entry in entries]))
         wait_for_all_processes()
-        return missing
 
-    def _copy(self, other: Collection) -> int:
-        missing = self._make_room(other.states(), dict(other.paths()))
+    def _copy(self, other: Collection) -> Addition:
+        states = other.states()
+        names = list(states)
+        comparison = compare(self.collection, states, lambda name: states[name].content)
+        missing = {names[place] for place in (*comparison.missing, *comparison.moved)}
         rank, num_processes = place_among_processes()
+        wait_for_all_processes()  # until each knows what there was
+        if rank == 0:
+            self.remove([*(names[place] for place in comparison.changed), *comparison.moved.values()])
+        wait_for_all_processes()
         for rows, vectors in islice(other.chunks(), rank, None, num_processes):
             places = [place for place, name in enumerate(rows["picture"].to_pylist()) if name in missing]
             if places:
                 self.collection.add(rows.take(pa.array(places, pa.int64())), vectors[places])
-        return len(missing)
-
-
-def _name(source: str | Path | Dataset) -> str:
-    return "the data set" if isinstance(source, Dataset) else str(source)
+        return Addition(len(comparison.missing), len(comparison.moved))

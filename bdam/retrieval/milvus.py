@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import torch
 
-from bdam.retrieval.collection import Entry, Filter, check_filter, filter_values
+from bdam.retrieval.collection import Entry, Filter, State, check_filter, filter_values
 from bdam.retrieval.parts import Space
 from bdam.retrieval.sources import ROW
 
@@ -84,13 +84,19 @@ class MilvusCollection:
     def __len__(self) -> int:
         return self._query("", ["count(*)"])[0]["count(*)"]
 
-    def states(self, names: Names[str] | None = None) -> dict[str, int]:
-        columns = ["picture", "state"]
+    def states(self, names: Names[str] | None = None) -> dict[str, State]:
+        columns = ["picture", *State._fields]
         rows = self._all(columns, NAMES_AT_ONCE) if names is None else self._of(names, columns)
-        return {row["picture"]: row["state"] for row in rows}
+        return {
+            row["picture"]: State(row["stamp"], row["content"], row["path"], row.get("identity_description"))
+            for row in rows
+        }
 
-    def paths(self) -> Iterator[tuple[str, str]]:
-        return ((row["picture"], row["path"]) for row in self._all(["picture", "path"], NAMES_AT_ONCE))
+    def names_by_stamp(self, stamps: Names[int]) -> dict[int, str]:
+        found = (
+            self._query(f"stamp in {of_batch}", ["picture", "stamp"]) for of_batch in _batches(stamps, NAMES_AT_ONCE)
+        )
+        return {row["stamp"]: row["picture"] for rows in found for row in rows}
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
         """
@@ -146,7 +152,8 @@ class MilvusCollection:
         schema.add_field(KEY, DataType.VARCHAR, is_primary=True, max_length=32)
         schema.add_field("picture", DataType.VARCHAR, max_length=MAX_LENGTH)
         schema.add_field("path", DataType.VARCHAR, max_length=MAX_LENGTH)
-        schema.add_field("state", DataType.INT64)
+        schema.add_field("stamp", DataType.INT64)
+        schema.add_field("content", DataType.INT64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=space.size)
         index = MilvusClient.prepare_index_params("vector", index_type="FLAT", metric_type="IP")
         # Not in the description, which milvus-lite forgets.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Features, Image, List, Value
 
-from bdam.data.writing import written_whole
+from bdam.data.writing import PARTIAL, written_whole
 from bdam.retrieval.sources import ROW
 
 
@@ -56,29 +56,34 @@ class Parts:
 
     Raises:
         FileNotFoundError: if there is no gallery, and no space to make one for.
+        FileExistsError: if there is something else.
         ValueError: if the gallery is of another space.
     """
 
     def __init__(self, folder: Path, space: Space | None = None):
         self.folder = folder
-        about = folder / ABOUT
-        if about.is_file():
-            self.space = _read_about(about)
+        if is_gallery(folder):
+            self.space = _read_about(folder / ABOUT)
             if space is not None:
                 self.space.check(space, str(folder))
         elif space is None:
             raise FileNotFoundError(f"No gallery at {folder}: make one with `bdam index MODEL PICTURES {folder}`.")
         else:
             self.space = space
-            folder.mkdir(parents=True, exist_ok=True)
-            with written_whole(about) as aside:
-                aside.write_text(json.dumps(asdict(space), indent=1) + "\n", encoding="utf-8")
+            _check_is_free(folder)
 
     def paths(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
 
     def write(self, rows: pa.Table, vectors: torch.Tensor) -> Path:
-        """Adds a file of rows with their vectors (N, D). Processes that add at once do not meet."""
+        """
+        Adds a file of rows with their vectors (N, D); the first one makes the gallery. Processes that add at once do
+        not meet.
+        """
+        if not is_gallery(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with written_whole(self.folder / ABOUT) as aside:
+                aside.write_text(json.dumps(asdict(self.space), indent=1) + "\n", encoding="utf-8")
         size = vectors.shape[1]
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.numpy().reshape(-1)), size)
         stored = {"image": Image(), "vector": List(Value("float32"), size)}
@@ -132,6 +137,17 @@ class Parts:
 
 def is_gallery(place: str | Path) -> bool:
     return (Path(place) / ABOUT).is_file()
+
+
+def _check_is_free(folder: Path) -> None:
+    """
+    Raises:
+        FileExistsError: if a new gallery would mix its files with others.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file: give a folder for the gallery.")
+    if folder.is_dir() and any(not path.name.endswith(PARTIAL) for path in folder.iterdir()):
+        raise FileExistsError(f"{folder} holds other files and no gallery: give a new or an empty folder.")
 
 
 def _write(path: Path, table: pa.Table) -> None:

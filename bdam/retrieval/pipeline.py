@@ -1,17 +1,35 @@
 """Pictures and sentences → vectors, by a checkpoint of the Hub or of a folder."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL.Image import Image
+from PIL.Image import new as new_image
 
 from bdam.encoding.encoders import Encoder, load_encoder
 from bdam.encoding.extraction import Embeddings, embed_chunks, embed_sentences
 from bdam.retrieval.parts import Space
 from bdam.training.models import fingerprint
+from processing_bdam import to_upright_rgb
+
+
+# What is embedded in place of a picture that cannot be read, so that batches keep their size.
+BLANK = new_image("RGB", (64, 128))
+
+
+class EmbeddedRows(NamedTuple):
+    """
+    Args:
+        vectors: (n, D), float32 on the CPU; without meaning where there was no picture.
+        is_readable: (n,), whether there was one.
+        contents: (n,), the digests of the pictures, int64.
+    """
+
+    vectors: torch.Tensor
+    is_readable: torch.Tensor
+    contents: torch.Tensor
 
 
 class BDAMPipeline:
@@ -80,22 +98,35 @@ class BDAMPipeline:
             return self._join(embed_sentences(self.encoder, sentences, **self.options))
         pictures = [images] if isinstance(images, Image) else images or []
         rows = [
-            {"image": picture, "identity_description": description}
+            {"image": to_upright_rgb(picture), "identity_description": description}
             for picture, description in zip(pictures, descriptions or [None] * len(pictures), strict=True)
         ]
-        return torch.cat(list(self.embed_rows(rows, use_descriptions=any(descriptions or []))))
+        embedded = self.embed_rows(rows, use_descriptions=any(descriptions or []))
+        return torch.cat([of_chunk.vectors for of_chunk in embedded])
 
-    def embed_rows(self, rows, use_descriptions: bool) -> Iterator[torch.Tensor]:
+    def embed_rows(self, rows, use_descriptions: bool) -> Iterator[EmbeddedRows]:
         """
-        Vectors (n, D) of the pictures of many rows, some hundred at a time.
+        Embeds the pictures of many rows, some hundred at a time.
 
         Args:
-            rows: a sequence of rows with an `image`, a PIL image, and an `identity_description` if these are used,
-                None for a picture without one.
+            rows: a sequence of rows with an `image`, a PIL image or None; an `identity_description` if these are used,
+                None for a picture without one; and, where it is known, the digest of the `content`.
         """
-        prepare = partial(self.encoder.prepare_pictures, use_descriptions=use_descriptions)
-        chunks = embed_chunks(self.model, prepare, self.encoder.embed_pictures, rows, "pictures", **self.options)
-        return map(self._join, chunks)
+
+        def prepare(batch: list[dict]) -> dict[str, torch.Tensor]:
+            shown = [{**row, "image": row["image"] or BLANK} for row in batch]
+            return {
+                **self.encoder.prepare_pictures(shown, use_descriptions=use_descriptions),
+                "is_readable": torch.tensor([row["image"] is not None for row in batch]),
+                "contents": torch.tensor([row.get("content", 0) for row in batch]),
+            }
+
+        def embed(inputs: dict[str, torch.Tensor]) -> Embeddings:
+            passed = {name: inputs.pop(name) for name in ("is_readable", "contents")}
+            return {**self.encoder.embed_pictures(inputs), **passed}
+
+        for of_chunk in embed_chunks(self.model, prepare, embed, rows, "pictures", **self.options):
+            yield EmbeddedRows(self._join(of_chunk), of_chunk["is_readable"], of_chunk["contents"])
 
     def weigh(self, vectors: torch.Tensor, clothing_weight: float) -> torch.Tensor:
         """Queries that score `(1 - clothing_weight)·identity + clothing_weight·clothing`."""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from bdam.retrieval.collection import LocalCollection
 from bdam.retrieval.parts import Parts, Space
-from bdam.retrieval.sources import read_pictures
+from bdam.retrieval.sources import read_pictures, to_table
 
 
 SPACE = Space("some/model", "abc", 3, 1)
@@ -20,12 +20,11 @@ def test_a_picture_with_bytes_and_a_path_is_its_bytes(tmp_path, is_kept):
     content = BytesIO()
     Image.new("RGB", (4, 8), "navy").save(content, "PNG")
     image = [{"bytes": content.getvalue(), "path": "0042.png"}]
-    rows = read_pictures(Dataset.from_dict({"image": image}, Features({"image": ImageFeature()})))
+    rows = read_pictures(Dataset.from_dict({"image": image}, Features({"image": ImageFeature()}))).rows
     collection = LocalCollection(SPACE, Parts(tmp_path / "gallery", SPACE) if is_kept else None)
-    collection.add(rows.with_format("arrow")[:], torch.ones(1, 4))
+    collection.add(to_table(rows, [0]), torch.ones(1, 4))
     (name,) = collection.states()
     assert collection.content(name) == content.getvalue() and collection.find([name])[0].row["path"] is None
-    assert list(collection.paths()) == [] and collection.find([name])[0].row["path"] is None
     (table, vectors), *_ = collection.chunks()
     assert table["image"].to_pylist() == [{"bytes": content.getvalue(), "path": None}]
     assert torch.equal(vectors, torch.ones(1, 4))
@@ -35,7 +34,7 @@ def test_a_picture_with_bytes_and_a_path_is_its_bytes(tmp_path, is_kept):
 def test_every_gallery_tells_the_paths_of_its_pictures(tmp_path, is_kept):
     Image.new("RGB", (4, 8)).save(tmp_path / "0.png")
     collection = LocalCollection(SPACE, Parts(tmp_path / "gallery", SPACE) if is_kept else None)
-    collection.add(read_pictures(tmp_path).with_format("arrow")[:], torch.ones(1, 4))
-    assert list(collection.paths()) == [("0.png", str(tmp_path / "0.png"))]
+    collection.add(to_table(read_pictures(tmp_path).rows, [0]), torch.ones(1, 4))
+    assert collection.states()["0.png"].path == str(tmp_path / "0.png")
     assert collection.search(torch.ones(4), 1, {})[0].row["path"] == str(tmp_path / "0.png")
     assert collection.states(["0.png", "gone"]) == collection.states()

@@ -1,0 +1,99 @@
+"""What is new, changed or moved, where pictures meet those that a gallery knows."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bdam.data.pictures import name_some
+from bdam.retrieval.collection import Collection, State
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    Pictures by their place among those compared.
+
+    Args:
+        new: unknown until now.
+        changed: known by the same name with another content.
+        moved: known with the same content, but with another path or stamp; each with the name it was known by.
+    """
+
+    new: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    moved: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[int]:
+        """Those without a vector."""
+        return sorted([*self.new, *self.changed])
+
+
+@dataclass(frozen=True)
+class Addition:
+    """
+    What became of pictures that were to be added.
+
+    Args:
+        added: how many got a vector.
+        moved: how many kept their vector under another path or name.
+        left_out: those that cannot be read, by name, each with the reason.
+    """
+
+    added: int = 0
+    moved: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def reasons(self) -> list[str]:
+        """A line for each reason why pictures were left out."""
+        names = defaultdict(list)
+        for name, reason in self.left_out.items():
+            names[reason].append(name)
+        return [
+            f"{len(of_reason):,} cannot be read ({reason}): {name_some(of_reason)}"
+            for reason, of_reason in names.items()
+        ]
+
+
+def compare(collection: Collection, pictures: Mapping[str, State], content: Callable[[str], int]) -> Comparison:
+    """
+    Compares pictures with those of a collection. Equal stamps and paths are equal pictures; otherwise content decides.
+
+    Args:
+        pictures: the state of each, by name, whose `content` is not looked at.
+        content: name of a picture → the digest of its content, which takes reading it.
+
+    Raises:
+        ValueError: if another picture, whose file is still there, has the name of one of them.
+    """
+    known = collection.states(pictures.keys())
+    earlier_names = collection.names_by_stamp({new.stamp for name, new in pictures.items() if name not in known})
+    earlier = collection.states(earlier_names.values())
+    comparison = Comparison()
+    for place, (name, new) in enumerate(pictures.items()):
+        if name not in known:
+            was = earlier_names.pop(new.stamp, None)
+            if was is not None and _is_gone(earlier[was]) and content(name) == earlier[was].content:
+                comparison.moved[place] = was
+            else:
+                comparison.new.append(place)
+        elif new.identity_description != known[name].identity_description:
+            comparison.changed.append(place)
+        elif (new.stamp, new.path) != (known[name].stamp, known[name].path):
+            _compare_namesakes(comparison, place, name, new, known[name], content(name) == known[name].content)
+    return comparison
+
+
+def _compare_namesakes(comparison: Comparison, place: int, name: str, new: State, known: State, is_same: bool) -> None:
+    if new.path and known.path and new.path != known.path and not _is_gone(known):
+        if not is_same:
+            raise ValueError(f"Both {known.path} and {new.path} are named {name}: index a folder that holds both.")
+    elif is_same:
+        comparison.moved[place] = name
+    else:
+        comparison.changed.append(place)
+
+
+def _is_gone(state: State) -> bool:
+    return state.path is not None and not Path(state.path).is_file()

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny import COLOURS, tiny_model
+
+from bdam.retrieval.pipeline import BDAMPipeline
+
+
+@pytest.fixture(scope="module")
+def checkpoint(processor, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(clothing_weight=0.4).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(checkpoint) -> BDAMPipeline:
+    return BDAMPipeline(checkpoint)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """A folder of pictures by two cameras."""
+    for place, colour in enumerate(COLOURS):
+        path = tmp_path / "pictures" / f"camera{place % 2}" / f"{colour}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 32), colour).save(path)
+    return tmp_path / "pictures"
