@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bdam.data.writing import check_writable, written_whole
+
 
 # Rooms are imported by the commands that enter them, so that `bdam --help` answers at once.
 
@@ -28,6 +30,20 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
 # Exit code of a command that did some of what it was asked, and left out what could not be done.
 IN_PART = 3
+
+
+def writable_file(path: Path | None) -> Path | None:
+    """An option that names a file to write is checked before the work that fills it."""
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+def writable_folder(path: Path | None) -> Path | None:
+    if path is not None:
+        check_writable(path / "file")
+    return path
+
 
 Checkpoint = Annotated[str, typer.Argument(help="A trained BDAM: its folder, or its name on the Hub.")]
 Data = Annotated[str, typer.Option(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")]
@@ -55,7 +71,7 @@ Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 
 @data_app.command()
 def pedestrians(
-    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.", callback=writable_folder)],
     train: Annotated[int, typer.Option(help="Persons in the training split.")] = 1200,
     validation: Annotated[int, typer.Option(help="Persons in the validation split.")] = 60,
     test: Annotated[int, typer.Option(help="Persons in the test split.")] = 120,
@@ -63,7 +79,7 @@ def pedestrians(
     pictures: Annotated[int, typer.Option(help="Pictures per outfit.")] = 2,
     height: Annotated[int, typer.Option(help="Height of the pictures; they are half as wide.")] = 128,
     seed: Seed = 0,
-    sheet: Annotated[Path | None, typer.Option(help="PNG for a contact sheet.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="PNG for a contact sheet.", callback=writable_file)] = None,
 ) -> None:
     """Draw people who do not exist, in several outfits, and write about them."""
     from bdam.data.pedestrians import contact_sheet, generate_pedestrians
@@ -73,7 +89,9 @@ def pedestrians(
     )
     data.save_to_disk(output)
     if sheet is not None:
-        contact_sheet(data["test"], rows=4, columns=6).save(sheet)
+        with written_whole(sheet) as aside:
+            columns = min(test, 6)
+            contact_sheet(data["test"], rows=min(test // columns, 4), columns=columns).save(aside, "PNG")
     counts = ", ".join(f"{split} {len(dataset)}" for split, dataset in data.items())
     console.print(f"Wrote {output}: pictures {counts}.")
 
@@ -81,7 +99,9 @@ def pedestrians(
 @data_app.command()
 def check(
     benchmark: Annotated[str, typer.Argument(metavar="NAME:ROOT", help="A benchmark, and its folder.")],
-    as_json: Annotated[Path | None, typer.Option("--json", help="JSON file for all that was found.")] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="JSON file for all that was found.", callback=writable_file)
+    ] = None,
 ) -> None:
     """Find out what is wrong with a benchmark. Exit code 0: fit; 1: fit with warnings; 2: unfit."""
     from bdam.data.benchmarks import VERDICTS, check_benchmark, check_tables
@@ -89,14 +109,15 @@ def check(
     state = check_benchmark(benchmark)
     console.print(check_tables(state))
     if as_json is not None:
-        as_json.write_text(state.model_dump_json(indent=2), encoding="utf-8")
+        with written_whole(as_json) as aside:
+            aside.write_text(state.model_dump_json(indent=2), encoding="utf-8")
     raise typer.Exit(VERDICTS.index(state.verdict))
 
 
 @caption_app.command()
 def styles(
     data: Annotated[str, typer.Argument(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")],
-    output: Annotated[Path, typer.Option(help="Folder for styles.json and styles.png.")],
+    output: Annotated[Path, typer.Option(help="Folder for styles.json and styles.png.", callback=writable_folder)],
     encoder: Annotated[
         str, typer.Option(help="Text encoder: a folder, or its name on the Hub.")
     ] = "openai/clip-vit-base-patch32",
@@ -201,7 +222,7 @@ def status(data: Pictures, shard: Shard = None) -> None:
 @caption_app.command()
 def merge(
     files: Annotated[list[Path], typer.Argument(help="Files of descriptions, such as those of shards.")],
-    output: Annotated[Path, typer.Option(help="The file of all of them.")],
+    output: Annotated[Path, typer.Option(help="The file of all of them.", callback=writable_file)],
 ) -> None:
     """Join files of descriptions, one record per picture: the more complete one, or else the first."""
     from bdam.captions.records import merge_records, write_records
@@ -229,7 +250,10 @@ def recheck(data: Pictures, shard: Shard = None) -> None:
 @caption_app.command("export")
 def export_batch(
     data: Pictures,
-    output: Annotated[Path, typer.Argument(help="File of requests, in the JSON lines of OpenAI's Batch API.")],
+    output: Annotated[
+        Path,
+        typer.Argument(help="File of requests, in the JSON lines of OpenAI's Batch API.", callback=writable_file),
+    ],
     model: Model,
     styles_file: StylesFile = None,
     max_answer: MaxAnswer = 200,
@@ -283,7 +307,7 @@ def evaluate(
     image_to_text: Annotated[bool, typer.Option("--image-to-text", help="Search captions by picture, too.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
     mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
-    output: Annotated[Path | None, typer.Option(help="JSON file for the records.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the records.", callback=writable_file)] = None,
 ) -> None:
     """
     Score models by the standard, same-clothes and clothes-changed protocols, on three galleries.
@@ -334,7 +358,9 @@ def analyze(
         str | None, typer.Option(help="Data set, as for evaluate; by default, the one trained on.")
     ] = None,
     split: Split = "test",
-    output: Annotated[Path | None, typer.Option(help="Folder to write; by default, RUN/analysis.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write; by default, RUN/analysis.", callback=writable_folder)
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
@@ -472,7 +498,7 @@ def search(
     ] = None,
     model: MovedModel = None,
     approximate: Approximate = False,
-    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.", callback=writable_file)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
 ) -> None:
     """Find people in a gallery, by sentences or by example."""
@@ -502,7 +528,12 @@ def search(
 @app.command()
 def export(
     checkpoint: Checkpoint,
-    folder: Annotated[Path, typer.Argument(help="Folder to write; `bdam evaluate` takes it as it does a checkpoint.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder to write; `bdam evaluate` takes it as it does a checkpoint.", callback=writable_folder
+        ),
+    ],
     int8: Annotated[bool, typer.Option("--int8", help="Smaller and faster; evaluate it beside the model.")] = False,
 ) -> None:
     """Write the picture and the query encoder as ONNX files that agree with the model."""
@@ -535,7 +566,12 @@ def study(
     sources: Annotated[
         list[str], typer.Argument(metavar="RECIPES", help="YAML files to compare, and key=value overrides for all.")
     ],
-    output: Annotated[Path, typer.Option(help="Folder for the runs and the report; what it holds is not run again.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the runs and the report; what it holds is not run again.", callback=writable_folder
+        ),
+    ],
     base: Annotated[
         list[Path] | None, typer.Option(help="Recipe to stack each RECIPE on; may be given again.")
     ] = None,

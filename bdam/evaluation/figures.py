@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
+from bdam.data.writing import written_whole
 from bdam.evaluation.report import headline_rows
 
 
@@ -214,5 +215,6 @@ def _finish(axis: Axes, title: str) -> None:
 
 
 def _save(figure: Figure, path: Path, dpi: int = 110) -> None:
-    figure.savefig(path, dpi=dpi)
+    with written_whole(path) as aside:
+        figure.savefig(aside, dpi=dpi, format="png")
     plt.close(figure)
