@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import distributed, nn
 from torch.autograd.function import once_differentiable
-from transformers import AutoConfig, AutoModel, PreTrainedModel, ViTModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, ViTModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -819,11 +819,12 @@ class BDAMModel(BDAMPreTrainedModel):
         text_model: PreTrainedModel | None = None,
     ):
         super().__init__(config)
-        self.vision_model = _use_last_hidden_state_only(vision_model or AutoModel.from_config(config.vision_config))
-        self.text_model = _use_last_hidden_state_only(text_model or AutoModel.from_config(config.text_config))
-        # One config object, so that e.g. a switch of the attention implementation reaches the encoders.
-        self.vision_model.config = config.vision_config
-        self.text_model.config = config.text_config
+        vision_model = vision_model or AutoModel.from_config(config.vision_config)
+        text_model = text_model or AutoModel.from_config(config.text_config)
+        config.vision_config = _share_config(vision_model, config.vision_config)
+        config.text_config = _share_config(text_model, config.text_config)
+        self.vision_model = _use_last_hidden_state_only(vision_model)
+        self.text_model = _use_last_hidden_state_only(text_model)
 
         vision_size, text_size = config.vision_config.hidden_size, config.text_config.hidden_size
         self.text_projection = nn.Linear(text_size, config.projection_dim)
@@ -855,10 +856,10 @@ class BDAMModel(BDAMPreTrainedModel):
             image_size (`int` or `tuple[int, int]`, *optional*): height and width of the pictures to come, e.g.
                 `(384, 128)`. A ViT's position embeddings are moved to that grid by bicubic interpolation; other
                 architectures interpolate theirs as they run.
-            config_kwargs: fields of [`BDAMConfig`].
+            config_kwargs: fields of [`BDAMConfig`], `attn_implementation` among them (SDPA where nothing is given).
 
         Raises:
-            ValueError: if a name leads to no encoder, or to one that fails to load.
+            ValueError: if a name leads to no encoder, or to one that lacks weights.
         """
         vision_model = _load_encoder(vision_model_name_or_path, "vision")
         text_model = _load_encoder(text_model_name_or_path, "text")
@@ -1262,7 +1263,28 @@ def _load_encoder(name_or_path: str, kind: str) -> PreTrainedModel:
         raise ValueError(
             f"{name_or_path!r} ({config.model_type}) is no {kind} encoder: its config has no `{telltale}`."
         )
-    return AutoModel.from_pretrained(name_or_path, config=config)
+    if type(config) not in AutoModel._model_mapping:
+        raise ValueError(
+            f"{name_or_path!r} cannot be the {kind} encoder: `AutoModel` knows no model of type {config.model_type!r}."
+        )
+    encoder, loading = AutoModel.from_pretrained(name_or_path, config=config, output_loading_info=True)
+    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key.split("."))  # a pooler is not used
+    if missing:
+        raise ValueError(
+            f"{name_or_path!r} lacks {len(missing)} weights of its {kind} encoder ({config.model_type}), such as "
+            f"{missing[0]}: save that encoder by itself, and give its folder."
+        )
+    return encoder
+
+
+def _share_config(encoder: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedConfig:
+    """
+    Returns the config object that the layers of the encoder hold, so that a switch of the attention implementation
+    reaches them. Being put into a `BDAMConfig` erased its implementation, and a layer without one runs eager.
+    """
+    requested = config._attn_implementation or encoder.config._attn_implementation
+    encoder.config._attn_implementation = encoder.get_correct_attn_implementation(requested)
+    return encoder.config
 
 
 def _use_last_hidden_state_only(encoder: PreTrainedModel) -> PreTrainedModel:

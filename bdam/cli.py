@@ -518,7 +518,12 @@ def search(
     found = [gallery.search(text, **options) for text in texts]
     answers = list(zip(asked, found, strict=True))
     if as_json:
-        print(json.dumps([{"query": query, "hits": [asdict(hit) for hit in hits]} for query, hits in answers]))
+        lost = [gallery.check_sentences(text, identity, clothing) for text in texts]
+        rows = [
+            {"query": query, "warnings": warnings, "hits": [asdict(hit) for hit in hits]}
+            for (query, hits), warnings in zip(answers, lost, strict=True)
+        ]
+        print(json.dumps(rows))
     for query, hits in answers if not as_json else ():
         console.print(hits_table(query, hits))
     if grid is not None:

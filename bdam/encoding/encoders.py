@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch.nn.functional import normalize
 from transformers import BatchFeature
 
-from bdam.training.models import load_model
+from bdam.encoding.reading import read_sentence
+from bdam.training.models import fingerprint, load_model
 
 
 # The text halves of these were trained on sentences padded to their full length.
 PADDED_TO_THE_END = ("siglip", "siglip2")
 # What tells a folder of `bdam export` from that of a checkpoint.
 PICTURE_ENCODER, QUERY_ENCODER = "picture_encoder.onnx", "query_encoder.onnx"
+# In such a folder: what tells the weights that it was made of from all others.
+EXPORTED_WEIGHTS = "exported_weights.txt"
 
 
 class Encoder(Protocol):
@@ -30,6 +34,7 @@ class Encoder(Protocol):
     """
 
     model: Any
+    processor: Any
 
     def prepare_pictures(self, rows: list[dict], use_descriptions: bool) -> BatchFeature: ...
 
@@ -39,8 +44,18 @@ class Encoder(Protocol):
 
     def embed_sentences(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]: ...
 
+    def check_sentence(self, sentence: str) -> list[str]:
+        """
+        What is lost of a sentence when it is embedded, see [`read_sentence`].
 
-class BDAMEncoder:
+        Raises:
+            ValueError: if nothing that the model knows is left.
+        """
+        tokenizer = self.processor.tokenizer
+        return read_sentence(tokenizer, sentence, tokenizer.model_max_length)
+
+
+class BDAMEncoder(Encoder):
     """A [`BDAMModel`] and its [`BDAMProcessor`]. A picture is encoded once, whatever it is fused with."""
 
     def __init__(self, model, processor):
@@ -76,18 +91,17 @@ class BDAMEncoder:
         return embeddings
 
 
-class DualEncoder:
+class DualEncoder(Encoder):
     """Any model of transformers with `get_image_features` and `get_text_features`: CLIP, SigLIP and their kin."""
 
     def __init__(self, model, processor):
         self.model = model
         self.processor = processor
-        positions = getattr(model.config.text_config, "max_position_embeddings", 512)
         is_padded = model.config.model_type in PADDED_TO_THE_END
         self.text_options = {
             "padding": "max_length" if is_padded else True,
             "truncation": True,
-            "max_length": min(positions, processor.tokenizer.model_max_length),
+            "max_length": processor.tokenizer.model_max_length,
             "return_tensors": "pt",
         }
 
@@ -125,3 +139,20 @@ def load_encoder(checkpoint: str) -> Encoder:
             "alike, as BDAM, CLIP, SigLIP and VisionTextDualEncoderModel do."
         )
     return DualEncoder(model, processor)
+
+
+def weights_of(checkpoint: str | Path) -> str:
+    """
+    What tells the weights of a checkpoint that was loaded from all others: the fingerprint of their files, or the
+    commit of a model of the Hub. An export has that of the model it was made of, since both embed alike.
+    """
+    exported = Path(checkpoint) / EXPORTED_WEIGHTS
+    if exported.is_file():
+        return exported.read_text(encoding="utf-8").strip()
+    return fingerprint(checkpoint) or commit_on_hub(str(checkpoint)) or str(checkpoint)
+
+
+def commit_on_hub(checkpoint: str) -> str | None:
+    """The commit that a model of the Hub was loaded at; None if it was not."""
+    path = None if Path(checkpoint).exists() else try_to_load_from_cache(checkpoint, "config.json")
+    return Path(path).parent.name if isinstance(path, str) else None

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 import bdam
 from bdam.data.pictures import file_stamp
 from bdam.data.writing import written_whole
-from bdam.encoding.encoders import Encoder
+from bdam.encoding.encoders import Encoder, commit_on_hub
 from bdam.training.models import fingerprint
 
 
@@ -73,7 +73,7 @@ def feature_store(checkpoint: str, model, dataset: Dataset, **settings) -> Featu
         for path in sorted(path for path in Path(checkpoint).iterdir() if path.suffix in (".json", ".py", ".txt")):
             add(file=path.name, content=path.read_text(encoding="utf-8"))
     else:
-        add(checkpoint=checkpoint, commit=model.config._commit_hash)
+        add(checkpoint=checkpoint, commit=commit_on_hub(checkpoint))
     for row in dataset.with_format(None):
         picture = row.pop("image")
         add(**row)

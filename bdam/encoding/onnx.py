@@ -16,7 +16,15 @@ from torch import nn
 from torch._higher_order_ops.scan import scan
 from transformers import BatchFeature
 
-from bdam.encoding.encoders import PICTURE_ENCODER, QUERY_ENCODER, BDAMEncoder, load_encoder
+from bdam.encoding.encoders import (
+    EXPORTED_WEIGHTS,
+    PICTURE_ENCODER,
+    QUERY_ENCODER,
+    BDAMEncoder,
+    Encoder,
+    load_encoder,
+    weights_of,
+)
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMSelectiveScan
 from processing_bdam import BDAMProcessor
@@ -43,9 +51,9 @@ def export_onnx(checkpoint: str, folder: Path, quantize: bool = False) -> None:
     """
     Writes what a search needs to a new folder, whole or not at all: `picture_encoder.onnx`, from `pixel_values` of any
     number of pictures to `picture` and `clothing`, `query_encoder.onnx`, from `input_ids` and `attention_mask` of any
-    number and length of sentences to `identity` and `clothing`, the processor's files and `config.json`. Embeddings
-    are (B, D), L2-normalised, those of a picture without description; a model without clothing stream has no
-    `clothing`.
+    number and length of sentences to `identity` and `clothing`, the processor's files, `config.json`, and
+    `exported_weights.txt`, which says whose galleries it can search. Embeddings are (B, D), L2-normalised, those of a
+    picture without description; a model without clothing stream has no `clothing`.
 
     Args:
         checkpoint: a BDAM in a folder or on the Hub.
@@ -67,6 +75,7 @@ def export_onnx(checkpoint: str, folder: Path, quantize: bool = False) -> None:
         aside = Path(place) / folder.name
         encoder.processor.save_pretrained(aside)
         encoder.model.config.to_json_file(aside / "config.json")
+        (aside / EXPORTED_WEIGHTS).write_text(f"{weights_of(checkpoint)}\n", encoding="utf-8")
         nodes = _export(encoder, aside)
         _check_agreement(encoder, OnnxEncoder(aside))
         if quantize:
@@ -89,7 +98,7 @@ class OnnxModel(nn.Module):
         self.picture_encoder, self.query_encoder = map(_open, (folder / PICTURE_ENCODER, folder / QUERY_ENCODER))
 
 
-class OnnxEncoder:
+class OnnxEncoder(Encoder):
     """
     A folder written by [`export_onnx`]. It embeds pictures alone, whether or not they are described.
 

@@ -49,6 +49,11 @@ class Finder:
             mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
             raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
 
+    def check_sentences(self, *sentences: str | None) -> list[str]:
+        """As [`Gallery.check_sentences`]."""
+        with self._lock:
+            return self.gallery.check_sentences(*sentences)
+
     def filter(self, places: Sequence[Sequence[int]]) -> dict[str, list]:
         """What was chosen, by the places of the values among those of each column that there is to choose from."""
         chosen = zip(self.choices.items(), places, strict=True)

@@ -248,7 +248,8 @@ class Gallery:
             filter: columns with the value, or a list of values, that they must have.
 
         Raises:
-            ValueError: if nobody is described, the weight is not in [0, 1], or the filter names what is not there.
+            ValueError: if nobody is described in words that the model knows, the weight is not in [0, 1], or the
+                filter names what is not there. Words that are lost are logged; see [`Gallery.check_sentences`].
         """
         if text is not None and like is not None:
             raise ValueError("Give either `text` or `like`: a sentence or an example.")
@@ -265,6 +266,8 @@ class Gallery:
             what = "what they wear" if has_person else "who they are"
             raise ValueError(f"With a clothing weight of {clothing_weight:g}, say {what}, too.")
 
+        for warning in self.check_sentences(text, identity, clothing):
+            logger.warning(warning)
         vector, size = self._vector(text, like).clone(), self.pipeline.space.identity_size
         if identity is not None:
             vector[:size] = self._embed(identity)[:size]
@@ -274,6 +277,20 @@ class Gallery:
         name = normalize_name(like) if isinstance(like, str) else None
         entries = self.collection.search(query, k + (name is not None), filter or {})
         return [self._hit(query, entry) for entry in entries if entry.picture != name][:k]
+
+    def check_sentences(self, *sentences: str | None) -> list[str]:
+        """
+        What the model loses of sentences that are to be searched by: where one is cut, which words are unknown.
+
+        Raises:
+            ValueError: if a sentence is empty, or holds nothing that the model knows.
+        """
+        warnings = []
+        for sentence in sentences:
+            if sentence is not None and not sentence.strip():
+                raise ValueError("The sentence is empty: say whom you look for.")
+            warnings += self.pipeline.check_sentence(sentence) if sentence is not None else []
+        return warnings
 
     def holds(self, name: str) -> bool:
         """Whether a picture of this name is in the gallery."""
@@ -311,8 +328,6 @@ class Gallery:
         return entries[0]
 
     def _embed(self, sentence: str) -> torch.Tensor:
-        if not sentence.strip():
-            raise ValueError("The sentence is empty: say whom you look for.")
         return self.pipeline(text=sentence)[0]
 
     def _hit(self, query: torch.Tensor, entry: Entry) -> Hit:

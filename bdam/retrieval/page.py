@@ -111,8 +111,11 @@ class Answers:
         options = {"clothing_weight": clothing_weight, "k": k or HITS, "filter": self.finder.filter(places)}
         try:
             hits = self.finder.search(like=like, **wish, **options) if has_example or any(wish.values()) else []
+            warnings = self.finder.check_sentences(*wish.values())
         except ValueError as error:
             return _warned(error)
+        for warning in warnings:
+            gradio.Warning(warning)
         picture = self.finder.thumbnail(like) if isinstance(like, str) else like
         return (
             gradio.Gallery([(self.finder.thumbnail(hit.picture), caption(hit)) for hit in hits], selected_index=None),
@@ -162,7 +165,7 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
     ```python
     >>> client = gradio_client.Client("http://127.0.0.1:7860")
     >>> client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
-    [{'picture': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
+    {'warnings': [], 'hits': [{'picture': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
     ```"""
     finder = Finder(gallery)
     with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
@@ -251,7 +254,7 @@ def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = 
         delete_files_created_by_app(page, age=None)
 
 
-def endpoint(finder: Finder) -> Callable[..., list[dict]]:
+def endpoint(finder: Finder) -> Callable[..., dict[str, list]]:
     """[`Gallery.search`] for programs."""
 
     def search(
@@ -262,10 +265,10 @@ def endpoint(finder: Finder) -> Callable[..., list[dict]]:
         clothing_weight: float | None = None,
         k: int = HITS,
         filter: dict[str, list] | None = None,
-    ) -> list[dict]:
+    ) -> dict[str, list]:
         """
-        The k pictures that fit best, best first: the name of each, its score, and what the person and the clothes have
-        in it.
+        The `hits`, the k pictures that fit best, best first: the name of each, its score, and what the person and the
+        clothes have in it; and `warnings`, what the model does not know or read of the sentences.
 
         Parameters:
             text: a sentence about the person, the clothes or both.
@@ -279,10 +282,11 @@ def endpoint(finder: Finder) -> Callable[..., list[dict]]:
         wish = {"text": text, "identity": identity, "clothing": clothing, "like": like}
         try:
             hits = finder.search(**wish, clothing_weight=clothing_weight, k=k, filter=filter)
+            warnings = finder.check_sentences(text, identity, clothing)
         except ValueError as error:
             raise gradio.Error(str(error), print_exception=False) from None
         names = ("picture", "score", "identity", "clothing")
-        return [{name: getattr(hit, name) for name in names} for hit in hits]
+        return {"warnings": warnings, "hits": [{name: getattr(hit, name) for name in names} for hit in hits]}
 
     return search
 

@@ -8,10 +8,9 @@ import torch
 from PIL.Image import Image
 from PIL.Image import new as new_image
 
-from bdam.encoding.encoders import Encoder, load_encoder
+from bdam.encoding.encoders import Encoder, load_encoder, weights_of
 from bdam.encoding.extraction import Embeddings, embed_chunks, embed_sentences
 from bdam.retrieval.parts import Space
-from bdam.training.models import fingerprint
 from processing_bdam import to_upright_rgb
 
 
@@ -73,7 +72,8 @@ class BDAMPipeline:
             self.model.text_model.compile()
         embeddings = embed_sentences(self.encoder, ["Somebody."])
         sizes = [embeddings[name].shape[1] if name in embeddings else 0 for name in ("identity", "clothing")]
-        self.space = Space(str(checkpoint), fingerprint(checkpoint) or self.model.config._commit_hash, *sizes)
+        place = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
+        self.space = Space(place, weights_of(checkpoint), *sizes)
         self.clothing_weight: float = getattr(self.model.config, "clothing_weight", 0.0)
 
     def __call__(
@@ -103,6 +103,15 @@ class BDAMPipeline:
         ]
         embedded = self.embed_rows(rows, use_descriptions=any(descriptions or []))
         return torch.cat([of_chunk.vectors for of_chunk in embedded])
+
+    def check_sentence(self, sentence: str) -> list[str]:
+        """
+        What is lost of a sentence when it is embedded, in plain words: where it is cut, which words are unknown.
+
+        Raises:
+            ValueError: if nothing that the model knows is left.
+        """
+        return self.encoder.check_sentence(sentence)
 
     def embed_rows(self, rows, use_descriptions: bool) -> Iterator[EmbeddedRows]:
         """

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from bdam.data.batches import TrainingCollator
+from bdam.training.models import limit_texts
 from bdam.training.recipes import Recipe
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
@@ -56,22 +57,29 @@ def build_collator(recipe: Recipe, processor: BDAMProcessor) -> TrainingCollator
 def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
     """
     Encoders that the recipe names are loaded with their pretrained weights; those it describes start from scratch.
+    The processor cuts texts to what the text encoder takes from then on, where that is less than `max_text_length`.
 
     Raises:
         ValueError: if the recipe mixes the two, or names an encoder that cannot be loaded.
     """
     vision, text = recipe.vision_encoder, recipe.text_encoder
     if isinstance(vision, str) and isinstance(text, str):
-        return BDAMModel.from_vision_text_pretrained(vision, text, image_size=recipe.image_size, **recipe.model)
-    if isinstance(vision, str) or isinstance(text, str):
+        model = BDAMModel.from_vision_text_pretrained(vision, text, image_size=recipe.image_size, **recipe.model)
+    elif isinstance(vision, str) or isinstance(text, str):
         raise ValueError("`vision_encoder` and `text_encoder` must both be names, or both configs.")
-    vocabulary = {"vocab_size": len(processor.tokenizer), "pad_token_id": processor.tokenizer.pad_token_id}
-    config = BDAMConfig(
+    else:
+        model = BDAMModel(_config_from_scratch(recipe, vision, text, processor.tokenizer))
+    limit_texts(processor.tokenizer, model)
+    return model
+
+
+def _config_from_scratch(recipe: Recipe, vision: dict, text: dict, tokenizer: PreTrainedTokenizerBase) -> BDAMConfig:
+    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    return BDAMConfig(
         vision_config={"image_size": list(recipe.image_size), **vision},
         text_config={"max_position_embeddings": recipe.max_text_length, **vocabulary, **text},
         **recipe.model,
     )
-    return BDAMModel(config)
 
 
 def parameter_groups(model: BDAMModel, balancer: nn.Module, weight_decay: float) -> list[dict]:

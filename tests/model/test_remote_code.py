@@ -25,6 +25,8 @@ config = AutoConfig.from_pretrained(directory, trust_remote_code=True)
 model = AutoModel.from_pretrained(directory, trust_remote_code=True).eval()
 processor = AutoProcessor.from_pretrained(directory, trust_remote_code=True)
 assert config.model_type == model.config.model_type == "bdam"
+attention = {module.config._attn_implementation for module in model.modules() if hasattr(module, "config")}
+assert attention == {"sdpa"}, attention
 inputs = processor(images=[Image.new("RGB", (16, 32), "red")] * 2, text=sentences, return_tensors="pt")
 with torch.inference_mode():
     outputs = model(**inputs)
