@@ -1,5 +1,6 @@
 """The web page: say whom you look for, see who fits, choose how much the clothes count, go on from what was found."""
 
+import html
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -115,7 +116,7 @@ class Answers:
         except ValueError as error:
             return _warned(error)
         for warning in warnings:
-            gradio.Warning(warning)
+            _warn(warning)
         picture = self.finder.thumbnail(like) if isinstance(like, str) else like
         return (
             gradio.Gallery([(self.finder.thumbnail(hit.picture), caption(hit)) for hit in hits], selected_index=None),
@@ -335,5 +336,10 @@ def _said(words: str | None) -> str | None:
 
 def _warned(error: ValueError) -> Any:
     """Nothing changes but that the error is told."""
-    gradio.Warning(str(error))
+    _warn(str(error))
     return gradio.skip()
+
+
+def _warn(message: str) -> None:
+    """Gradio shows messages as HTML, and this one may quote what was typed."""
+    gradio.Warning(html.escape(message, quote=False))

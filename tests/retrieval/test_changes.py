@@ -278,3 +278,36 @@ def test_rows_say_where_their_pictures_are_from_any_folder(pipeline, pictures, t
     gallery = Gallery.load(tmp_path / "gallery", pipeline)
     assert gallery.picture("camera0/red.png").size == (16, 32)
     assert gallery.add(read_pictures(pictures)).added == 0
+
+
+LONG = "A tall man with grey hair walks by, " * 20 + "in a red coat."
+
+
+@pytest.mark.parametrize(
+    "options, messages",
+    [
+        ({"text": LONG}, ["The sentence was cut after "]),
+        ({"text": "A xqzt man."}, ['The model does not know: "xqzt".']),
+        ({"identity": "A tall xqzt.", "clothing": LONG}, ['"xqzt"', "The sentence was cut after "]),
+        ({"text": "A tall man."}, []),
+    ],
+)
+def test_words_that_are_lost_are_told(gallery, caplog, options, messages):
+    gallery.search(**options)
+    assert len(caplog.messages) == len(messages)
+    assert all(part in message for part, message in zip(messages, caplog.messages, strict=True))
+
+
+@pytest.mark.parametrize("sentence", ["xqzt", "¿?", "…!", "🧥🧥", "𝔛𝔜"])
+def test_a_sentence_of_which_nothing_is_left_is_an_error(gallery, bdam, checkpoint, tmp_path, sentence):
+    for half in ("text", "identity", "clothing"):
+        with pytest.raises(ValueError, match="no word"):
+            gallery.search(**{half: sentence})
+    code, output = bdam("search", tmp_path / "gallery", "--model", checkpoint, sentence)
+    assert code == 1 and "error: " in output and "word" in output
+
+
+def test_the_shell_tells_what_is_lost(gallery, bdam, checkpoint, tmp_path):
+    search = ("search", tmp_path / "gallery", "--model", checkpoint, "A tall man, xqzt.", "--json")
+    code, output = bdam(*search)
+    assert code == 0 and r'"warnings": ["The model does not know: \"xqzt\"."]' in output

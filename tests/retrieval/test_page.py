@@ -132,7 +132,7 @@ def names(hits) -> list[str]:
     ],
 )
 def test_the_endpoint_ranks_as_the_gallery_does(client, gallery, wish):
-    found = client.predict(**wish, api_name="/search")
+    found = client.predict(**wish, api_name="/search")["hits"]
     expected = gallery.search(**{"k": 12, **wish})
     assert [hit["picture"] for hit in found] == names(expected)
     for part in ("score", "identity", "clothing"):
@@ -144,9 +144,17 @@ def test_the_slider_decides(gallery):
     assert len({tuple(names(gallery.search(SENTENCE, clothing_weight=weight))) for weight in (0, 0.6, 1)}) == 3
 
 
+def test_the_endpoint_tells_which_words_are_lost(client):
+    assert client.predict(text=f"{SENTENCE} xqzt", api_name="/search")["warnings"] == [
+        'The model does not know: "xqzt".'
+    ]
+    with pytest.raises(gradio_client.exceptions.AppError, match="The model knows no word of the sentence"):
+        client.predict(text="xqzt", api_name="/search")
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_words_are_words(client, text):
-    assert len(client.predict(text=text, k=3, api_name="/search")) == 3
+    assert len(client.predict(text=f"{SENTENCE} {text}", k=3, api_name="/search")["hits"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -239,7 +247,7 @@ def test_fifty_users_at_once(url, gallery):
         with urllib.request.urlopen(f"{url}/gradio_api/call/search/{event}", timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         assert "event: complete" in lines, lines
-        return [hit["picture"] for hit in json.loads(lines[-2].removeprefix("data: "))[0]]
+        return [hit["picture"] for hit in json.loads(lines[-2].removeprefix("data: "))[0]["hits"]]
 
     weights = [user / 49 for user in range(50)]
     with ThreadPoolExecutor(50) as users:
@@ -258,7 +266,7 @@ def test_the_space_searches_what_is_beside_it(place, tmp_path):
 
     page = asyncio.run(build())
     (search,) = (function.fn for function in page.fns.values() if function.api_name == "search")
-    assert [hit["picture"] for hit in search(SENTENCE, k=3)] == names(gallery.search(SENTENCE, k=3))
+    assert [hit["picture"] for hit in search(SENTENCE, k=3)["hits"]] == names(gallery.search(SENTENCE, k=3))
 
 
 def test_the_card_configures_a_space():
@@ -423,17 +431,29 @@ def test_person_and_clothes_apart_and_filtered(page, gallery):
 
 def test_nothing_hostile_is_rendered(page, gallery):
     """Neither what is typed nor what a file is called; and a picture that is gone is shown to be."""
-    press(page, HACK, Keys.ENTER)
-    until(lambda: shows(page, gallery.search(HACK, clothing_weight=0.6, k=12)))
+    text = f"{SENTENCE} {HACK}"
+    press(page, text, Keys.ENTER)
+    until(lambda: shows(page, gallery.search(text, clothing_weight=0.6, k=12)))
     tab_to(page, "range slider for Pictures")
     press(page, Keys.END)
-    everything = gallery.search(HACK, clothing_weight=0.6, k=60)
+    everything = gallery.search(text, clothing_weight=0.6, k=60)
     until(lambda: shows(page, everything))
     assert page.title == "Find a person" and not page.find_elements("css selector", "img[src=x]")
     widths = "return [...document.querySelectorAll('.thumbnail-item img')].map(each => each.naturalWidth)"
     until(lambda: all(page.execute_script(widths)))
     gone = [width == 160 for width in page.execute_script(widths)]
     assert gone == [hit.picture == "camera 1/07.png" for hit in everything]
+
+
+def test_words_that_are_lost_are_told(page):
+    press(page, f"{SENTENCE} xqzt", Keys.ENTER)
+    until(lambda: captions(page) and any('The model does not know: "xqzt".' in toast for toast in toasts(page)))
+
+
+def test_nothing_hostile_is_rendered_in_messages(page):
+    press(page, HACK, Keys.ENTER)
+    until(lambda: any(f'knows no word of the sentence "{HACK[:9]}' in toast for toast in toasts(page)))
+    assert page.title == "Find a person" and not page.find_elements("css selector", "img[src=x]")
 
 
 def test_what_is_empty_or_too_much_is_told(page, gallery):
