@@ -304,7 +304,7 @@ def page(browser, url):
     return browser
 
 
-def until(happens, seconds: float = 20) -> None:
+def until(happens, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < deadline, "It did not happen in time."
