@@ -13,8 +13,9 @@ import pyarrow as pa
 import torch
 from datasets import Dataset
 from PIL import Image as PILImage
+from torch.nn.functional import cosine_similarity
 
-from bdam.data.pictures import open_picture
+from bdam.data.pictures import PictureError, decode_picture, open_picture
 from bdam.encoding.extraction import gather, place_among_processes, wait_for_all_processes
 from bdam.retrieval.changes import Addition, Comparison, compare
 from bdam.retrieval.collection import Collection, Entry, Filter, LocalCollection, State, open_collection
@@ -34,6 +35,10 @@ from bdam.retrieval.sources import (
 
 
 logger = logging.getLogger(__name__)
+
+
+# Two encoders of one space, such as a model and its export in int8, agree on so many pictures to this cosine.
+CHECKED, AGREES_FROM = 4, 0.99
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,8 @@ class Gallery:
 
         Raises:
             FileNotFoundError: if there is no gallery, or its model is gone.
-            ValueError: if the gallery was made by a model with other weights.
+            ValueError: if the gallery was made by a model with other weights, or another encoder of the same weights,
+                such as their ONNX export, embeds its pictures otherwise.
         """
         collection = open_collection(place, approximate=approximate)
         try:
@@ -123,7 +129,10 @@ class Gallery:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error} {place} was made with it; if it has moved, give `model`.") from error
         collection.space.check(pipeline.space, str(place))
-        return cls(pipeline, collection)
+        gallery = cls(pipeline, collection)
+        if pipeline.space.checkpoint != collection.space.checkpoint:
+            gallery._check_agreement(str(place))
+        return gallery
 
     def __len__(self) -> int:
         return len(self.collection)
@@ -312,6 +321,29 @@ class Gallery:
             raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or prune the gallery.")
         return open_picture(path)
 
+    def _check_agreement(self, place: str) -> None:
+        """
+        Embeds a few pictures again, as far as they are there.
+
+        Raises:
+            ValueError: if their vectors differ from those that are kept.
+        """
+        rows, vectors = next(iter(self.collection.chunks()), (pa.table({"image": []}), torch.empty(0)))
+        for row, vector in zip(rows.slice(0, CHECKED).to_pylist(), vectors, strict=False):
+            if row.get("identity_description") or digest(row["image"]) != row["content"]:
+                continue  # an export embeds pictures alone, and those that have changed prove nothing
+            try:
+                again = self.pipeline(images=decode_picture(row["image"], row["picture"]))[0]
+            except PictureError:
+                continue
+            size = self.pipeline.space.identity_size
+            similarity = min(cosine_similarity(one, other, dim=0) for one, other in _halves(again, vector, size))
+            if similarity < AGREES_FROM:
+                raise ValueError(
+                    f"{self.pipeline.space.checkpoint} embeds {row['picture']} otherwise than {place} has it (cosine "
+                    f"{similarity:.3f}): give the model that the gallery was made by, or index the pictures anew."
+                )
+
     def _vector(self, text: str | None, like: str | PILImage.Image | None) -> torch.Tensor:
         """What is asked for as a whole, (D,); nothing if nothing is."""
         if text is not None:
@@ -384,3 +416,9 @@ class Gallery:
             if places:
                 self.collection.add(rows.take(pa.array(places, pa.int64())), vectors[places])
         return Addition(len(comparison.missing), len(comparison.moved))
+
+
+def _halves(one: torch.Tensor, other: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The identity halves, of this size, and the clothing halves if there are any."""
+    halves = [(one[:size], other[:size]), (one[size:], other[size:])]
+    return [pair for pair in halves if len(pair[0])]

@@ -1,0 +1,46 @@
+"""A gallery made by PyTorch is searched by the ONNX export of its model, once both are seen to agree."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+from tiny import SENTENCES
+
+from bdam.encoding.onnx import export_onnx
+from bdam.retrieval.gallery import Gallery
+
+
+@pytest.fixture(scope="module")
+def export(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "onnx"
+    export_onnx(str(checkpoint), folder)
+    return folder
+
+
+def test_an_export_searches_the_gallery_of_its_model(pipeline, export, pictures, tmp_path):
+    made = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    searched = Gallery.load(tmp_path / "gallery", export)
+    for options in ({"text": SENTENCES[0]}, {"like": "camera0/red.png"}, {"clothing": SENTENCES[2]}):
+        expected, found = made.search(**options), searched.search(**options)
+        assert [hit.picture for hit in found] == [hit.picture for hit in expected]
+        assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-4)
+    assert searched.add(pictures).added == 0
+    with_export = Gallery.from_images(export, pictures, place=tmp_path / "other")
+    assert with_export.search(SENTENCES[0])[0].picture == made.search(SENTENCES[0])[0].picture
+    assert len(Gallery.load(tmp_path / "other", pipeline)) == 6
+
+
+def test_an_export_that_disagrees_is_refused(pipeline, export, pictures, tmp_path):
+    """Its processor was changed, so that it sees negatives; pictures that have changed themselves prove nothing."""
+    Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    shutil.copytree(export, tmp_path / "export")
+    config = tmp_path / "export/processor_config.json"
+    values = json.loads(config.read_text())
+    values["image_processor"]["image_std"] = [-0.5, -0.5, -0.5]
+    config.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="embeds camera0/.*png otherwise than .*gallery has it .cosine"):
+        Gallery.load(tmp_path / "gallery", tmp_path / "export")
+    for path in pictures.rglob("*.png"):
+        Image.new("RGB", (16, 32), "pink").save(path)
+    assert len(Gallery.load(tmp_path / "gallery", export)) == 6
