@@ -115,6 +115,16 @@ def styles(
         int | None, typer.Option(min=1, help="Styles by the other methods; by default, as many as DBSCAN finds.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Captions to look at, drawn at random.")] = 20_000,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of an MLLM on a server, which puts slots for what captions say of the person; by default, a "
+            "list of words does. Each distinct caption is a request."
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    concurrency: Concurrency = 16,
+    max_answer: MaxAnswer = 200,
     seed: Seed = 0,
 ) -> None:
     """Find the styles that the captions of the train split are written in, for a language model to write in."""
@@ -129,9 +139,16 @@ def styles(
     if len(captions) > limit:
         captions = random.Random(seed).sample(captions, limit)
     options: dict[str, Any] = {"eps": eps, "min_size": min_size, "num_clusters": clusters, "seed": seed}
+    generalizer = load_generalizer(model, base_url, concurrency, max_answer)
+    options |= {"generalizer": generalizer} if generalizer else {}
     found, wordings = find_styles(
         captions, partial(embed_texts, encoder), method, **options, encoder=encoder, data=data, split="train"
     )
+    if generalizer:
+        by_words = generalizer.failures.total()
+        found.settings |= {"generalizer": model, "generalized_by_words": by_words}
+        console.print(f"{model} generalized the captions, and a list of words {by_words:,} of the distinct ones.")
+        tell_reasons(generalizer.failures)
     output.mkdir(parents=True, exist_ok=True)
     found.save(output / "styles.json")
     (output / "styles.png").unlink(missing_ok=True)
@@ -547,6 +564,18 @@ def study(
         console.print(f"[bold red]failed:[/] {escape(run.name)}, seed {run.recipe.seed}: see {escape(str(run.log))}")
     if failed:
         raise typer.Exit(1)
+
+
+def load_generalizer(model: str | None, base_url: str | None, concurrency: int, max_tokens: int) -> Any:
+    """The MLLM that makes captions alike; none if none was given."""
+    if model is None:
+        if base_url is not None:
+            raise ValueError("--base-url needs --model, the name of the MLLM on that server.")
+        return None
+    from bdam.captions.client import MLLM
+    from bdam.captions.generalizing import Generalizer
+
+    return Generalizer(MLLM(model, base_url, temperature=0, max_tokens=max_tokens), concurrency)
 
 
 def load_styles(path: Path | None) -> Any:

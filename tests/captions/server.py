@@ -19,6 +19,7 @@ GOOD = {
     "identity": "A tall man of middle age with short grey hair and a slim build, standing upright (picture {}).",
     "clothing": "The person wears a red coat over blue jeans, black boots, and carries a brown bag (picture {}).",
 }
+GENERALIZED = "The [person] in [garment]."
 STEP = 8  # between the colours of two pictures, which survives JPEG
 
 
@@ -35,6 +36,10 @@ class Response(NamedTuple):
     headers: dict[str, str] = {}
 
 
+Script = dict[tuple[int | str, str], list]
+Refuse = Callable[[dict], Response | None]
+
+
 class Server(ThreadingHTTPServer):
     """
     Args:
@@ -48,7 +53,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, script: dict[tuple[int, str], list], refuse: Callable[[dict], Response | None]):
+    def __init__(self, script: Script, refuse: Refuse):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script = script
         self.refuse = refuse
@@ -86,7 +91,9 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(server.delay)
         with server.lock:  # before the client can have the answer, and send the next request
             server.at_once -= 1
-        self.answer(turn if refusal is None else refusal, GOOD[key[1]].format(key[0]))
+        subject, kind = key
+        good = GENERALIZED if kind == "style" else GOOD[kind].format(subject)
+        self.answer(turn if refusal is None else refusal, good)
 
     def answer(self, turn, good: str) -> None:
         if isinstance(turn, Response):
@@ -123,8 +130,10 @@ def completion(message: dict, finish_reason: str = "stop") -> dict:
     return {**fields, "choices": [choice], "usage": usage}
 
 
-def what_is_asked(body: dict) -> tuple[int, str]:
-    """Picture and kind of a request."""
+def what_is_asked(body: dict) -> tuple[int | str, str]:
+    """Picture and kind of a request; or the caption that is to be generalized."""
+    if isinstance(body["messages"][1]["content"], str):
+        return body["messages"][1]["content"], "style"
     picture, text = body["messages"][1]["content"]
     _, _, content = picture["image_url"]["url"].partition(",")
     red, green, _ = Image.open(BytesIO(base64.b64decode(content))).getpixel((4, 4))
@@ -133,6 +142,7 @@ def what_is_asked(body: dict) -> tuple[int, str]:
 
 
 def serve(
-    script: dict[tuple[int, str], list] | None = None, refuse: Callable[[dict], Response | None] = lambda body: None
+    script: dict[tuple[int | str, str], list] | None = None,
+    refuse: Callable[[dict], Response | None] = lambda body: None,
 ) -> AbstractContextManager[Server]:
     return serving(Server(script or {}, refuse))
