@@ -580,9 +580,11 @@ def load_generalizer(model: str | None, base_url: str | None, concurrency: int, 
 
 def load_styles(path: Path | None) -> Any:
     """The styles to write in; none if none were given."""
+    if path is None:
+        return None
     from bdam.captions.styles import Styles
 
-    return Styles.load(path) if path else None
+    return Styles.load(path)
 
 
 def tell_states(path: Path, records: list) -> None:

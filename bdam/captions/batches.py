@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -16,12 +16,15 @@ from bdam.captions.client import RESPONSE_FORMAT, error_message, read_completion
 from bdam.captions.describing import Picture, Tally, UnreadablePicture, read_picture
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
-from bdam.captions.styles import Styles
 from bdam.data.writing import written_whole
 
 
+if TYPE_CHECKING:  # it takes seconds, and a run may have no styles
+    from bdam.captions.styles import Styles
+
+
 def export_requests(
-    pictures: list[Picture], path: Path, output: Path, body: dict, styles: Styles | None = None, seed: int = 0
+    pictures: list[Picture], path: Path, output: Path, body: dict, styles: "Styles | None" = None, seed: int = 0
 ) -> Tally:
     """
     Writes two requests for each picture that `path`, a `descriptions.jsonl`, does not know, and counts them. A picture
@@ -56,7 +59,7 @@ def export_requests(
 
 
 def import_answers(
-    answers: Path, pictures: list[Picture], path: Path, model: str, styles: Styles | None = None, seed: int = 0
+    answers: Path, pictures: list[Picture], path: Path, model: str, styles: "Styles | None" = None, seed: int = 0
 ) -> Tally:
     """
     Checks the answers of a batch and adds them to `path`, a `descriptions.jsonl`, picture by picture; those that it

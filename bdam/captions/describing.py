@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -14,9 +14,12 @@ from bdam.captions.helpers import Team, share
 from bdam.captions.pictures import picture_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
-from bdam.captions.styles import Styles
 from bdam.data.benchmarks import parse_benchmark, read_listing
 from bdam.data.pictures import find_picture, list_pictures
+
+
+if TYPE_CHECKING:  # it takes seconds, and a run may have no styles
+    from bdam.captions.styles import Styles
 
 
 # For estimates: a picture of 768 pixels, the prompt and an answer; and what a server of one GPU takes for it.
@@ -168,7 +171,7 @@ def describe_pictures(
     pictures: list[Picture],
     path: Path,
     mllm: MLLM,
-    styles: Styles | None = None,
+    styles: "Styles | None" = None,
     options: Options | None = None,
     retry_failed: bool = False,
 ) -> Tally:
@@ -198,7 +201,7 @@ class _Run:
         known: list[DescribedPicture],
         file: DescriptionFile,
         mllm: MLLM,
-        styles: Styles | None,
+        styles: "Styles | None",
         options: Options,
     ):
         done = {record.image: record for record in known}
