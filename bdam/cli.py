@@ -25,6 +25,8 @@ data_app = typer.Typer(help="Make and inspect data sets.")
 app.add_typer(data_app, name="data")
 caption_app = typer.Typer(help="Let an MLLM describe pictures: who is on them, and what they wear.")
 app.add_typer(caption_app, name="caption")
+# The exit code of a command that did what it was asked for some of its input; 0: for all; 1: for none.
+IN_PART = 3
 # Tables keep their columns where the output goes to a file.
 console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
@@ -51,6 +53,10 @@ Split = Annotated[str, typer.Option(help="train, validation or test.")]
 Pictures = Annotated[str, typer.Argument(metavar="DATA", help="A benchmark as NAME:ROOT, or a folder of pictures.")]
 StylesFile = Annotated[Path | None, typer.Option("--styles", help="styles.json, from `bdam caption styles`.")]
 Model = Annotated[str, typer.Option(help="Name of the MLLM on the server.")]
+BaseURL = Annotated[
+    str | None, typer.Option("--base-url", help="Any OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
 Shard = Annotated[str | None, typer.Option(help="I/N: the I-th of N parts, into a file of its own, to be merged.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0: always the likeliest words.")]
 MaxAnswer = Annotated[int, typer.Option(min=1, help="Tokens that one answer may take.")]
@@ -132,6 +138,16 @@ def styles(
         int | None, typer.Option(min=1, help="Styles by the other methods; by default, as many as DBSCAN finds.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Captions to look at, drawn at random.")] = 20_000,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of an MLLM on a server, which puts slots for what captions say of the person; by default, a "
+            "list of words does. Each distinct caption is a request."
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    concurrency: Concurrency = 16,
+    max_answer: MaxAnswer = 200,
     seed: Seed = 0,
 ) -> None:
     """Find the styles that the captions of the train split are written in, for a language model to write in."""
@@ -146,9 +162,16 @@ def styles(
     if len(captions) > limit:
         captions = random.Random(seed).sample(captions, limit)
     options: dict[str, Any] = {"eps": eps, "min_size": min_size, "num_clusters": clusters, "seed": seed}
+    generalizer = load_generalizer(model, base_url, concurrency, max_answer)
+    options |= {"generalizer": generalizer} if generalizer else {}
     found, wordings = find_styles(
         captions, partial(embed_texts, encoder), method, **options, encoder=encoder, data=data, split="train"
     )
+    if generalizer:
+        by_words = generalizer.failures.total()
+        found.settings |= {"generalizer": model, "generalized_by_words": by_words}
+        console.print(f"{model} generalized the captions, and a list of words {by_words:,} of the distinct ones.")
+        tell_reasons(generalizer.failures)
     output.mkdir(parents=True, exist_ok=True)
     found.save(output / "styles.json")
     (output / "styles.png").unlink(missing_ok=True)
@@ -164,13 +187,11 @@ def styles(
 def describe(
     data: Pictures,
     model: Model,
-    base_url: Annotated[
-        str | None, typer.Option(help="Any OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
-    ] = None,
+    base_url: BaseURL = None,
     styles_file: StylesFile = None,
     samples: Annotated[int, typer.Option(min=1, help="Descriptions to ask for, of which one is kept.")] = 1,
     max_attempts: Annotated[int, typer.Option(min=1, help="Answers to ask for until one can be used.")] = 3,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 16,
+    concurrency: Concurrency = 16,
     max_requests: Annotated[int | None, typer.Option(min=1, help="Budget; begun pictures are finished.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Budget; begun pictures are finished.")] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Of a million tokens, for the estimate.")] = None,
@@ -184,7 +205,8 @@ def describe(
     """
     Ask an MLLM for the descriptions that are missing; a run that was stopped goes on.
 
-    The key of the endpoint is read from OPENAI_API_KEY.
+    The key of the endpoint is read from OPENAI_API_KEY. Exit code 0: all pictures are described; 1: this run described
+    none; 3: some are described, and others failed, now or in an earlier run. What a budget left out is no failure.
     """
     from bdam.captions.client import MLLM
     from bdam.captions.describing import Options, describe_pictures, estimate, find_pictures, take_shard
@@ -195,10 +217,7 @@ def describe(
     console.print(escape(estimate(pictures, path, options, retry_failed, price)))
     mllm = MLLM(model, base_url, temperature, max_answer, timeout)
     tally = describe_pictures(pictures, path, mllm, styles, options, retry_failed)
-    console.print(
-        f"{escape(str(path))}: {tally.described} pictures described, {tally.failed} failed; "
-        f"{tally.requests} requests, {tally.tokens} tokens."
-    )
+    tell_tally(path, tally, f"; {tally.requests} requests, {tally.tokens} tokens")
 
 
 @caption_app.command()
@@ -261,15 +280,21 @@ def export_batch(
     shard: Shard = None,
     seed: Seed = 0,
 ) -> None:
-    """Write the missing requests to a file, for a cluster or a batch service."""
+    """
+    Write the missing requests to a file, for a cluster or a batch service.
+
+    Exit code 0: for all pictures; 1: no picture can be read; 3: some cannot, and were left out.
+    """
     from bdam.captions.batches import export_requests
     from bdam.captions.describing import find_pictures, take_shard
 
     pictures, path = take_shard(*find_pictures(data), shard)
     styles = load_styles(styles_file)
     body = {"model": model, "temperature": temperature, "max_tokens": max_answer}
-    count = export_requests(pictures, path, output, body, styles, seed)
-    console.print(f"{escape(str(output))}: {count} requests.")
+    tally = export_requests(pictures, path, output, body, styles, seed)
+    console.print(f"{escape(str(output))}: {tally.requests} requests; {tally.failed} pictures left out.")
+    tell_reasons(tally.reasons)
+    exit_by(tally.requests, tally.failed)
 
 
 @caption_app.command("import")
@@ -281,14 +306,18 @@ def import_batch(
     shard: Shard = None,
     seed: Seed = 0,
 ) -> None:
-    """Check the answers to exported requests, and add them to the descriptions."""
+    """
+    Check the answers to exported requests, and add them to the descriptions.
+
+    Exit code 0: all pictures of the file are described; 1: this run described none; 3: some are described, and others
+    failed, now or before.
+    """
     from bdam.captions.batches import import_answers
     from bdam.captions.describing import find_pictures, take_shard
 
     pictures, path = take_shard(*find_pictures(data), shard)
     styles = load_styles(styles_file)
-    described, failed = import_answers(answers, pictures, path, model, styles, seed)
-    console.print(f"{escape(str(path))}: {described} pictures described, {failed} failed.")
+    tell_tally(path, import_answers(answers, pictures, path, model, styles, seed))
 
 
 @app.command()
@@ -604,11 +633,25 @@ def study(
         raise typer.Exit(1)
 
 
+def load_generalizer(model: str | None, base_url: str | None, concurrency: int, max_tokens: int) -> Any:
+    """The MLLM that makes captions alike; none if none was given."""
+    if model is None:
+        if base_url is not None:
+            raise ValueError("--base-url needs --model, the name of the MLLM on that server.")
+        return None
+    from bdam.captions.client import MLLM
+    from bdam.captions.generalizing import Generalizer
+
+    return Generalizer(MLLM(model, base_url, temperature=0, max_tokens=max_tokens), concurrency)
+
+
 def load_styles(path: Path | None) -> Any:
     """The styles to write in; none if none were given."""
+    if path is None:
+        return None
     from bdam.captions.styles import Styles
 
-    return Styles.load(path) if path else None
+    return Styles.load(path)
 
 
 def tell_states(path: Path, records: list) -> None:
@@ -617,6 +660,29 @@ def tell_states(path: Path, records: list) -> None:
 
     states, _ = count_records(records)
     console.print(f"{escape(str(path))}: {states['described']} pictures described, {states['failed']} failed.")
+
+
+def tell_tally(path: Path, tally: Any, details: str = "") -> None:
+    """What a run has described and what not, and why; ends the command with the exit code for it."""
+    console.print(f"{escape(str(path))}: {tally.described} pictures described, {tally.failed} failed{details}.")
+    tell_reasons(tally.reasons)
+    if tally.failed_before:
+        console.print(f"{tally.failed_before} failed in an earlier run: `bdam caption describe --retry-failed`.")
+    is_idle = not tally.described + tally.failed
+    exit_by(tally.described_before if is_idle else tally.described, tally.failed + tally.failed_before)
+
+
+def tell_reasons(reasons: Any) -> None:
+    """The most frequent ones."""
+    for reason, count in reasons.most_common(3):
+        console.print(f"failed {count:,} times: {escape(reason)}", highlight=False)
+    if len(reasons) > 3:
+        console.print(f"… and for {len(reasons) - 3} other reasons.")
+
+
+def exit_by(done: int, failed: int) -> None:
+    if failed:
+        raise typer.Exit(IN_PART if done else 1)
 
 
 def parse_filters(texts: list[str]) -> dict[str, list]:

@@ -7,34 +7,44 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from bdam.captions.checks import judge
-from bdam.captions.client import RESPONSE_FORMAT, read_completion
-from bdam.captions.describing import Picture
-from bdam.captions.pictures import picture_url
+from bdam.captions.client import RESPONSE_FORMAT, error_message, read_completion
+from bdam.captions.describing import Picture, Tally, UnreadablePicture, read_picture
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
-from bdam.captions.styles import Styles
 from bdam.data.writing import written_whole
 
 
+if TYPE_CHECKING:  # it takes seconds, and a run may have no styles
+    from bdam.captions.styles import Styles
+
+
 def export_requests(
-    pictures: list[Picture], path: Path, output: Path, body: dict, styles: Styles | None = None, seed: int = 0
-) -> int:
+    pictures: list[Picture], path: Path, output: Path, body: dict, styles: "Styles | None" = None, seed: int = 0
+) -> Tally:
     """
-    Writes two requests for each picture that `path`, a `descriptions.jsonl`, does not know, and returns how many.
+    Writes two requests for each picture that `path`, a `descriptions.jsonl`, does not know, and counts them. A picture
+    that cannot be read is left out, and counted as failed.
 
     Args:
         body: model and settings of every request, as [`MLLM`] has them.
     """
     done = {record.image for record in read_records(path)}
     pending = [picture for picture in pictures if picture.image not in done]
+    tally = Tally()
     with written_whole(output) as aside, aside.open("w", encoding="utf-8") as file:
         for picture in tqdm(pending, desc="Writing requests"):
             style = styles.draw(picture.image, seed).sentence if styles else None
-            url = picture_url(picture.path)
+            try:
+                url = read_picture(picture.path)
+            except UnreadablePicture as error:
+                tally.failed += 1
+                tally.reasons[f"{picture.image}: {error}"] += 1
+                continue
             for kind in KINDS:
                 messages = build_messages(kind, url, style, rejected=[])
                 request = {
@@ -44,18 +54,20 @@ def export_requests(
                     "body": {**body, "messages": messages, "response_format": RESPONSE_FORMAT},
                 }
                 file.write(json.dumps(request) + "\n")
-    return len(pending) * len(KINDS)
+                tally.requests += 1
+    return tally
 
 
 def import_answers(
-    answers: Path, pictures: list[Picture], path: Path, model: str, styles: Styles | None = None, seed: int = 0
-) -> tuple[int, int]:
+    answers: Path, pictures: list[Picture], path: Path, model: str, styles: "Styles | None" = None, seed: int = 0
+) -> Tally:
     """
     Checks the answers of a batch and adds them to `path`, a `descriptions.jsonl`, picture by picture; those that it
-    knows already are left as they are. Returns how many pictures were described, and how many failed.
+    knows already are left as they are. Counts the pictures that were described, and that failed.
 
     Raises:
-        ValueError: naming the line that is no answer, or answers for a picture that is not there.
+        ValueError: if there are no answers; naming the line that is no answer, or answers for a picture that is not
+            there.
     """
     texts: dict[str, dict[Kind, tuple[str | None, str | None]]] = defaultdict(dict)
     known_images = {picture.image for picture in pictures}
@@ -63,9 +75,13 @@ def import_answers(
         if image not in known_images:
             raise ValueError(f"{answers}, {place}: no picture {image!r} in the data: give the data of the requests.")
         texts[image][kind] = (text, problem)
-    counts = {True: 0, False: 0}
+    if not texts:
+        raise ValueError(f"{answers} holds no answers: give the file that the batch wrote.")
+    tally = Tally()
     with DescriptionFile(path) as file:
-        done = {record.image for record in read_records(path)}
+        done = {record.image: record for record in read_records(path)}
+        for image in done.keys() & texts.keys():
+            tally.count_before(done[image])
         for image in (image for image in texts if image not in done):
             of_kind = {kind: texts[image].get(kind, (None, "the batch has no answer")) for kind in KINDS}
             record = DescribedPicture(
@@ -79,31 +95,34 @@ def import_answers(
                 attempts=dict.fromkeys(texts[image], 1),
             )
             file.add(record)
-            counts[not record.failures] += 1
-    return counts[True], counts[False]
+            tally.count(record)
+    return tally
 
 
 def _read_answers(path: Path) -> Iterator[tuple[str, Kind, str, str | None, str | None]]:
     """Place, kind, image, and either the description or what is wrong."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 answer = json.loads(line)
                 kind, _, image = answer["custom_id"].partition(":")
                 kind = next(known for known in KINDS if known == kind)
-            except (json.JSONDecodeError, KeyError, TypeError, AttributeError, StopIteration):
+            except (ValueError, RecursionError, KeyError, TypeError, AttributeError, StopIteration):
                 raise ValueError(
                     f"{path}, line {number}: no answer to a request of ours: give the file that the batch wrote."
                 ) from None
             yield f"line {number}", kind, image, *_judge_answer(kind, answer)
 
 
-def _judge_answer(kind: Kind, answer: dict) -> tuple[str | None, str | None]:
-    response = answer.get("response") or {}
+def _judge_answer(kind: Kind, answer: dict[str, Any]) -> tuple[str | None, str | None]:
+    response = answer.get("response")
+    body = response.get("body") if isinstance(response, dict) else None
     try:
-        reply = read_completion(response.get("body"))
-    except ValueError:
-        reason = answer.get("error") or response.get("status_code") or "nothing"
-        return None, f"the batch answered: {json.dumps(reason)}"
+        reply = read_completion(body)
+    except ValueError as error:
+        reason = error_message(answer["error"]) if answer.get("error") else error
+        return None, f"the batch answered: {reason}"
     text, problems = judge(kind, reply.content, reply.is_cut)
     return (None, "; ".join(problems.values())) if problems else (text, None)

@@ -1,9 +1,8 @@
 """Whether an answer can be trusted: what an MLLM gets wrong, found without another model."""
 
+import json
 import re
 from collections.abc import Iterable
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bdam.captions.lexicon import attributes, attributes_of, mentions
 from bdam.captions.prompts import KINDS, Kind
@@ -16,7 +15,13 @@ def _words(text: str) -> list[str]:
 WORDS = (6, 90)  # somewhat wider than what the prompt asks for
 MIN_ATTRIBUTES = 2
 
-FENCE = re.compile(r"^```(?:json)?\s*|\s*```$", re.IGNORECASE)
+# What models say before they answer. Servers that read no tags may leave any of them out.
+_OPENED = r"(?:<(?:think|thinking|thought|reasoning)>|\[THINK\]|◁think▷)"
+_CLOSED = r"(?:</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>)"
+REASONING = re.compile(f"{_OPENED}.*?{_CLOSED}", re.DOTALL | re.IGNORECASE)
+HALF_REASONING = re.compile(f"^.*{_CLOSED}|{_OPENED}.*$", re.DOTALL | re.IGNORECASE)
+DECODER = json.JSONDecoder(strict=False)  # models write lines into strings
+FENCE = re.compile(r"^(?:```(?:json)?|<answer>)\s*|\s*(?:```|</answer>)$", re.IGNORECASE)
 JSON = re.compile(r"""^[\[{]\s*"|\{\s*["'“]?\w+["'”]?\s*:""")
 QUOTED = re.compile(r"""["“]([^"“”]*)["”]""")
 
@@ -63,33 +68,50 @@ class BadAnswer(ValueError):
         self.problem = problem
 
 
-class Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    description: str
-
-
 def read_answer(content: str | None, is_cut: bool) -> str:
     """
-    The description in an answer: in JSON by `ANSWER_SCHEMA`, with or without a code fence, or as plain text.
+    The description in an answer: that of the last JSON object that has one, wherever it stands, or else the plain
+    text. What a model says to itself, as in `<think>…</think>`, does not count, unless there is an object in it and
+    nothing after it.
 
     Raises:
         BadAnswer: if there is none, naming what is wrong with the answer: "cut", "json" or "empty".
     """
-    if is_cut:
+    whole = (content or "").strip()
+    text = HALF_REASONING.sub("", REASONING.sub("", whole)).strip()
+    description = _find_description(text)
+    if description is None and is_cut:
         raise BadAnswer("cut", "it is too long and was cut off")
-    text = FENCE.sub("", (content or "").strip())
-    if JSON.search(text):
-        try:
-            text = Answer.model_validate_json(text).description
-        except ValidationError:
-            raise BadAnswer("json", 'it is no JSON of the form {"description": "…"}') from None
-    text = text.strip()
-    if quoted := QUOTED.fullmatch(text):
-        text = quoted[1]
-    if not text:
+    if description is None and not text:
+        description = _find_description(whole)
+    if description is None:
+        description = FENCE.sub("", text)
+        if JSON.search(description):
+            raise BadAnswer("json", 'it is no JSON of the form {"description": "…"}')
+    description = description.strip()
+    if quoted := QUOTED.fullmatch(description):
+        description = quoted[1]
+    if not description:
         raise BadAnswer("empty", "it is empty")
-    return text
+    return description
+
+
+def _find_description(text: str) -> str | None:
+    """That of the last JSON object in a text that has one. Objects may stand in others; braces in strings are none."""
+    description, start = None, text.find("{")
+    while start >= 0:
+        try:
+            value, end = DECODER.raw_decode(text, start)
+        except ValueError:
+            value, end = None, start + 1
+        except RecursionError:  # so deep lies no answer, and each brace would be tried
+            break
+        if isinstance(value, dict) and isinstance(value.get("description"), str):
+            description = value["description"]
+        else:
+            end = start + 1
+        start = text.find("{", end)
+    return description
 
 
 def judge(kind: Kind, content: str | None, is_cut: bool) -> tuple[str, dict[str, str]]:

@@ -1,10 +1,13 @@
 """An MLLM behind any OpenAI-compatible endpoint: vLLM, TGI, llama.cpp, Ollama, `transformers serve` or a service."""
 
+import json
+import logging
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from bdam.captions.prompts import ANSWER_SCHEMA
 
@@ -15,11 +18,25 @@ except ImportError as error:
     raise ImportError("Captions need the client of OpenAI-compatible servers: pip install bdam[captions]") from error
 
 
+logger = logging.getLogger(__name__)
+
 API_KEY = "OPENAI_API_KEY"
 RESPONSE_FORMAT = {
     "type": "json_schema",
     "json_schema": {"name": "description", "schema": ANSWER_SCHEMA, "strict": True},
 }
+# What a request can do without, and how servers name it that do not take it.
+PARAMETERS = {
+    "response_format": re.compile(r"response[_ ]?format|json[_ ]?schema|structured[_ ]?output|guided_|grammar", re.I),
+    "max_tokens": re.compile(r"max_?tokens", re.I),
+    "max_completion_tokens": re.compile(r"max_?completion_?tokens", re.I),
+    "temperature": re.compile(r"temperature", re.I),
+}
+# What no request can do without, at the beginning of the field that a server names.
+REQUIRED = re.compile(r"\W*(?:body\W+)?(?:model|messages)\b")
+# The exceptions of the HTTP client, which has had several names, where nobody listens at the address.
+NOBODY_THERE = ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
+MAX_WORDS = 300  # characters of what a server says that go into a reason
 
 
 class ServerError(ConnectionError):
@@ -47,7 +64,7 @@ class Reply:
 class MLLM:
     """
     Sends requests, again after 429, 5xx, timeouts and broken connections, as late as `Retry-After` says or else with
-    growing pauses.
+    growing pauses; and again without a parameter that the server refuses by name, which later requests leave out.
 
     Args:
         model: its name on the server.
@@ -57,6 +74,9 @@ class MLLM:
         max_retries: how often a request is sent again.
 
     The key of the endpoint is read from the environment, `OPENAI_API_KEY`, and is never written anywhere.
+
+    Raises:
+        ValueError: if `base_url` is no address of the web.
     """
 
     def __init__(
@@ -71,10 +91,16 @@ class MLLM:
         self._settings = (model, base_url, temperature, max_tokens, timeout, max_retries)
         self.model = model
         self.base_url = base_url
-        self.body = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
-        self.takes_schema = True
+        self.temperature = temperature
+        self.max_tokens = max_tokens
+        self.refused: frozenset[str] = frozenset()
+        if base_url is not None and not re.match(r"https?://[^\s/]", base_url):
+            raise ValueError(f"--base-url must be an address such as http://127.0.0.1:8000/v1, got {base_url!r}.")
         self._client = openai.AsyncOpenAI(
-            api_key=os.environ.get(API_KEY, "none"), base_url=base_url, timeout=timeout, max_retries=max_retries
+            api_key=os.environ.get(API_KEY, "").strip() or "none",
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
         )
 
     def __reduce__(self) -> tuple:
@@ -88,24 +114,29 @@ class MLLM:
             RequestError: if it does not answer this request.
         """
         try:
-            return await self._send(messages)
-        except openai.BadRequestError as error:
-            if not self.takes_schema or "response_format" not in str(error):
-                raise RequestError(f"the server refused the request: {error.message}") from error
-            self.takes_schema = False  # some servers do not know schemas; answers are checked in any case
-            return await self.ask(messages)
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            return await self._ask(messages)
+        except openai.AuthenticationError as error:
             raise ServerError(f"{self._place} refused the key: set {API_KEY} to a valid one.") from error
         except openai.NotFoundError as error:
-            raise ServerError(f"{self._place} has no model {self.model!r}, or is no such server: {error}") from error
+            raise self._no_model(_read_body(error)) from error
         except openai.APITimeoutError as error:
+            if _is_nobody_there(error):
+                raise self._no_server() from error
             raise RequestError("the server did not answer in time") from error
         except openai.APIConnectionError as error:
-            raise ServerError(f"No server at {self._place}: start it, or give its --base-url.") from error
+            if _is_nobody_there(error):
+                raise self._no_server() from error
+            raise RequestError("the server broke off the connection") from error
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            body = _read_body(error)
+            if _named_field(body) == "model":
+                raise self._no_model(body) from error
+            raise RequestError(f"the server refused the request: {error_message(body)}") from error
         except openai.APIStatusError as error:
-            raise RequestError(f"the server answered {error.status_code}") from error
-        except (openai.APIError, ValueError) as error:  # what is no JSON, or no completion
-            raise RequestError(f"the server sent what is no answer: {type(error).__name__}") from error
+            message = error_message(_read_body(error))
+            raise RequestError(f"the server answered {error.status_code}: {message}") from error
+        except (openai.APIError, ValueError, RecursionError) as error:  # what is no JSON, or no completion
+            raise RequestError(f"the server sent what is no answer: {error}") from error
 
     async def close(self) -> None:
         await self._client.close()
@@ -114,15 +145,63 @@ class MLLM:
     def _place(self) -> str:
         return self.base_url or str(self._client.base_url)
 
-    async def _send(self, messages: list[dict]) -> Reply:
-        schema = {"response_format": RESPONSE_FORMAT} if self.takes_schema else {}
+    def _no_server(self) -> ServerError:
+        return ServerError(f"No server at {self._place}: start it, or give its --base-url.")
+
+    def _no_model(self, body: Any) -> ServerError:
+        message = error_message(body)
+        return ServerError(f"{self._place} has no model {self.model!r}, or is no such server: {message}")
+
+    async def _ask(self, messages: list[dict]) -> Reply:
+        """What this request left out is kept with it: others are under way, which were sent with more or with less."""
+        refused = self.refused
+        while True:
+            parameters = self._parameters(refused)
+            try:
+                reply = await self._send({"model": self.model, **parameters, "messages": messages})
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                name = find_refused(_read_body(error), parameters)
+                if name is None:
+                    raise
+                refused |= {name}
+            else:
+                self._leave_out(refused)
+                return reply
+
+    def _parameters(self, refused: frozenset[str]) -> dict[str, Any]:
+        """What a request carries besides model and messages, if the server takes it."""
+        limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"  # as newer models call it
+        parameters = {"temperature": self.temperature, limit: self.max_tokens, "response_format": RESPONSE_FORMAT}
+        return {name: value for name, value in parameters.items() if name not in refused}
+
+    def _leave_out(self, refused: frozenset[str]) -> None:
+        """Has later requests sent without what the server refused before it answered."""
+        if new := sorted(refused - self.refused):
+            logger.warning("%s refuses %s: requests are sent without.", self._place, ", ".join(new))
+            self.refused |= refused
+
+    async def _send(self, body: dict) -> Reply:
         # Not `chat.completions.create`, which walks through every request, picture and answer to check their types.
-        body = {**self.body, **schema, "messages": messages}
         return read_completion(await self._client.post("/chat/completions", body=body, cast_to=object))
 
 
+class Part(BaseModel):
+    text: str | None = None
+
+
 class Message(BaseModel):
-    content: str | None = None
+    content: str | list[Part | str] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+    def text(self) -> str | None:
+        """What the MLLM said; what it said to itself, where that is all, as servers that do not tell them apart."""
+        content = self.content
+        if isinstance(content, list):
+            content = "".join(part if isinstance(part, str) else part.text or "" for part in content)
+        reasoning = self.reasoning_content or self.reasoning
+        return content or self.refusal or (f"<think>{reasoning}</think>" if reasoning else None)
 
 
 class Choice(BaseModel):
@@ -130,15 +209,16 @@ class Choice(BaseModel):
     finish_reason: str | None = None
 
 
-class Usage(BaseModel):
-    total_tokens: int | None = None
-
-
 class Completion(BaseModel):
     """What is read of a chat completion; with the rest, servers take liberties."""
 
     choices: list[Choice] = Field(min_length=1)
-    usage: Usage | None = None
+    usage: Any = None
+
+    def tokens(self) -> int:
+        usage = self.usage if isinstance(self.usage, dict) else {}
+        read, written, both = (usage.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
+        return both if isinstance(both, int) else sum(part for part in (read, written) if isinstance(part, int))
 
 
 def read_completion(body: Any) -> Reply:
@@ -146,8 +226,62 @@ def read_completion(body: Any) -> Reply:
     Reads the JSON of a chat completion.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is none, or its filter stopped the answer.
     """
-    completion = Completion.model_validate(body)
-    choice, usage = completion.choices[0], completion.usage or Usage()
-    return Reply(choice.message.content, choice.finish_reason == "length", usage.total_tokens or 0)
+    try:
+        completion = Completion.model_validate(body)
+    except ValidationError:
+        raise ValueError(error_message(body)) from None
+    choice = completion.choices[0]
+    if choice.finish_reason == "content_filter":
+        raise ValueError("its content filter stopped the answer")
+    return Reply(choice.message.text(), choice.finish_reason == "length", completion.tokens())
+
+
+def find_refused(body: Any, parameters: dict[str, Any]) -> str | None:
+    """
+    The one of the parameters that a server names first when it refuses a request; None if it names none, or says that
+    what is wrong is the model or the messages.
+    """
+    field = _named_field(body)
+    for text in (field, "" if REQUIRED.match(field) else _full_message(body)):
+        found = {name: match.start() for name in parameters if (match := PARAMETERS[name].search(text))}
+        if found:
+            return min(found, key=lambda name: found[name])
+    return None
+
+
+def error_message(body: Any) -> str:
+    """What the body of an error says, whichever server wrote it, in one short line."""
+    text = re.sub(r"<[^<>]*>", " ", _full_message(body))
+    text = " ".join(text.encode(errors="replace").decode().split()) or "no reason given"
+    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}…"
+
+
+def _named_field(body: Any) -> str:
+    """The `param` of OpenAI's errors, which some servers write beside the message and some around it."""
+    places = (body.get("error"), body) if isinstance(body, dict) else ()
+    return next((str(place["param"]) for place in places if isinstance(place, dict) and place.get("param")), "")
+
+
+def _full_message(body: Any) -> str:
+    if isinstance(body, list):
+        return "; ".join(map(_full_message, body))
+    if not isinstance(body, dict):
+        return str(body)
+    # The places where pydantic, and with it FastAPI, names a field; beside it stands the whole input.
+    where = ".".join(map(str, body["loc"])) + ": " if isinstance(body.get("loc"), list) else ""
+    messages = [body[name] for name in ("error", "message", "detail", "msg") if body.get(name)]
+    return where + (_full_message(messages) if messages else json.dumps(body))
+
+
+def _read_body(error: openai.APIStatusError) -> Any:
+    """The JSON of an error, or its text."""
+    try:
+        return json.loads(error.response.text)
+    except (ValueError, RecursionError):
+        return error.response.text
+
+
+def _is_nobody_there(error: openai.APIConnectionError) -> bool:
+    return type(error.__cause__).__name__ in NOBODY_THERE

@@ -1,23 +1,25 @@
 """Pictures → records of descriptions: asked for, checked, asked for again, written down."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from bdam.captions.checks import agreement, is_near_duplicate, judge, most_typical
 from bdam.captions.client import MLLM, RequestError, ServerError
-from bdam.captions.helpers import Team
+from bdam.captions.helpers import Team, share
 from bdam.captions.pictures import picture_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
-from bdam.captions.styles import Styles
 from bdam.data.benchmarks import parse_benchmark, read_listing
 from bdam.data.pictures import find_picture, list_pictures
+
+
+if TYPE_CHECKING:  # it takes seconds, and a run may have no styles
+    from bdam.captions.styles import Styles
 
 
 # For estimates: a picture of 768 pixels, the prompt and an answer; and what a server of one GPU takes for it.
@@ -28,6 +30,10 @@ MAX_SILENCE = 20
 # Bytes of a picture that is read within a millisecond or so.
 SMALL = 100_000
 SAME_WORDS = "it says what was said of another picture of this person: describe this very picture"
+
+
+class UnreadablePicture(ValueError):
+    """A picture that no server can be shown."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,34 @@ class Options:
 
 @dataclass
 class Tally:
-    """What a run has done so far."""
+    """
+    What a run has done so far.
+
+    Args:
+        described, failed: pictures with both descriptions, and pictures without.
+        described_before, failed_before: those of the pictures that it found described or failed.
+        reasons: why descriptions failed, and how many for each reason.
+        requests, tokens: sent, and taken by them.
+        silent: pictures in a row without any answer.
+    """
 
     described: int = 0
     failed: int = 0
+    described_before: int = 0
+    failed_before: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     tokens: int = 0
-    silent: int = 0  # pictures in a row without any answer
+    silent: int = 0
+
+    def count(self, record: DescribedPicture) -> None:
+        self.failed += bool(record.failures)
+        self.described += not record.failures
+        self.reasons.update(record.failures.values())
+
+    def count_before(self, record: DescribedPicture) -> None:
+        self.failed_before += bool(record.failures)
+        self.described_before += not record.failures
 
     def exhausts(self, options: Options) -> bool:
         spent = ((self.requests, options.max_requests), (self.tokens, options.max_tokens))
@@ -144,7 +171,7 @@ def describe_pictures(
     pictures: list[Picture],
     path: Path,
     mllm: MLLM,
-    styles: Styles | None = None,
+    styles: "Styles | None" = None,
     options: Options | None = None,
     retry_failed: bool = False,
 ) -> Tally:
@@ -174,7 +201,7 @@ class _Run:
         known: list[DescribedPicture],
         file: DescriptionFile,
         mllm: MLLM,
-        styles: Styles | None,
+        styles: "Styles | None",
         options: Options,
     ):
         done = {record.image: record for record in known}
@@ -187,48 +214,43 @@ class _Run:
         self.said: dict[Any, dict[Kind, list[str]]] = defaultdict(lambda: {kind: [] for kind in KINDS})
         for image in done.keys() & persons.keys():
             self._remember(persons[image], done[image])
+            self.tally.count_before(done[image])
         self.progress = tqdm(total=len(pictures), initial=len(pictures) - len(self.pending), desc="Describing")
 
     async def work(self) -> Tally:
-        """As many workers as requests may be under way take one picture after the other."""
-        queue = iter(self.pending)
         async with self.team:
-            workers = [asyncio.create_task(self._take_from(queue)) for _ in range(self.options.concurrency)]
             try:
-                await asyncio.gather(*workers)
+                await share(self.pending, self._take, self.options.concurrency)
             finally:
-                for worker in workers:
-                    worker.cancel()
                 self.progress.close()
         return self.tally
 
-    async def _take_from(self, queue: Iterator[Picture]) -> None:
-        for picture in queue:
-            if self.tally.exhausts(self.options):
-                return
-            style = self.styles.draw(picture.image, self.options.seed) if self.styles else None
-            outcomes = await self._describe(picture, style.sentence if style else None)
-            record = DescribedPicture(
-                image=picture.image,
-                identity_description=outcomes["identity"].text,
-                clothing_description=outcomes["clothing"].text,
-                failures={kind: outcome.failure for kind, outcome in outcomes.items() if outcome.failure},
-                model=self.mllm.model,
-                prompt_version=PROMPT_VERSION,
-                style=style.id if style else None,
-                attempts={kind: outcome.attempts for kind, outcome in outcomes.items()},
-                checks={kind: outcome.checks for kind, outcome in outcomes.items() if outcome.checks},
-                agreement={kind: outcome.agreement for kind, outcome in outcomes.items() if outcome.agreement},
-            )
-            self.file.add(record)
-            self._remember(picture.person, record)
-            self._count(record, any(outcome.is_answered for outcome in outcomes.values()))
+    async def _take(self, picture: Picture) -> None:
+        if self.tally.exhausts(self.options):
+            return
+        style = self.styles.draw(picture.image, self.options.seed) if self.styles else None
+        outcomes = await self._describe(picture, style.sentence if style else None)
+        record = DescribedPicture(
+            image=picture.image,
+            identity_description=outcomes["identity"].text,
+            clothing_description=outcomes["clothing"].text,
+            failures={kind: outcome.failure for kind, outcome in outcomes.items() if outcome.failure},
+            model=self.mllm.model,
+            prompt_version=PROMPT_VERSION,
+            style=style.id if style else None,
+            attempts={kind: outcome.attempts for kind, outcome in outcomes.items()},
+            checks={kind: outcome.checks for kind, outcome in outcomes.items() if outcome.checks},
+            agreement={kind: outcome.agreement for kind, outcome in outcomes.items() if outcome.agreement},
+        )
+        self.file.add(record)
+        self._remember(picture.person, record)
+        self._count(record, any(outcome.is_answered for outcome in outcomes.values()))
 
     async def _describe(self, picture: Picture, style: str | None) -> dict[Kind, Outcome]:
         try:
             url = await _read(picture.path)
-        except (OSError, SyntaxError, ValueError) as error:
-            return {kind: Outcome(failure=f"the picture cannot be read: {error}") for kind in KINDS}
+        except UnreadablePicture as error:
+            return {kind: Outcome(failure=str(error)) for kind in KINDS}
         return {kind: await self._ask_for_samples(kind, picture, url, style) for kind in KINDS}
 
     async def _ask_for_samples(self, kind: Kind, picture: Picture, url: str, style: str | None) -> Outcome:
@@ -278,8 +300,7 @@ class _Run:
 
     def _count(self, record: DescribedPicture, is_answered: bool) -> None:
         tally = self.tally
-        tally.failed += bool(record.failures)
-        tally.described += not record.failures
+        tally.count(record)
         tally.silent = 0 if is_answered else tally.silent + 1
         self.progress.set_postfix(failed=tally.failed, requests=tally.requests, tokens=tally.tokens, refresh=False)
         self.progress.update()
@@ -290,8 +311,22 @@ class _Run:
             )
 
 
-async def _read(path: Path) -> str:
-    """The [`picture_url`] of a picture. A small one takes longer to hand to a thread, and back, than to read."""
-    if find_picture(path).stat().st_size <= SMALL:
+def read_picture(path: Path) -> str:
+    """
+    The [`picture_url`] of a picture.
+
+    Raises:
+        UnreadablePicture: whatever is wrong with the file.
+    """
+    try:
         return picture_url(path)
-    return await asyncio.to_thread(picture_url, path)
+    except Exception as error:  # decoders raise of every kind
+        raise UnreadablePicture(f"the picture cannot be read: {error or type(error).__name__}") from error
+
+
+async def _read(path: Path) -> str:
+    """The same. A small picture takes longer to hand to a thread, and back, than to read."""
+    file = find_picture(path)
+    if file.is_file() and file.stat().st_size > SMALL:
+        return await asyncio.to_thread(read_picture, path)
+    return read_picture(path)

@@ -8,10 +8,10 @@ import asyncio
 import os
 import pickle
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from bdam.captions.client import MLLM, Reply, RequestError, ServerError
 
@@ -19,6 +19,24 @@ from bdam.captions.client import MLLM, Reply, RequestError, ServerError
 # As many at once as one process keeps up with if each is answered in 50 ms.
 REQUESTS_PER_PROCESS = 32
 LENGTH_BYTES = 8
+
+Item = TypeVar("Item")
+
+
+async def share(items: Iterable[Item], work: Callable[[Item], Awaitable[None]], concurrency: int) -> None:
+    """Does the work for all items, for so many at once, until one fails."""
+    queue = iter(items)
+
+    async def take() -> None:
+        for item in queue:
+            await work(item)
+
+    workers = [asyncio.create_task(take()) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
 
 
 class Team:

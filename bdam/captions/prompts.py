@@ -1,4 +1,4 @@
-"""What an MLLM is asked about a picture: who the person is, and what they wear (§III-C of the paper)."""
+"""What an MLLM is asked (§III-C of the paper): who is on a picture, what they wear, and how a caption is written."""
 
 from typing import Literal, get_args
 
@@ -35,6 +35,22 @@ ANSWER_SCHEMA = {
     "required": ["description"],
     "additionalProperties": False,
 }
+
+# The slots are those of `styles.generalize`.
+GENERALIZE = """
+Rewrite a caption about a person so that only the way it is written remains. Put [person], [age], [build], [features],
+[garment], [colour], [bag] and [action] where it says who the person is, what they look like, what they wear and carry,
+and what they do; put [they], [them] and [their] for pronouns; put one slot for several that are alike. Keep all other
+words, their order and the punctuation. "The tall woman in a red coat has long brown hair." becomes "The [person] in
+[garment] has [features]." Answer with the rewritten caption alone."""
+
+
+def build_generalizing_messages(caption: str) -> list[dict]:
+    """The conversation that asks for a caption without what it says of the person."""
+    return [
+        {"role": "system", "content": " ".join(GENERALIZE.split())},
+        {"role": "user", "content": caption},
+    ]
 
 
 def build_messages(kind: Kind, picture: str, style: str | None, rejected: list[tuple[str, list[str]]]) -> list[dict]:

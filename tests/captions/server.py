@@ -5,9 +5,11 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from typing import Any, NamedTuple
 
 from loopback import serving
 from PIL import Image
@@ -17,6 +19,7 @@ GOOD = {
     "identity": "A tall man of middle age with short grey hair and a slim build, standing upright (picture {}).",
     "clothing": "The person wears a red coat over blue jeans, black boots, and carries a brown bag (picture {}).",
 }
+GENERALIZED = "The [person] in [garment]."
 STEP = 8  # between the colours of two pictures, which survives JPEG
 
 
@@ -25,22 +28,41 @@ def paint(index: int) -> Image.Image:
     return Image.new("RGB", (16, 32), (index % 32 * STEP, index // 32 * STEP, 128))
 
 
+class Response(NamedTuple):
+    """What is sent to the letter: a `body` of JSON, or of text."""
+
+    status: int
+    body: Any
+    headers: dict[str, str] = {}
+
+
+Script = dict[tuple[int | str, str], list]
+Refuse = Callable[[dict], Response | None]
+
+
 class Server(ThreadingHTTPServer):
     """
     Args:
-        script: what to do, by picture: for each answer in turn, a text, `(status, headers)`, seconds to wait, or None
-            for the good answer, which everything else gets, too.
+        script: what to do, by picture: for each answer in turn, a text, `(status, headers)`, a [`Response`], a message
+            as a dict, seconds to wait, or None for the good answer, which everything else gets, too.
+        refuse: what answers a request, by its body, before the script is looked at; None where it answers not.
+
+    `gathers` answers are held back until as many requests have been under way at once.
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
-    def __init__(self, script: dict[tuple[int, str], list]):
+    def __init__(self, script: Script, refuse: Refuse):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script = script
+        self.refuse = refuse
         self.requests: Counter = Counter()
         self.said: list[dict] = []
         self.most_at_once = self.at_once = 0
         self.delay = 0.0
+        self.gathers = 0
+        self.gathered = threading.Event()
         self.lock = threading.Lock()
 
     @property
@@ -57,32 +79,36 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
+            refusal = server.refuse(body)
+            server.said.append({"key": key, "authorization": self.headers["Authorization"], "body": body})
             turns = server.script.get(key, [])
             turn = turns[server.requests[key]] if server.requests[key] < len(turns) else None
-            server.requests[key] += 1
-            server.said.append({"key": key, "authorization": self.headers["Authorization"], "body": body})
+            if refusal is None:
+                server.requests[key] += 1
+            if server.at_once >= server.gathers:
+                server.gathered.set()
+        server.gathered.wait(60)
         time.sleep(server.delay)
-        self.answer(turn, GOOD[key[1]].format(key[0]))
-        with server.lock:
+        with server.lock:  # before the client can have the answer, and send the next request
             server.at_once -= 1
+        subject, kind = key
+        good = GENERALIZED if kind == "style" else GOOD[kind].format(subject)
+        self.answer(turn if refusal is None else refusal, good)
 
     def answer(self, turn, good: str) -> None:
+        if isinstance(turn, Response):
+            return self.send(*turn)
         if isinstance(turn, tuple):
             status, headers = turn
-            return self.send(status, {"error": {"message": headers.pop("message", "no")}}, headers)
+            return self.send(status, {"error": {"message": "no"}}, headers)
         if isinstance(turn, float):
             time.sleep(turn)
         content, finish_reason = turn if isinstance(turn, list) else (turn if isinstance(turn, str) else good, "stop")
-        if content == "no JSON":
-            return self.send(200, None, {})
-        message = {"role": "assistant", "content": content}
-        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
-        usage = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
-        fields = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
-        self.send(200, {**fields, "choices": [choice], "usage": usage}, {})
+        message = {"role": "assistant", "content": content} if not isinstance(turn, dict) else turn
+        self.send(200, completion(message, finish_reason), {})
 
-    def send(self, status: int, body: dict | None, headers: dict[str, str]) -> None:
-        content = b"<html>" if body is None else json.dumps(body).encode()
+    def send(self, status: int, body: Any, headers: dict[str, str]) -> None:
+        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         try:
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
@@ -97,8 +123,17 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def what_is_asked(body: dict) -> tuple[int, str]:
-    """Picture and kind of a request."""
+def completion(message: dict, finish_reason: str = "stop") -> dict:
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+    usage = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
+    fields = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+    return {**fields, "choices": [choice], "usage": usage}
+
+
+def what_is_asked(body: dict) -> tuple[int | str, str]:
+    """Picture and kind of a request; or the caption that is to be generalized."""
+    if isinstance(body["messages"][1]["content"], str):
+        return body["messages"][1]["content"], "style"
     picture, text = body["messages"][1]["content"]
     _, _, content = picture["image_url"]["url"].partition(",")
     red, green, _ = Image.open(BytesIO(base64.b64decode(content))).getpixel((4, 4))
@@ -106,5 +141,8 @@ def what_is_asked(body: dict) -> tuple[int, str]:
     return round(red / STEP) + 32 * round(green / STEP), kind
 
 
-def serve(script: dict[tuple[int, str], list] | None = None) -> AbstractContextManager[Server]:
-    return serving(Server(script or {}))
+def serve(
+    script: dict[tuple[int | str, str], list] | None = None,
+    refuse: Callable[[dict], Response | None] = lambda body: None,
+) -> AbstractContextManager[Server]:
+    return serving(Server(script or {}, refuse))

@@ -106,6 +106,25 @@ def test_problems_are_told_to_who_wrote_the_answer():
         '{"description": "He is tall."}',
         '{\n  "description": " He is tall.\\n"\n}\n',
         '```json\n{"description": "He is tall."}\n```',
+        'Sure: {"description": "He is tall."}',
+        'Here it is:\n```json\n{"description": "He is tall."}\n```\nAnything else?',
+        '{"description": "He is tall.", "confidence": 0.9}',
+        '[{"description": "He is tall."}]',
+        '{"answer": {"description": "He is tall."}}',
+        '{"description": "He is short."} No: {"description": "He is tall."}',
+        'As in {"description": "…"}: {"note": "{ and \\"}{", "description": "He is tall."} {not this}',
+        '{{{ {"description": "He is tall."} }}} {"identity": "He is short."}',
+        "<think>He may be short.</think>He is tall.",
+        '<think>{"description": "He is short."}</think>\n\n{"description": "He is tall."}',
+        "He may be short.\n</think>\n\nHe is tall.",
+        "<thinking>\nA <think>b</think> c.</thinking> He is tall.",
+        "[THINK]He may be short.[/THINK]He is tall.",
+        "◁think▷He may be short.◁/think▷He is tall.",
+        "<|channel|>analysis<|message|>Short?<|end|><|start|>assistant<|channel|>final<|message|>He is tall.",
+        "<think>Hm.</think><answer>He is tall.</answer>",
+        "He is tall.<think>Is he?</think>",
+        "He is tall. <think>Is he",
+        '<think>{"description": "He is tall."}</think>',
     ],
 )
 def test_answers_are_read(content):
@@ -120,10 +139,14 @@ def test_answers_are_read(content):
         ("empty", "```json\n```"),
         ("empty", '{"description": " "}'),
         ("json", '{"description": "He is'),
-        ("json", '{"description": "He is tall.", "confidence": 0.9}'),
+        ("json", '{"description": ["He is tall."]}'),
+        ("json", '<think>Hm.</think>{"identity": "He is tall."}'),
+        ("empty", "<think>He is tall.</think>"),
+        ("empty", "<think>He is tall."),
+        ("empty", "He is tall.</think>"),
+        ("json", '{"a":' * 100_000),
         ("json", '{"identity": "He is tall."}'),
         ("json", '{"description": null}'),
-        ("json", 'Sure: {"description": "He is tall."}'),
     ],
 )
 def test_answers_without_a_description_are_named(problem, content):
@@ -132,9 +155,16 @@ def test_answers_without_a_description_are_named(problem, content):
     assert error.value.problem == problem
 
 
-def test_what_the_server_cut_off_is_not_read():
+@pytest.mark.parametrize(
+    "content", ["He is tall.", '{"description": "He is', "<think>Hm", '<think>{"description": "He is tall."} Hm', ""]
+)
+def test_what_the_server_cut_off_is_not_read(content):
     with pytest.raises(BadAnswer, match="cut off"):
-        read_answer("He is tall.", is_cut=True)
+        read_answer(content, is_cut=True)
+
+
+def test_what_is_cut_off_after_the_description_is_read():
+    assert read_answer('{"description": "He is tall."}' + "\n" * 99, is_cut=True) == "He is tall."
 
 
 def test_near_duplicates_share_nearly_all_runs_of_three_words():

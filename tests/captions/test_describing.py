@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
 import pytest
-from server import GOOD, paint, serve
+from PIL import Image
+from server import GOOD, Response, completion, paint, serve
 
 from bdam import cli
 from bdam.captions.batches import export_requests, import_answers
 from bdam.captions.client import MLLM, ServerError
-from bdam.captions.describing import Options, describe_pictures, find_pictures, take_shard
+from bdam.captions.describing import Options, Picture, describe_pictures, find_pictures, take_shard
+from bdam.captions.pictures import picture_url
 from bdam.captions.records import DescriptionFile, merge_records, read_records
 from bdam.data.loading import load_split
 
@@ -29,7 +32,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "people"
 
 
-def describe(folder: Path, server, retry_failed=False, timeout: float = 10, max_retries: int = 3, **options):
+def describe(folder: Path, server, retry_failed=False, timeout: float = 60, max_retries: int = 3, **options):
     pictures, path = find_pictures(str(folder))
     mllm = MLLM("m", server.url, timeout=timeout, max_retries=max_retries)
     tally = describe_pictures(pictures, path, mllm, None, Options(**options), retry_failed)
@@ -42,7 +45,6 @@ def test_every_kind_of_misbehaviour_ends_in_a_valid_record_or_a_recorded_failure
         (0, "identity"): [(429, {"Retry-After": "1"})],
         (1, "identity"): [(429, {})],
         (2, "clothing"): [(500, {})],
-        (3, "identity"): [3.0],  # longer than a request may take
         (4, "clothing"): ['{"description": "The person wears'],
         (5, "identity"): [""],
         (6, "identity"): ["I'm sorry, but I can't help with identifying people in pictures."],
@@ -51,30 +53,40 @@ def test_every_kind_of_misbehaviour_ends_in_a_valid_record_or_a_recorded_failure
         (9, "clothing"): [[GOOD["clothing"], "length"]],
         (10, "identity"): [f"A tall man with grey hair. {'He stands upright and still. ' * 40}"],
         (11, "identity"): [(500, {})] * 9,
-        (12, "identity"): ["no JSON"] * 9,
+        (12, "identity"): [Response(200, "<html>")] * 9,
     }
     with serve(script) as server:
-        tally, records = describe(folder, server, timeout=1.5)
+        tally, records = describe(folder, server)
     assert sorted(records) == list(range(13))
     assert {index for index, record in records.items() if record.failures} == {8, 11, 12}
     assert (tally.described, tally.failed) == (10, 3)
     assert records[8].failures == {"identity": "it speaks of clothing: coat"} or "coat" in str(records[8].failures)
     assert records[8].identity_description is None and records[8].clothing_description is not None
-    assert records[11].failures == {"identity": "the server answered 500"}
+    assert records[11].failures == {"identity": "the server answered 500: no"}
     assert "no answer" in records[12].failures["identity"]
     for index in (4, 5, 6, 7, 9, 10):  # asked again, with the reason
         kind = next(kind for picture, kind in script if picture == index)
         assert records[index].attempts[kind] == 2 and len(records[index].checks[kind]) == 1
-    for index in (0, 1, 2, 3):  # sent again, which is no other attempt
+    for index in (0, 1, 2):  # sent again, which is no other attempt
         assert set(records[index].attempts.values()) == {1} and not records[index].checks
     reasons = [said["body"]["messages"][-1]["content"] for said in server.said if len(said["body"]["messages"]) > 2]
     assert any("it is not in English" in reason for reason in reasons)
     assert any("refuses" in reason for reason in reasons)
 
 
+def test_what_takes_too_long_is_sent_again(folder):
+    """The server waits longer than a request may take, and only the first time."""
+    pictures, path = find_pictures(str(folder))
+    with serve({(0, "identity"): [4.0]}) as server:
+        describe_pictures(pictures[:1], path, MLLM("m", server.url, timeout=2), None, Options())
+    (record,) = read_records(path)
+    assert not record.failures and set(record.attempts.values()) == {1}
+    assert server.requests[0, "identity"] >= 2
+
+
 def test_requests_are_sent_at_once_but_not_too_many(folder):
     with serve() as server:
-        server.delay = 0.05
+        server.gathers, server.delay = 4, 0.05
         describe(folder, server, concurrency=4)
     assert server.most_at_once == 4
     assert set(server.requests.values()) == {1} and len(server.requests) == 26
@@ -145,20 +157,92 @@ def test_a_server_that_never_answers_ends_the_run(folder, monkeypatch):
     assert len(list(read_records(path))) == 3
 
 
-def test_a_server_without_schemas_is_asked_without(folder):
-    message = {"message": "response_format is not supported"}
-    with serve({(0, "identity"): [(400, dict(message))]}) as server:
-        _, records = describe(folder, server, concurrency=1)
-    assert len(records) == 13 and not any(record.failures for record in records.values())
-    assert sum("response_format" in said["body"] for said in server.said) == 1
+def odd_file(name: str) -> bytes | None:
+    """What no server can be shown, in a file that is called a picture; None for a link to nothing."""
+    if name == "huge":
+        buffer = BytesIO()
+        Image.new("1", (20_000, 10_000)).save(buffer, "PNG")
+        return buffer.getvalue()
+    whole = BytesIO()
+    paint(0).save(whole, "PNG")
+    return {
+        "empty": b"",
+        "text": b"not a picture",
+        "truncated": whole.getvalue()[:60],
+        "wrong checksum": whole.getvalue().replace(b"IDAT", b"IDAX"),
+        "no size": whole.getvalue()[:16] + bytes(8) + whole.getvalue()[24:],
+        "link to nothing": None,
+    }[name]
 
 
-def test_unreadable_pictures_are_recorded(folder):
-    (folder / "05.png").write_bytes(b"")
+ODD = ("huge", "empty", "text", "truncated", "wrong checksum", "no size", "link to nothing")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_picture_that_cannot_be_read_is_one_failure(folder, tmp_path, name, monkeypatch, capsys):
+    content, odd = odd_file(name), folder / "05.png"
+    odd.unlink()
+    odd.symlink_to("nowhere.png") if content is None else odd.write_bytes(content)
+    pictures = [Picture(f"{index:02}.png", folder / f"{index:02}.png") for index in range(13)]
+    path = folder / "descriptions.jsonl"
     with serve() as server:
-        _, records = describe(folder, server)
-    assert "the picture cannot be read" in records[5].failures["clothing"]
-    assert sum(bool(record.failures) for record in records.values()) == 1
+        tally = describe_pictures(pictures, path, MLLM("m", server.url), None, Options())
+    assert (tally.described, tally.failed) == (12, 1)
+    failures = {record.image: record.failures for record in read_records(path) if record.failures}
+    assert list(failures) == ["05.png"] and failures["05.png"].keys() == {"identity", "clothing"}
+    assert all(reason.startswith("the picture cannot be read: ") for reason in failures["05.png"].values())
+    path.unlink()
+    tally = export_requests(pictures, path, tmp_path / "requests.jsonl", {"model": "m"})
+    assert (tally.requests, tally.failed) == (24, 1) and "05.png: the picture cannot be read" in str(tally.reasons)
+    assert "05.png" not in (tmp_path / "requests.jsonl").read_text()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), MemoryError(), AttributeError("no tile")])
+def test_whatever_a_decoder_raises_is_one_failure(folder, monkeypatch, error):
+    def open_odd(path: Path) -> str:
+        if path.name == "05.png":
+            raise error
+        return picture_url(path)
+
+    monkeypatch.setattr("bdam.captions.describing.picture_url", open_odd)
+    with serve() as server:
+        tally, records = describe(folder, server)
+    assert (tally.described, tally.failed) == (12, 1)
+    assert records[5].failures["identity"] == f"the picture cannot be read: {error or type(error).__name__}"
+
+
+def run(monkeypatch, capsys, *arguments) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["bdam", "caption", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    output = capsys.readouterr()
+    return stop.value.code or 0, " ".join((output.out + output.err).split())
+
+
+def test_the_exit_code_says_how_much_was_described(folder, monkeypatch, capsys):
+    command = ("describe", folder, "--model", "m", "--max-attempts", 1, "--base-url")
+    failing = {(index, kind): ["No."] for index in range(13) for kind in GOOD}
+    with serve(failing) as server:
+        code, output = run(monkeypatch, capsys, *command, server.url)
+    assert code == 1 and "0 pictures described, 13 failed" in output
+    assert "failed 13 times: it has 1 words, not 6 to 90" in output
+    with serve() as server:
+        code, output = run(monkeypatch, capsys, *command, server.url)  # there is nothing to ask for
+        assert code == 1 and "13 failed in an earlier run" in output and not server.said
+    with serve({(3, "identity"): ["No."]}) as server:
+        code, output = run(monkeypatch, capsys, *command, server.url, "--retry-failed")
+        assert code == cli.IN_PART and "12 pictures described, 1 failed" in output and "failed 1 times: it" in output
+        code, output = run(monkeypatch, capsys, *command, server.url)
+        assert code == cli.IN_PART and "1 failed in an earlier run" in output
+        code, output = run(monkeypatch, capsys, *command, server.url, "--retry-failed")
+        assert code == 0 and "1 pictures described, 0 failed" in output
+        assert run(monkeypatch, capsys, *command, server.url)[0] == 0
+
+
+def test_a_budget_is_no_failure(folder, monkeypatch, capsys):
+    with serve() as server:
+        command = ("describe", folder, "--model", "m", "--base-url", server.url, "--max-requests", 4)
+        assert run(monkeypatch, capsys, *command)[0] == 0
 
 
 def test_the_key_is_sent_and_never_shown(folder, monkeypatch, capsys):
@@ -181,7 +265,7 @@ def test_killed_runs_go_on_with_nothing_lost_and_nothing_twice(tmp_path):
         paint(index).save(tmp_path / f"{index:03}.png")
     path = tmp_path / "descriptions.jsonl"
     with serve() as server:
-        server.delay = 0.03  # so that five runs of a third of a second are not enough
+        server.delay = 0.2  # all pictures take 25 s at least: five short runs are not enough, however long they wait
         command = [sys.executable, "-m", "bdam.cli", "caption", "describe", str(tmp_path), "--model", "m"]
         command += ["--base-url", server.url, "--concurrency", str(concurrency)]
         for _ in range(5):
@@ -200,6 +284,7 @@ def test_killed_runs_go_on_with_nothing_lost_and_nothing_twice(tmp_path):
         kept = list(read_records(path))
         assert 5 <= len(kept) < 500
         pictures, _ = find_pictures(str(tmp_path))
+        server.delay = 0.0
         tally = describe_pictures(pictures, path, MLLM("m", server.url), None, Options())
     assert tally.described == 500 - len(kept)
     assert sorted(record.image for record in read_records(path)) == [picture.image for picture in pictures]
@@ -229,29 +314,60 @@ def test_shards_are_merged(folder):
 def test_a_batch_elsewhere_does_the_same_work(folder, tmp_path):
     pictures, path = find_pictures(str(folder))
     requests, answers = tmp_path / "requests.jsonl", tmp_path / "answers.jsonl"
-    assert export_requests(pictures, path, requests, {"model": "m", "max_tokens": 200}) == 26
+    assert export_requests(pictures, path, requests, {"model": "m", "max_tokens": 200}).requests == 26
     lines = []
     for number, line in enumerate(requests.read_text().splitlines()):
         request = json.loads(line)
         assert request["url"] == "/v1/chat/completions" and request["body"]["model"] == "m"
         kind, image = request["custom_id"].split(":")
         content = "No." if number == 4 else GOOD[kind].format(image)
-        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
-        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-        answer = {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
+        response = {"status_code": 200, "body": completion({"content": content})}
+        answer = {"custom_id": request["custom_id"], "response": response, "error": None}
         if number == 6:
             answer |= {"response": None, "error": {"code": "expired"}}
         lines.append(json.dumps(answer))
     answers.write_text("\n".join(lines[:-1]))
-    assert import_answers(answers, pictures, path, "m") == (10, 3)
+    tally = import_answers(answers, pictures, path, "m")
+    assert (tally.described, tally.failed) == (10, 3)
     records = list(read_records(path))
     assert "expired" in records[3].failures["identity"]
     assert records[12].failures == {"clothing": "the batch has no answer"}
-    assert import_answers(answers, pictures, path, "m") == (0, 0)
-    assert export_requests(pictures, path, requests, {"model": "m"}) == 0
+    tally = import_answers(answers, pictures, path, "m")
+    assert (tally.described, tally.failed, tally.described_before, tally.failed_before) == (0, 0, 10, 3)
+    assert export_requests(pictures, path, requests, {"model": "m"}).requests == 0
     answers.write_text('{"custom_id": "identity:other.png"}')
     with pytest.raises(ValueError, match=r"answers.jsonl, line 1: no picture 'other.png' in the data"):
         import_answers(answers, pictures, path, "m")
     answers.write_text("[]")
     with pytest.raises(ValueError, match="line 1: no answer to a request of ours"):
         import_answers(answers, pictures, path, "m")
+    answers.write_text("\n")
+    with pytest.raises(ValueError, match="answers.jsonl holds no answers: give the file that the batch wrote"):
+        import_answers(answers, pictures, path, "m")
+
+
+def batch_line(kind: str, response, error=None) -> str:
+    return json.dumps({"custom_id": f"{kind}:00.png", "response": response, "error": error})
+
+
+@pytest.mark.parametrize(
+    ("response", "error", "reason"),
+    [
+        (None, {"code": "expired", "message": "This request expired."}, "the batch answered: This request expired."),
+        ({"status_code": 400, "body": {"error": {"message": "No image."}}}, None, "the batch answered: No image."),
+        ({"status_code": 429, "body": "slow down"}, None, "the batch answered: slow down"),
+        ("a text", None, "the batch answered: None"),
+        ([], "no such model", "the batch answered: no such model"),
+        ({"status_code": 200, "body": completion({"content": None})}, None, "it is empty"),
+    ],
+)
+def test_a_batch_that_failed_says_why(folder, tmp_path, monkeypatch, capsys, response, error, reason):
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("\ufeff" + "\n\n".join(batch_line(kind, response, error) for kind in GOOD), "utf-8")
+    code, output = run(monkeypatch, capsys, "import", folder, answers, "--model", "m")
+    assert code == 1 and f"0 pictures described, 1 failed. failed 2 times: {reason}" in output
+    good = [batch_line(kind, {"body": completion({"content": GOOD[kind].format(1)})}) for kind in GOOD]
+    answers.write_text("\n".join(good).replace("00.png", "01.png"))
+    assert run(monkeypatch, capsys, "import", folder, answers, "--model", "m")[0] == 0
+    answers.write_text("\n".join([*good, batch_line("identity", response, error).replace("00", "02")]))
+    assert run(monkeypatch, capsys, "import", folder, answers, "--model", "m")[0] == 1  # 02 alone is new, and failed

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from server import GOOD, paint, serve
+from server import GOOD, Response, paint, serve
 
 from bdam.captions import helpers
 from bdam.captions.client import MLLM, Reply, RequestError, ServerError
@@ -102,12 +102,12 @@ def test_several_processes_describe_as_one_does(tmp_path, monkeypatch):
 
 def test_helpers_say_what_became_of_each_request(requests, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    script = {(1, "identity"): [(500, {})], (2, "identity"): [(401, {})], (3, "identity"): ["no JSON"]}
+    script = {(1, "identity"): [(500, {})], (2, "identity"): [(401, {})], (3, "identity"): [Response(200, "<html>")]}
     with serve(script) as server:
         good, silent, refused, broken = ask_helper(MLLM("m", server.url, max_retries=0), requests)
         assert {said["authorization"] for said in server.said} == {"Bearer sk-secret"}
     assert good == Reply(GOOD["identity"].format(0), is_cut=False, tokens=100)
-    assert isinstance(silent, RequestError) and str(silent) == "the server answered 500"
+    assert isinstance(silent, RequestError) and str(silent) == "the server answered 500: no"
     assert isinstance(refused, ServerError) and "refused the key" in str(refused)
     assert isinstance(broken, RequestError) and "no answer" in str(broken)
     assert ask_helper(MLLM("m", "http://127.0.0.1:9/v1", max_retries=0), requests)[0].args == (
@@ -119,7 +119,7 @@ def test_a_helper_that_is_killed_leaves_nobody_waiting(requests):
     async def ask_and_kill(mllm: MLLM) -> None:
         helper = await Helper.start(mllm)
         asked = asyncio.create_task(helper.ask(requests[0]))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # the process has begun, or not: the request has no answer
         helper.process.kill()
         for request in (asked, helper.ask(requests[1])):
             with pytest.raises(ServerError, match="has ended: ask for less at once"):
@@ -127,7 +127,7 @@ def test_a_helper_that_is_killed_leaves_nobody_waiting(requests):
         await helper.close()
 
     with serve() as server:
-        server.delay = 1.0
+        server.gathers = 2  # of which one comes: it is not answered
         asyncio.run(ask_and_kill(MLLM("m", server.url)))
 
 

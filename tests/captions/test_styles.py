@@ -3,12 +3,14 @@
 import json
 import sys
 from functools import partial
+from pathlib import Path
 from random import Random
 from zlib import crc32
 
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
+from server import GENERALIZED, Response, serve
 from sklearn.metrics import adjusted_rand_score
 from tiny import SENTENCES, TEXT, save_dual_encoder
 from transformers import BertConfig, BertModel
@@ -231,15 +233,20 @@ def run(monkeypatch, capsys, *arguments) -> tuple[int, str]:
     return stop.value.code or 0, " ".join((output.out + output.err).split())
 
 
+def save_captions(captions: list[str], folder: Path) -> None:
+    """A data set with two captions for each picture, and pictures that cannot be read."""
+    rows = [
+        {**dict.fromkeys(FEATURES), "image": {"path": None, "bytes": b"not a picture"}, "image_id": str(number)}
+        | {"person_id": number, "captions": captions[2 * number : 2 * number + 2]}
+        for number in range(len(captions) // 2)
+    ]
+    DatasetDict(train=Dataset.from_list(rows, features=FEATURES)).save_to_disk(folder)
+
+
 def test_the_command_reads_captions_alone(tmp_path, planted, monkeypatch, capsys):
     """Pictures that cannot be read do no harm."""
     monkeypatch.setattr(styles, "embed_texts", lambda encoder, texts: count_words(texts))
-    rows = [
-        {**dict.fromkeys(FEATURES), "image": {"path": None, "bytes": b"not a picture"}, "image_id": str(number)}
-        | {"person_id": number, "captions": planted[0][2 * number : 2 * number + 2]}
-        for number in range(100)
-    ]
-    DatasetDict(train=Dataset.from_list(rows, features=FEATURES)).save_to_disk(tmp_path / "data")
+    save_captions(planted[0][:200], tmp_path / "data")
     options = (tmp_path / "data", "--output", tmp_path / "styles", "--limit", 150, "--encoder", "counting")
     code, output = run(monkeypatch, capsys, *options)
     assert code == 0 and "dbscan 4" in output and "[person]" in output, output
@@ -248,6 +255,60 @@ def test_the_command_reads_captions_alone(tmp_path, planted, monkeypatch, capsys
     assert (tmp_path / "styles/styles.png").stat().st_size > 1000
     code, output = run(monkeypatch, capsys, *options, "--method", "kmeans", "--clusters", 1000)
     assert code == 1 and "`num_clusters` must lie in [1," in output
+
+
+THOUGHT = '<think>{"a": 1} A coat.</think>```json\n{"description": "A [person], \n [garment]?"}\n```'
+
+
+def test_an_mllm_may_generalize_the_captions(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(styles, "embed_texts", lambda encoder, texts: count_words(texts))
+    captions = [f"A man in a coat of kind {number}." for number in range(20)]
+    save_captions(captions * 2, tmp_path / "data")
+    script = {(caption, "style"): [THOUGHT] for caption in captions[:4]}
+    script[captions[4], "style"] = ["I cannot help with that request.", ["The [per", "length"], None]
+    script[captions[5], "style"] = [""] * 3
+    script[captions[6], "style"] = [Response(400, {"error": "No."})]
+    command = (tmp_path / "data", "--output", tmp_path / "styles", "--encoder", "counting", "--model", "m")
+    refuse = {"temperature": Response(422, {"error": "`temperature` must be strictly positive"})}
+    with serve(script, lambda body: next((refuse[name] for name in refuse.keys() & body.keys()), None)) as server:
+        code, output = run(monkeypatch, capsys, *command, "--base-url", server.url, "--min-size", 5)
+    assert code == 0 and "m generalized the captions, and a list of words 2 of the distinct ones." in output, output
+    assert "failed 1 times: it is empty" in output and "failed 1 times: the server refused the request: No." in output
+    assert {key: count for key, count in server.requests.items() if count > 1} == {
+        (captions[4], "style"): 3,
+        (captions[5], "style"): 3,
+    }
+    found = Styles.load(tmp_path / "styles/styles.json")
+    assert found.settings["generalizer"] == "m" and found.settings["generalized_by_words"] == 2
+    by_words = len(set(generalize(captions[5:7])))
+    assert found.settings["num_wordings"] == 2 + by_words  # the thought, the server's text
+    assert found.styles[0].example == GENERALIZED
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Response(401, {}), "refused the key"),
+        (Response(404, {}), "has no model 'm'"),
+        (Response(400, "no"), "The MLLM generalized no caption: the server refused the request: no."),
+        ("", "The MLLM generalized no caption: it is empty."),
+        ("I'm sorry, but I can't help with that.", "generalized no caption: it refuses to rewrite the caption."),
+    ],
+)
+def test_an_mllm_that_generalizes_nothing_is_an_error(tmp_path, monkeypatch, capsys, answer, message):
+    captions = [f"A man in a coat of kind {number}." for number in range(4)]
+    save_captions(captions, tmp_path / "data")
+    with serve({(caption, "style"): [answer] * 3 for caption in captions}) as server:
+        options = ("--output", tmp_path / "styles", "--model", "m", "--base-url", server.url)
+        code, output = run(monkeypatch, capsys, tmp_path / "data", *options)
+    assert code == 1 and message in output and not (tmp_path / "styles").exists()
+
+
+def test_the_address_of_a_server_needs_a_model(tmp_path, monkeypatch, capsys):
+    save_captions(["A man.", "A woman."], tmp_path / "data")
+    options = ("--output", tmp_path / "styles", "--base-url", "http://127.0.0.1:9/v1")
+    code, output = run(monkeypatch, capsys, tmp_path / "data", *options)
+    assert code == 1 and "--base-url needs --model" in output
 
 
 def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,79 @@
+"""Captions without what they say of the person, rewritten by an MLLM (§III-C of the paper)."""
+
+import asyncio
+from collections import Counter
+
+from tqdm.auto import tqdm
+
+from bdam.captions.checks import REFUSAL, BadAnswer, read_answer
+from bdam.captions.client import MLLM, RequestError, ServerError
+from bdam.captions.describing import MAX_SILENCE
+from bdam.captions.helpers import Team, share
+from bdam.captions.prompts import build_generalizing_messages
+from bdam.captions.styles import generalize
+
+
+class Generalizer:
+    """
+    A generalizer of captions for [`find_styles`] that asks an MLLM, once for equal captions.
+
+    Args:
+        mllm: who is asked; closed with the call.
+        concurrency: how many requests are under way at once.
+        max_attempts: how often a caption is asked for, until an answer can be used.
+
+    `failures` counts the captions without a usable answer by reason; [`generalize`] rewrites these.
+    """
+
+    def __init__(self, mllm: MLLM, concurrency: int = 16, max_attempts: int = 3):
+        self.mllm = mllm
+        self.concurrency = concurrency
+        self.max_attempts = max_attempts
+        self.failures: Counter[str] = Counter()
+        self._silent = 0
+
+    def __call__(self, captions: list[str]) -> list[str]:
+        """
+        A text for each caption, in the same order.
+
+        Raises:
+            ServerError: if the server cannot answer anything, or no answer can be used.
+        """
+        texts = asyncio.run(self._generalize(list(dict.fromkeys(captions))))
+        return [texts[caption] for caption in captions]
+
+    async def _generalize(self, captions: list[str]) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        async with Team(self.mllm, min(self.concurrency, len(captions))) as team:
+            with tqdm(total=len(captions), desc="Generalizing") as progress:
+
+                async def take(caption: str) -> None:
+                    texts[caption] = await self._ask(team, caption) or generalize([caption])[0]
+                    progress.update()
+
+                await share(captions, take, self.concurrency)
+        if self.failures.total() == len(captions):
+            raise ServerError(f"The MLLM generalized no caption: {next(iter(self.failures))}.")
+        return texts
+
+    async def _ask(self, team: Team, caption: str) -> str | None:
+        """None if no answer can be used."""
+        for _ in range(self.max_attempts):
+            try:
+                reply = await team.ask(build_generalizing_messages(caption))
+            except RequestError as error:
+                reason, self._silent = str(error), self._silent + 1
+                if self._silent >= MAX_SILENCE:
+                    raise ServerError(f"{self._silent} captions in a row got no answer: {reason}.") from error
+                break
+            self._silent = 0
+            try:
+                text = " ".join(read_answer(reply.content, reply.is_cut).split())
+            except BadAnswer as error:
+                reason = str(error)
+                continue
+            if not REFUSAL.search(text):
+                return text
+            reason = "it refuses to rewrite the caption"
+        self.failures[reason] += 1
+        return None
