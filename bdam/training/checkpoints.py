@@ -5,11 +5,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
 from accelerate import Accelerator
 
 from bdam.training.models import RECIPE, write_recipe
-from bdam.training.recipes import Recipe
+from bdam.training.recipes import Recipe, read_recipe, resolve_places
 
 
 LATEST = "latest"
@@ -97,7 +96,7 @@ def choose_checkpoint(output_dir: Path, resume: str | None, recipe: Recipe) -> P
 
 def changed_keys(directory: Path, recipe: Recipe) -> dict[str, tuple]:
     """Where `recipe` would learn something else than the recipe in `directory`: the values then and now, by key."""
-    then = yaml.safe_load((directory / RECIPE).read_text(encoding="utf-8"))
+    then = resolve_places(read_recipe(directory / RECIPE))
     now = recipe.model_dump(mode="json")
     return {
         key: (then.get(key), now.get(key))
