@@ -60,14 +60,13 @@ def load_training_data(source: str | Path) -> DatasetDict:
 
 
 def resolve_source(source: str) -> str:
-    """The same data set, as [`load_data`] reads it, by absolute paths."""
-    return "+".join(map(_resolve, _split_source(source)))
+    """The same data set, as [`load_data`] reads it, by absolute paths; what is not there stays as it is."""
+    return "+".join(_resolve(part) if _is_there(part) else part for part in _split_source(source))
 
 
 def _resolve(part: str) -> str:
     name, root = _name_root(part)
-    prefix = f"{name}:" if name else ""
-    return prefix + os.path.abspath(os.path.expanduser(root)) if name in ("", *BENCHMARKS) and root else part
+    return f"{name}{':' * bool(name)}{os.path.abspath(os.path.expanduser(root))}"
 
 
 def _split_source(source: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Checkpoints of a run: what was stopped goes on, to the same bits as if it never had been."""
 
 import math
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, recipe: Recipe, 
 
 def find_checkpoints(output_dir: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first; half-written ones have another name."""
-    folders = [path for path in output_dir.glob("checkpoints/step_*") if path.name.removeprefix("step_").isdigit()]
+    folders = [path for path in output_dir.glob("checkpoints/step_*") if re.fullmatch("step_[0-9]+", path.name)]
     return sorted(folders, key=lambda path: int(path.name.removeprefix("step_")))
 
 

@@ -163,7 +163,7 @@ def test_a_training_process_that_fails_leaves_its_words_in_the_log(data, tmp_pat
         ([FULL, "learning_rat=1"], "unknown key `learning_rat`"),
         (["nowhere.yaml"], "No recipe at nowhere.yaml"),
         ([FULL, "--base", "nowhere.yaml"], "No recipe at nowhere.yaml"),
-        ([FULL, "data=nowhere"], "No data set at "),
+        ([FULL, "data=nowhere"], "No data set at nowhere"),
         ([FULL, FULL], "several are called ['full']: rename them"),
         ([], "A study needs a recipe at least"),
         ([FULL, "--seeds", "zero"], "--seeds must be whole numbers between commas, such as 0,1,2, got 'zero'"),
@@ -191,7 +191,7 @@ def test_recipes_share_their_data_and_it_has_every_split(data, bdam, tmp_path):
         assert code == 1 and message in output
 
     (tmp_path / "elsewhere.yaml").write_text("data: elsewhere")
-    with pytest.raises(ValueError, match="compares recipes on the same `data`, got .*elsewhere'"):
+    with pytest.raises(ValueError, match="compares recipes on the same `data`, got .*'elsewhere'"):
         plan_study([DEMO, tmp_path / "elsewhere.yaml"], [], [write(tmp_path, f"data: {data}")], [0], tmp_path)
 
 

@@ -21,7 +21,7 @@ KEYS = {
 }
 ALIASES = {name: AliasChoices(*keys) for name, keys in KEYS.items()}
 DESCRIPTIONS = ("identity_description", "clothing_description")
-LOOKALIKES = "ids differ only in how they are spelled, and count as different"
+LOOKALIKES = "groups of ids differ only in how they are spelled, and count as different"
 # Numbers that fit into a column of a data set, and leave room to be shifted.
 PLAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
@@ -126,7 +126,7 @@ class Listing:
             for person, of_person in outfits.items()
             for group in find_lookalikes(of_person)
         ]
-        return [f"{what} {', '.join(map(repr, group))}" for what, group in groups]
+        return [f"{what} {', '.join(map(ascii, group))}" for what, group in groups]
 
 
 def join_records(records: Iterable[tuple[str, Record]], problems: list[str]) -> list[Record]:

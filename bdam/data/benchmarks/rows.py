@@ -110,7 +110,7 @@ def _warn(listing: Listing, source: str) -> None:
             f"{source}: {count} of {len(records)} pictures are missing, their folders not in {pictures}: {names}."
         )
     if groups := listing.lookalikes():
-        logger.warning(f"{source}: {len(groups)} groups of {LOOKALIKES}, the first: {groups[0]}.")
+        logger.warning(f"{source}: {len(groups)} {LOOKALIKES}, the first: {groups[0]}.")
     for kind, images in listing.undescribed().items():
         if images:
             logger.warning(f"{path}: {len(images)} of {len(records)} pictures have no {kind}.")
