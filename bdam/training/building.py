@@ -63,7 +63,7 @@ def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
     """
     try:
         return _build_model(recipe, processor)
-    except StrictDataclassError as error:
+    except (StrictDataclassError, LookupError, TypeError, RuntimeError) as error:  # of transformers and PyTorch
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"The recipe describes no model: {reason}") from error
 

@@ -84,6 +84,9 @@ def test_pictures_smaller_than_a_patch_are_refused(encoders, image_size, are_pre
         ({"model": {"num_branch_heads": 5}}, r"`num_branch_heads` \(5\) must divide"),
         ({"model": {"num_branch_heads": 2, "temperature": -1.0}}, "`temperature` must be positive"),
         ({"vision_encoder": {**VISION, "patch_size": "a"}}, "patch_size"),
+        ({"vision_encoder": {**VISION, "hidden_act": "no"}}, "The recipe describes no model: .*no"),
+        ({"vision_encoder": {**VISION, "hidden_size": -32}}, "The recipe describes no model: .*negative"),
+        ({"text_encoder": {**TEXT, "max_position_embeddings": 10**15}}, "The recipe describes no model: .*memory"),
         ({"vision_encoder": {"model_type": "none"}}, "none"),
     ],
 )
