@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """BDAM model configuration."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -169,11 +170,27 @@ class BDAMConfig(PreTrainedConfig):
                 f"`num_branch_heads` ({self.num_branch_heads}) must divide the hidden size of the vision encoder "
                 f"({self.vision_config.hidden_size})."
             )
+        check_image_size(self.vision_config, getattr(self.vision_config, "image_size", None))
         if self.text_pooling == "cls" and self.text_config.model_type in _CAUSAL_TEXT_MODELS:
             raise ValueError(
                 f"`text_pooling='cls'` does not fit the causal text encoder {self.text_config.model_type!r}, whose "
                 "first token sees no other: use `text_pooling='mean'`."
             )
+
+
+def check_image_size(vision_config: PreTrainedConfig, image_size: int | Sequence[int] | None) -> None:
+    """
+    Raises:
+        ValueError: if pictures of that height and width are smaller than one patch of the encoder.
+    """
+    patch_size = getattr(vision_config, "patch_size", None)
+    if image_size is None or patch_size is None:
+        return
+    sizes, patch = ([size, size] if isinstance(size, int) else list(size) for size in (image_size, patch_size))
+    if any(side < of_patch for side, of_patch in zip(sizes, patch, strict=False)):
+        raise ValueError(
+            f"`image_size` {sizes} must be at least the `patch_size` {patch} of the vision encoder: no patch fits."
+        )
 
 
 BDAMConfig.register_for_auto_class()

@@ -28,9 +28,9 @@ except ImportError:  # the CUDA kernels are optional
     selective_scan_fn = None
 
 try:
-    from .configuration_bdam import BDAMConfig
+    from .configuration_bdam import BDAMConfig, check_image_size
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
-    from configuration_bdam import BDAMConfig
+    from configuration_bdam import BDAMConfig, check_image_size
 
 
 # Losses. Each is a plain function of features, computed in float32 whatever the autocast dtype.
@@ -859,10 +859,12 @@ class BDAMModel(BDAMPreTrainedModel):
             config_kwargs: fields of [`BDAMConfig`], `attn_implementation` among them (SDPA where nothing is given).
 
         Raises:
-            ValueError: if a name leads to no encoder, or to one that lacks weights.
+            ValueError: if a name leads to no encoder, or to one that lacks weights or fails to load; if no patch fits
+                into a picture.
         """
         vision_model = _load_encoder(vision_model_name_or_path, "vision")
         text_model = _load_encoder(text_model_name_or_path, "text")
+        check_image_size(vision_model.config, image_size)
         if image_size is not None and isinstance(vision_model, ViTModel):
             vision_model = _resize_vit(vision_model, image_size)
         config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)

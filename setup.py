@@ -29,6 +29,8 @@ setup(
         "pyyaml",
         "rich",
         "typer",
+        "typing_extensions",
+        "yamlcore",
     ],
     extras_require={
         "cuda": ["mamba-ssm"],

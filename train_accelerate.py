@@ -9,6 +9,8 @@ from, and `log.jsonl`.
 
 import argparse
 import math
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -34,7 +36,22 @@ from bdam.training.tracking import JSONLTracker, check_trackers, hyperparameters
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = parse_arguments(sys.argv[1:])
+    try:
+        recipe = load_recipe(*arguments.recipe)
+        stopped_by = train(recipe, arguments.resume, arguments.keep_checkpoints, arguments.cpu)
+    except (ValueError, OSError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+    if stopped_by:
+        print(f"Stopped by signal {stopped_by}; --resume goes on.")
+        raise SystemExit(128 + stopped_by)
+
+
+def parse_arguments(words: list[str]) -> argparse.Namespace:
+    """Recipes and overrides in their order, and options anywhere among them; what is unknown ends the process."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument(
         "recipe",
         nargs="+",
@@ -47,17 +64,28 @@ def main() -> None:
         metavar="CHECKPOINT",
         help="go on from a checkpoint, by default the newest in RUN; without any, start",
     )
-    parser.add_argument("--keep_checkpoints", type=int, default=2, metavar="N", help="how many to keep (default 2)")
+    parser.add_argument(
+        "--keep_checkpoints", type=positive, default=2, metavar="N", help="how many to keep (default 2)"
+    )
     parser.add_argument("--cpu", action="store_true", help="train on the CPU even where there is a GPU")
-    arguments = parser.parse_args()
-    try:
-        recipe = load_recipe(*arguments.recipe)
-        stopped_by = train(recipe, arguments.resume, arguments.keep_checkpoints, arguments.cpu)
-    except (ValueError, OSError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from error
-    if stopped_by:
-        print(f"Stopped by signal {stopped_by}; --resume goes on.")
-        raise SystemExit(128 + stopped_by)
+    # What follows a --resume without a checkpoint is a recipe or an override of its own.
+    for index, (word, following) in enumerate(pairwise(words)):
+        if word == "--resume" and ("=" in following or following.endswith((".yaml", ".yml"))):
+            words = [*words[:index], f"--resume={LATEST}", *words[index + 1 :]]
+    arguments, unknown = parser.parse_known_intermixed_args(words)
+    if options := [word for word in unknown if word.startswith("-")]:
+        parser.error(
+            f"unknown: {' '.join(options)}. There are --resume [CHECKPOINT], --keep_checkpoints N and --cpu; keys of "
+            "the recipe are written without dashes, as in learning_rate=5e-5."
+        )
+    return arguments
+
+
+def positive(word: str) -> int:
+    """A whole number from 1."""
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {word!r}")
+    return int(word)
 
 
 def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, cpu: bool = False) -> int:

@@ -1,5 +1,6 @@
 """Data sets on disk: one spelling for all of them."""
 
+import os
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
@@ -26,7 +27,7 @@ def load_data(source: str | Path) -> DatasetDict:
             and, once it is looked at, if a picture cannot be read.
     """
     source = str(source)
-    parts = [_read(part) for part in ([source] if Path(source).exists() else source.split("+"))]
+    parts = [_read(part) for part in _split_source(source)]
     return open_pictures(parts[0] if len(parts) == 1 else _join(parts), source)
 
 
@@ -58,8 +59,42 @@ def load_training_data(source: str | Path) -> DatasetDict:
     return data
 
 
+def resolve_source(source: str) -> str:
+    """The same data set, as [`load_data`] reads it, by absolute paths; what is not there stays as it is."""
+    return "+".join(_resolve(part) if _is_there(part) else part for part in _split_source(source))
+
+
+def _resolve(part: str) -> str:
+    name, root = _name_root(part)
+    return f"{name}{':' * bool(name)}{os.path.abspath(os.path.expanduser(root))}"
+
+
+def _split_source(source: str) -> list[str]:
+    """The data sets between `+`, which may be part of a folder's name as well."""
+    pieces, parts = source.split("+"), []
+    while pieces:
+        # The longest name of what is there; else, what is not there ends where the name of a benchmark follows.
+        there = (n for n in range(len(pieces), 0, -1) if _is_there("+".join(pieces[:n])))
+        ends = (n for n in range(1, len(pieces)) if pieces[n].partition(":")[0] in BENCHMARKS)
+        length = next(there, None) or next(ends, len(pieces))
+        parts.append("+".join(pieces[:length]))
+        del pieces[:length]
+    return parts
+
+
+def _is_there(part: str) -> bool:
+    name, root = _name_root(part)
+    return name in ("", *BENCHMARKS) and os.path.exists(os.path.expanduser(root))
+
+
+def _name_root(part: str) -> tuple[str, str]:
+    """The benchmark's name and folder; no name for the folder of a data set that was saved."""
+    name, separator, root = part.partition(":")
+    return (name, root) if separator and not os.path.exists(part) else ("", part)
+
+
 def _read(part: str) -> DatasetDict:
-    return _read_saved(part) if Path(part).exists() or ":" not in part else read_rows(*parse_benchmark(part))
+    return read_rows(*parse_benchmark(part)) if _name_root(part)[0] else _read_saved(part)
 
 
 def _read_saved(path: str) -> DatasetDict:

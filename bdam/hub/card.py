@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from bdam.data.benchmarks import BENCHMARKS
 from bdam.evaluation.metrics import PROTOCOLS
 from bdam.evaluation.published import TABLE_I
 from bdam.evaluation.report import METRICS, markdown_table
+from bdam.training.models import RECIPE
+from bdam.training.recipes import read_recipe
+from bdam.training.yaml_text import dump_yaml
 
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -30,7 +32,7 @@ def build_card(run: Path, repo_id: str, records: list[dict]) -> ModelCard:
     The card of a run: its recipe, its records of the test split, its figures and, where the run was analysed on data
     that knows attributes, how well it finds whom.
     """
-    recipe = yaml.safe_load((run / "model/recipe.yaml").read_text(encoding="utf-8"))
+    recipe = read_recipe(run / "model" / RECIPE)
     config = json.loads((run / "model/config.json").read_text(encoding="utf-8"))
     first = records[0]
     data = name_data(first["data"])
@@ -50,7 +52,7 @@ def build_card(run: Path, repo_id: str, records: list[dict]) -> ModelCard:
         figures=[(caption, Path(file).name) for file, caption in FIGURES.items() if (run / file).is_file()],
         bias=_bias(run),
         training=f"Trained on {name_data(recipe['data'])} by this recipe:",
-        recipe=yaml.safe_dump(public_recipe(recipe), sort_keys=False).strip(),
+        recipe=dump_yaml(public_recipe(recipe)).strip(),
     )
 
 

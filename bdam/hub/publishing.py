@@ -9,13 +9,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
-import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from bdam.hub.card import FIGURES, build_card, name_data, public_recipe
 from bdam.training.models import RECIPE, fingerprint, load_model
+from bdam.training.recipes import read_recipe
+from bdam.training.yaml_text import dump_yaml
 from modeling_bdam import BDAMModel
 
 
@@ -71,8 +72,8 @@ def stage(run: Path, repo_id: str, folder: Path) -> None:
     for path in sorted(model_folder.iterdir()):
         if any(fnmatch(path.name, pattern) for pattern in MODEL_FILES):
             shutil.copyfile(path, folder / path.name)
-    recipe = yaml.safe_load((model_folder / RECIPE).read_text(encoding="utf-8"))
-    (folder / RECIPE).write_text(yaml.safe_dump(public_recipe(recipe), sort_keys=False), encoding="utf-8")
+    recipe = public_recipe(read_recipe(model_folder / RECIPE))
+    (folder / RECIPE).write_text(dump_yaml(recipe), encoding="utf-8")
     public = [{**record, "checkpoint": repo_id, "data": name_data(record["data"])} for record in records]
     (folder / RESULTS).write_text(json.dumps(public, indent=1) + "\n", encoding="utf-8")
     for file in FIGURES:

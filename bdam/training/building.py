@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from datasets import Dataset
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import nn
@@ -60,8 +61,16 @@ def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
     The processor cuts texts to what the text encoder takes from then on, where that is less than `max_text_length`.
 
     Raises:
-        ValueError: if the recipe mixes the two, or names an encoder that cannot be loaded.
+        ValueError: if the recipe mixes the two, names an encoder that cannot be loaded, or describes what cannot be.
     """
+    try:
+        return _build_model(recipe, processor)
+    except (StrictDataclassError, LookupError, TypeError, RuntimeError) as error:  # of transformers and PyTorch
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"The recipe describes no model: {reason}") from error
+
+
+def _build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
     vision, text = recipe.vision_encoder, recipe.text_encoder
     if isinstance(vision, str) and isinstance(text, str):
         model = BDAMModel.from_vision_text_pretrained(vision, text, image_size=recipe.image_size, **recipe.model)

@@ -1,15 +1,15 @@
 """Checkpoints of a run: what was stopped goes on, to the same bits as if it never had been."""
 
 import math
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
 from accelerate import Accelerator
 
 from bdam.training.models import RECIPE, write_recipe
-from bdam.training.recipes import Recipe
+from bdam.training.recipes import Recipe, read_recipe, resolve_places
 
 
 LATEST = "latest"
@@ -68,7 +68,7 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, recipe: Recipe, 
 
 def find_checkpoints(output_dir: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first; half-written ones have another name."""
-    folders = [path for path in output_dir.glob("checkpoints/step_*") if path.name.removeprefix("step_").isdigit()]
+    folders = [path for path in output_dir.glob("checkpoints/step_*") if re.fullmatch("step_[0-9]+", path.name)]
     return sorted(folders, key=lambda path: int(path.name.removeprefix("step_")))
 
 
@@ -97,7 +97,7 @@ def choose_checkpoint(output_dir: Path, resume: str | None, recipe: Recipe) -> P
 
 def changed_keys(directory: Path, recipe: Recipe) -> dict[str, tuple]:
     """Where `recipe` would learn something else than the recipe in `directory`: the values then and now, by key."""
-    then = yaml.safe_load((directory / RECIPE).read_text(encoding="utf-8"))
+    then = resolve_places(read_recipe(directory / RECIPE))
     now = recipe.model_dump(mode="json")
     return {
         key: (then.get(key), now.get(key))

@@ -7,12 +7,12 @@ from pathlib import Path
 from textwrap import shorten
 
 import torch
-import yaml
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedTokenizerBase
 
-from bdam.training.recipes import Recipe
+from bdam.training.recipes import Recipe, read_recipe
+from bdam.training.yaml_text import dump_yaml
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor
@@ -44,8 +44,7 @@ def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
 
 def write_recipe(directory: Path, recipe: Recipe) -> None:
     """Beside what was trained stands how."""
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    (directory / RECIPE).write_text(text, encoding="utf-8")
+    (directory / RECIPE).write_text(dump_yaml(recipe.model_dump(mode="json")), encoding="utf-8")
 
 
 def load_model(checkpoint: str | Path):
@@ -194,4 +193,4 @@ def fingerprint(directory: str | Path) -> str | None:
 def training_seed(directory: str | Path) -> int | None:
     """The seed that the model was trained with; None if it does not say."""
     path = Path(directory) / RECIPE
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["seed"] if path.is_file() else None
+    return read_recipe(path).get("seed") if path.is_file() else None

@@ -1,13 +1,15 @@
 """Recipes: what to train is data, not code."""
 
+import os
+import re
+import reprlib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -15,19 +17,43 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    field_validator,
 )
+from typing_extensions import TypedDict
 
+from bdam.data.loading import resolve_source
+from bdam.training.yaml_text import MAX_BYTES, check_extent, parse_yaml
 from configuration_bdam import BDAMConfig
 
 
+# A value is of the type that it is written in: `1_0` is no number, and `no` neither true nor false.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 Probability = Annotated[float, Field(ge=0, le=1)]
+# A path, or a name: whatever it looks like, it is a word.
+Word = Annotated[str, Field(min_length=1)]
+
+
+def _encoder(value: Any) -> Any:
+    if not isinstance(value, str | dict) or not value:
+        raise ValueError("must be the name of an encoder, or a config")
+    return value
+
+
+Encoder = Annotated[str | dict[str, Any], BeforeValidator(_encoder)]
+# Fields of BDAMConfig, but for the two encoders. Any float may be written as a whole number.
+MODEL_FIELDS = {
+    name: float if kind == float | int else kind
+    for name, kind in BDAMConfig.__annotations__.items()
+    if name not in ("vision_config", "text_config")
+}
+ModelFields = TypedDict("ModelFields", MODEL_FIELDS, total=False)  # type: ignore[misc]
+ModelFields.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
+KEY = re.compile(r"[A-Za-z_]\w*(\.[\w-]+)*")
 
 
 class LossWeights(BaseModel):
     """Weights of the losses in the total (Eq. 6): fixed, or where GradNorm starts from. At 0 a loss is off."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = STRICT
 
     info_nce_loss: NonNegativeFloat = 1.0
     triplet_loss: NonNegativeFloat = 1.0
@@ -44,19 +70,19 @@ class Recipe(BaseModel):
     field's custom.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = STRICT
 
     # What to learn from, as `load_data` reads it, and where the run goes.
-    data: str
-    output_dir: str
-    seed: NonNegativeInt = 0
+    data: Word
+    output_dir: Word
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
     # Encoders: a Hub id or folder of a pretrained one, or the config of one to train from scratch.
-    vision_encoder: str | dict[str, Any] = "google/vit-base-patch16-224"
-    text_encoder: str | dict[str, Any] = "google-bert/bert-base-uncased"
-    image_size: tuple[PositiveInt, PositiveInt] = (224, 224)
+    vision_encoder: Encoder = "google/vit-base-patch16-224"
+    text_encoder: Encoder = "google-bert/bert-base-uncased"
+    image_size: tuple[PositiveInt, PositiveInt] = Field(default=(224, 224), strict=False)
     max_text_length: PositiveInt = 77
-    model: dict[str, Any] = {}
+    model: ModelFields = {}
 
     # Batches.
     persons_per_batch: PositiveInt = 16
@@ -91,18 +117,14 @@ class Recipe(BaseModel):
     checkpoint_every: PositiveInt = 500
     report_to: list[str] = []
 
-    @field_validator("model")
-    @classmethod
-    def _model_has_known_fields(cls, model: dict[str, Any]) -> dict[str, Any]:
-        if unknown := sorted(model.keys() - {field.name for field in fields(BDAMConfig)}):
-            raise ValueError(f"unknown fields of BDAMConfig {unknown}")
-        return model
-
 
 def load_recipe(*sources: str | Path) -> Recipe:
     """
     Reads a recipe from YAML files and `key=value` overrides, of which the later win; a file states only what it
-    changes. Nested keys of overrides are dotted, their values are YAML.
+    changes. Nested keys of overrides are dotted. Values are YAML 1.2, but for overrides of `data` and `output_dir`,
+    which are taken as they are typed.
+
+    What is local becomes absolute: `output_dir`, the places in `data`, and encoders that are folders.
 
     Example:
 
@@ -112,30 +134,82 @@ def load_recipe(*sources: str | Path) -> Recipe:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the sources, the key and what is wrong with it.
+        ValueError: naming the source, the key and what is wrong with it.
     """
+    stated = [_read_source(source) for source in sources]
     values: dict[str, Any] = {}
-    for source in map(str, sources):
-        key, is_override, value = source.partition("=")
-        _merge(values, _nest(key.split("."), yaml.safe_load(value)) if is_override else _read(Path(source)))
+    for _, changes in stated:
+        _merge(values, changes)
     try:
-        return Recipe(**values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())
-        files = " + ".join(str(source) for source in sources if "=" not in str(source))
-        raise ValueError(f"Recipe {files}: {problems}.") from None
+        problems = [f"{_origin(problem['loc'], stated)}: {_explain(problem)}" for problem in error.errors()]
+        raise ValueError(f"Recipe {'; '.join(problems)}.") from None
+    return recipe.model_copy(update=resolve_places(recipe.model_dump(include={*PLACES})))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path) -> dict[str, Any]:
+    """
+    What a recipe's file states, as it stands.
+
+    Raises:
+        OSError: if there is no such file, or it cannot be read.
+        ValueError: naming the file, the line and what is wrong with it.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the YAML file of a recipe.")
     if not path.is_file():
         raise FileNotFoundError(f"No recipe at {path}: give YAML files and overrides of the form key=value.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"Recipe {path} is not valid YAML: {error}") from None
+    with path.open("rb") as file:
+        values = parse_yaml(file.read(MAX_BYTES + 1), f"Recipe {path}") or {}
     if not isinstance(values, dict):
         raise ValueError(f"Recipe {path} must be a mapping of keys to values, got {type(values).__name__}.")
     return values
+
+
+def resolve_places(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a recipe, what is local in absolute paths, so that they mean the same in any folder."""
+    return {
+        key: PLACES[key](value) if key in PLACES and isinstance(value, str) else value for key, value in values.items()
+    }
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _resolve_encoder(name: str) -> str:
+    """Folders win over names on the Hub, as in transformers."""
+    return _absolute(name) if os.path.isdir(os.path.expanduser(name)) else name
+
+
+HINTS = {"string_type": ": put it in quotes", "bool_type": ": write true or false"}
+PLACES = {
+    "data": resolve_source,
+    "output_dir": _absolute,
+    "vision_encoder": _resolve_encoder,
+    "text_encoder": _resolve_encoder,
+}
+
+
+def _read_source(source: str | Path) -> tuple[str, dict[str, Any]]:
+    """What errors call a file or an override, and what it states. A file may have `=` in its name."""
+    if isinstance(source, Path) or "=" not in source or os.path.isfile(source):
+        return f"{source}", read_recipe(Path(source))
+    key, _, word = source.partition("=")
+    name = f"override {reprlib.repr(source)}"
+    if not KEY.fullmatch(key):
+        raise ValueError(
+            f"The {name} must be KEY=VALUE, with dots between nested keys, such as seed=1 or model.dropout=0."
+        )
+    field = Recipe.model_fields.get(key)
+    value: Any = (
+        word if field is not None and field.annotation is str else parse_yaml(word, f"The value of the {name}")
+    )
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    check_extent(value, f"The {name}")
+    return name, value
 
 
 def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -147,8 +221,17 @@ def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
             values[key] = value
 
 
-def _nest(keys: list[str], value: Any) -> dict[str, Any]:
-    return {keys[0]: _nest(keys[1:], value) if keys[1:] else value}
+def _origin(keys: tuple[int | str, ...], stated: list[tuple[str, dict[str, Any]]]) -> str:
+    """The source whose value counts; all files, where none has the key."""
+    for source, values in reversed(stated):
+        if _states(values, keys):
+            return source
+    return " + ".join(source for source, _ in stated if not source.startswith("override "))
+
+
+def _states(values: Any, keys: tuple[int | str, ...]) -> bool:
+    """Whether the first of nested keys is there, and each next one unless the value ends before it."""
+    return not keys or not isinstance(values, dict) or (keys[0] in values and _states(values[keys[0]], keys[1:]))
 
 
 def _explain(problem: Mapping[str, Any]) -> str:
@@ -157,4 +240,5 @@ def _explain(problem: Mapping[str, Any]) -> str:
         return f"unknown key `{key}`"
     if problem["type"] == "missing":
         return f"`{key}` is missing: put it into the recipe or give {key}=… on the command line"
-    return f"`{key}`: {problem['msg']}, got {problem['input']!r}"
+    reason, hint = problem["msg"].removeprefix("Value error, "), HINTS.get(problem["type"], "")
+    return f"`{key}`: {reason}, got {reprlib.repr(problem['input'])}{hint}"

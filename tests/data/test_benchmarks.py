@@ -180,9 +180,7 @@ def test_ones_own_csv_has_a_line_per_caption_and_needs_no_split(tmp_path):
     with (tmp_path / "annotations.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["image", "person_id", "caption", "outfit_id"])
-        table.writerows(
-            [("1.png", "007", "He, in\nred.", ""), ("1.png", "7", "A man.", ""), ("2.png", "9", "She.", "")]
-        )
+        table.writerows([("1.png", "7", "He, in\nred.", ""), ("1.png", "7", "A man.", ""), ("2.png", "9", "She.", "")])
     rows = load_benchmark("own", tmp_path)["train"]
     assert read_column(rows, "person_id") == [7, 9]
     assert read_column(rows, "captions") == [["He, in\nred.", "A man."], ["She."]]
@@ -260,7 +258,7 @@ def change(**values) -> list[dict]:
 MALFORMED = {
     "truncated": (
         json.dumps(cuhk())[:-40],
-        r"reid_raw.json: damaged, EOF while parsing .*: download or write it again",
+        r"reid_raw.json, record 4: damaged, Unterminated string .*: download or write it again",
     ),
     "empty file": ("", r"reid_raw.json: damaged, .*: download or write it again"),
     "no list": ({"a": 1}, r"reid_raw.json: must be a list of records, got .*: correct it"),
@@ -278,6 +276,7 @@ MALFORMED = {
     "id negative": (change(id=-1), r"record 3: `id`: .* greater than or equal to 0, got -1"),
     "picture a number": (change(file_path=5), r"record 3: `file_path`: .* valid string, got 5"),
     "picture without a name": (change(file_path=""), r"record 3: `file_path`: must lead from the picture folder"),
+    "picture a folder": (change(file_path="./."), r"record 3: `file_path`: must lead from the picture folder"),
     "picture absolute": (change(file_path="/etc/a.jpg"), r"record 3: `file_path`: must lead .*, got '/etc/a.jpg'"),
     "picture on a drive": (change(file_path="C:/a.jpg"), r"record 3: `file_path`: must lead"),
     "picture with a null": (change(file_path="a\0.jpg"), r"record 3: `file_path`: must lead"),
@@ -309,7 +308,7 @@ def test_a_malformed_record_is_named_with_its_remedy(tmp_path, content, message)
 
 def test_a_file_in_another_encoding_is_named(tmp_path):
     (tmp_path / "reid_raw.json").write_bytes('[{"id": "é"}]'.encode("latin-1"))
-    with pytest.raises(ValueError, match="reid_raw.json is not UTF-8 .* at byte 9.*: save it as UTF-8"):
+    with pytest.raises(ValueError, match="reid_raw.json: is not UTF-8 .* at byte 9.*: save it as UTF-8"):
         load_benchmark("cuhk-pedes", tmp_path)
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from bdam import cli
 from bdam.data.benchmarks import check_benchmark
+from bdam.data.loading import load_data
 
 
 @pytest.fixture
@@ -140,3 +141,131 @@ def test_the_exit_code_tells_the_verdict(root, monkeypatch, capsys):
 
     code, output = run(monkeypatch, capsys, f"mine:{root}")
     assert code == 2 and "give NAME:ROOT" in output
+
+
+BAD = '{"image": "../x.png", "person_id": 1}'
+FAULTY = {
+    "jsonl": (
+        ["{}", BAD, "{", '{"image": "left/1.png", "person_id": 2, "split": "train"}'],
+        [
+            "line 5: `image` or",
+            "line 6: `image`: must lead",
+            "line 7: damaged",
+            "line 8: the records of picture left/1",
+        ],
+    ),
+    "jsonl of other values": (
+        ["7", "null", "[]", '"\\ud800"', "\x00", "[" * 100_000, '{"person_id": ' + "9" * 5000 + "}", "NaN"],
+        [f"line {number}: " for number in range(5, 13)],
+    ),
+}
+
+
+@pytest.mark.parametrize("lines, problems", FAULTY.values(), ids=FAULTY)
+def test_all_bad_lines_are_listed_and_the_good_ones_looked_at(root, lines, problems):
+    path = root / "annotations.jsonl"
+    path.write_text(path.read_text() + "\n" + "\n".join(lines))
+    (root / "left/2.png").unlink()
+    check = check_benchmark(f"own:{root}")
+    bad, missing = (finding for finding in check.findings if finding.level == "error")
+    assert len(bad.places) == len(problems)
+    for place, problem in zip(bad.places, problems, strict=True):
+        assert place.startswith(f"{path}, {problem}") and "\n" not in place
+    assert missing.places == ["left/2.png"] and check.verdict == "unfit"
+    assert check.splits["train"] == {"persons": 1, "pictures": 2, "captions": 2}
+
+
+def test_loading_names_the_first_problem_and_counts_the_others(root):
+    path = root / "annotations.jsonl"
+    path.write_text(path.read_text() + f"\n{BAD}\n{{\n{BAD}")
+    with pytest.raises(ValueError, match=r"line 5: `image`: .* There are 2 more such problems: `bdam data check own:"):
+        load_data(f"own:{root}")
+
+
+def as_cuhk(root: Path) -> list[str]:
+    return [
+        json.dumps({**record, "id": record["person_id"], "captions": [record["caption"]]}) for record in read(root)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, pictures, problems",
+    [
+        ("[{0},{1},{2},{3}", 4, ["after record 4: damaged, neither"]),
+        ("[{0},{1},{2},{3}] []", 4, ["after record 4: damaged, something follows"]),
+        ("[{0},{1},{2},{3},]", 4, ["record 5: damaged, Expecting value at line 1"]),
+        ('[{0},{1},{2},{{"id": 1, "capt', 3, ["record 4: damaged, Unterminated string"]),
+        ("[{0},{1} {2},{3}]", 2, ["after record 2: damaged, neither"]),
+        ("[{0},7,{2},{{}},{3}]", 3, ["record 2: must be an object, got 7", "record 4: "]),
+        ('[{0},{1},{2},{{"id": "\\ud800"}}]', 3, ["record 4: damaged"]),
+        ("[{0},{1},{2}," + "[" * 100_000, 3, ["record 4: damaged, nested too deeply"]),
+        ("[{0},{1},{2}," + "[" * 300 + "]" * 300 + ",{3}]", 4, ["record 4: damaged"]),
+        ("[]", 0, ["no records"]),
+        ("[", 0, ["record 1: damaged"]),
+        ("", 0, ["damaged, EOF"]),
+        ("{{}}", 0, ["must be a list of records"]),
+    ],
+)
+def test_as_much_of_a_damaged_list_as_can_be_read_is_looked_at(root, text, pictures, problems):
+    path = root / "reid_raw.json"
+    path.write_text(text.format(*as_cuhk(root)))
+    check = check_benchmark(f"cuhk-pedes:{root}")
+    places = [place for finding in check.findings if finding.level == "error" for place in finding.places]
+    assert len(places) == len(problems)
+    for place, problem in zip(places, problems, strict=True):
+        assert place.startswith(str(path)) and problem in place and "\n" not in place
+    assert (
+        sum(of["pictures"] for of in check.splits.values())
+        == pictures
+        == sum(of["found"] for of in check.folders.values())
+    )
+
+
+CSV = 'image,person_id,caption,split\nleft/1.png,1,One.,train\n{}\nright/1.png,1,"Another, here.",train\n'
+
+
+@pytest.mark.parametrize(
+    "line, problem",
+    [
+        ('left/2.png,2,"A stray quote.,test', "line 3: damaged"),
+        ('left/2.png,2,"A "stray" quote.",test', "line 3: damaged"),
+        ("left/2.png,2,A comma, unquoted.,test", "line 3: 5 fields, where the header has 4: put those with ','"),
+        ("left/2.png,,Nobody.,test", "line 3: `person_id` or"),
+        ('left/2.png,2,"' + "a" * 200_000 + '",test', "line 3: damaged, field larger"),
+        ("/etc/2.png,2,Outside.,test", "line 3: `image`: must lead"),
+    ],
+)
+def test_a_bad_line_of_a_table_costs_no_other(root, line, problem):
+    path = root / "annotations.csv"
+    (root / "annotations.jsonl").unlink()
+    path.write_text(CSV.format(line))
+    check = check_benchmark(f"own:{root}")
+    (bad,) = (finding for finding in check.findings if finding.level == "error")
+    assert len(bad.places) == 1 and bad.places[0].startswith(f"{path}, {problem}")
+    assert check.splits == {"train": {"persons": 1, "pictures": 2, "captions": 2}}
+
+
+def test_all_files_are_looked_at_whatever_is_wrong_with_one(root):
+    (root / "descriptions.jsonl").write_text('{"image": "left/1.png"}\n{\n{"image": "left/1.png"}\n{"image": "../a"}')
+    (root / "left/1.png").write_bytes(b"")
+    (root / "right/1.png").unlink()
+    write(root, [*read(root), {"image": "left/9.png"}])
+    (bad, missing, unreadable, *_) = check_benchmark(f"own:{root}").findings
+    assert [place.partition(f"{root}/")[2].partition(":")[0] for place in bad.places] == [
+        "annotations.jsonl, line 5",
+        *(f"descriptions.jsonl, line {number}" for number in (2, 3, 4)),
+    ]
+    assert missing.places == ["right/1.png"] and unreadable.places[0].startswith("left/1.png: ")
+
+
+def test_a_file_that_cannot_be_read_is_told(root):
+    (root / "descriptions.jsonl").write_bytes(b"\xff\xfe{}")
+    (bad, *_) = check_benchmark(f"own:{root}").findings
+    assert bad.places == [f"{root}/descriptions.jsonl: is not UTF-8 (invalid start byte at byte 0): save it as UTF-8."]
+
+
+def test_people_see_the_problems_and_how_many_more_there_are(root, monkeypatch, capsys):
+    path = root / "annotations.jsonl"
+    path.write_text(path.read_text() + f"\n{BAD}" * 25)
+    code, output = run(monkeypatch, capsys, f"own:{root}")
+    assert code == 2 and "error: 25 records" in output and "line 24: `image`" in output and "… and 5 more" in output

@@ -29,7 +29,7 @@ def encoders(tmp_path_factory) -> dict[str, str]:
 
 def recipe(**changes) -> Recipe:
     values = {"image_size": (48, 16), "max_text_length": 16, "model": {"num_branch_heads": 2}, **changes}
-    return Recipe(data="", output_dir="", **values)
+    return Recipe(data="here", output_dir="there", **values)
 
 
 def test_named_encoders_come_with_their_weights_and_preprocessing(encoders):
@@ -66,3 +66,31 @@ def test_impossible_encoders_are_named(encoders, monkeypatch):
         build_model(recipe(vision_encoder=VISION, text_encoder=encoders["text_encoder"]), processor)
     with pytest.raises(ValueError, match="No vision encoder at 'nobody/nothing'"):
         build_model(recipe(vision_encoder="nobody/nothing", text_encoder=encoders["text_encoder"]), processor)
+
+
+@pytest.mark.parametrize("image_size", [(8, 8), (32, 4), (7, 64)])
+@pytest.mark.parametrize("are_pretrained", [True, False])
+def test_pictures_smaller_than_a_patch_are_refused(encoders, image_size, are_pretrained):
+    wide = {"vision_encoder": {**VISION, "patch_size": 16, "image_size": image_size}, "text_encoder": TEXT}
+    named = {**encoders, "image_size": [side // 2 for side in image_size]}
+    changed = recipe(**named if are_pretrained else {**wide, "image_size": image_size})
+    with pytest.raises(ValueError, match=r"`image_size` \[.*\] must be at least the `patch_size` \[.*\]"):
+        build_model(changed, build_processor(changed, TEXTS))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model": {"num_branch_heads": 5}}, r"`num_branch_heads` \(5\) must divide"),
+        ({"model": {"num_branch_heads": 2, "temperature": -1.0}}, "`temperature` must be positive"),
+        ({"vision_encoder": {**VISION, "patch_size": "a"}}, "patch_size"),
+        ({"vision_encoder": {**VISION, "hidden_act": "no"}}, "The recipe describes no model: .*no"),
+        ({"vision_encoder": {**VISION, "hidden_size": -32}}, "The recipe describes no model: .*negative"),
+        ({"text_encoder": {**TEXT, "max_position_embeddings": 10**15}}, "The recipe describes no model: .*memory"),
+        ({"vision_encoder": {"model_type": "none"}}, "none"),
+    ],
+)
+def test_what_is_no_model_is_one_error(changes, message):
+    changed = recipe(**{"vision_encoder": VISION, "text_encoder": TEXT, "image_size": (32, 16), **changes})
+    with pytest.raises(ValueError, match=message):
+        build_model(changed, build_processor(changed, TEXTS))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import read_file
+from .files import scan_file
 from .records import CaptionedRecord, Listing, Record, Split, join_records
 
 
@@ -32,12 +32,14 @@ class AnnotationFiles:
         files = self._find(root)
         if not files:
             raise self._not_found(root)
-        names = ", ".join(map(str, files))
-        records = join_records((record for file in files.items() for record in self._read_file(*file)), names)
-        if not records:
-            raise ValueError(f"{names}: no records: download or write it again.")
+        problems: list[str] = []
+        records = join_records(
+            (found for path, split in files.items() for found in self._scan_file(path, split, problems)), problems
+        )
+        if not records and not problems:
+            problems.append(f"{', '.join(map(str, files))}: no records: download or write it again.")
         pictures = root / "imgs" if (root / "imgs").is_dir() else root
-        return Listing(records, pictures, next(iter(files)).parent / "descriptions.jsonl")
+        return Listing(records, pictures, next(iter(files)).parent / "descriptions.jsonl", problems)
 
     def _find(self, root: Path) -> dict[Path, Split | None]:
         """Files, each with the split that its name tells; None where its records tell."""
@@ -52,17 +54,19 @@ class AnnotationFiles:
                 return {path: split for path, split in files.items() if path.is_file()}
         return {}
 
-    def _read_file(self, path: Path, split: Split | None) -> Iterator[Record]:
-        splits = set()
-        for place, record in read_file(path, self.model):
+    def _scan_file(self, path: Path, split: Split | None, problems: list[str]) -> Iterator[tuple[str, Record]]:
+        """The records of a file, each with its place and a split, for those of one file may not have one."""
+        records = list(scan_file(path, self.model, problems))
+        has_splits = any(record.split for _, record in records)
+        for place, record in records:
             record.split = split or record.split
-            splits.add(record.split)
-            if self.prefix and record.split is None:
-                raise ValueError(f"{path}, {place} {NO_SPLITS}: get {self.names[0]} as it was published.")
-            if None in splits and len(splits) > 1:
-                raise ValueError(f"{path}, {place}: only some records have a `split`: give it to all, or to none.")
-            record.split = record.split or "train"
-            yield record
+            if record.split is None and self.prefix:
+                problems.append(f"{path}, {place} {NO_SPLITS}: get {self.names[0]} as it was published.")
+            elif record.split is None and has_splits:
+                problems.append(f"{path}, {place}: only some records have a `split`: give it to all, or to none.")
+            else:
+                record.split = record.split or "train"
+                yield f"{path}, {place}", record
 
     def _not_found(self, root: Path) -> Exception:
         for path in (root / folder / "caption_all.json" for folder in FOLDERS):

@@ -10,6 +10,7 @@ from bdam.data.schema import CLOTHES_CHANGED_FEATURES, FEATURES
 
 from .annotations import AnnotationFiles
 from .descriptions import join_descriptions
+from .files import refuse
 from .records import Listing, Record
 from .trees import PictureTree, ltcc, prcc
 
@@ -81,7 +82,21 @@ def read_listing(name: str, root: str | Path) -> Listing:
 
     Raises:
         FileNotFoundError: if the root is not there, or is another folder.
-        ValueError: naming the file and record that is not as it should be, and the remedy.
+        ValueError: naming the first file and record that is not as it should be, the remedy, and how many more there
+            are.
+    """
+    listing = scan_listing(name, root)
+    refuse(listing.problems, f"{name}:{root}")
+    return listing
+
+
+def scan_listing(name: str, root: str | Path) -> Listing:
+    """
+    As [`read_listing`], but what is not as it should be is left out, and `problems` of the listing tells of it.
+
+    Raises:
+        FileNotFoundError: if the root is not there, or is another folder.
+        ValueError: if there is no such benchmark, or it is known to be unfit as a whole.
     """
     name, folder = parse_benchmark(f"{name}:{root}")[0], Path(root).expanduser()
     if not folder.is_dir():

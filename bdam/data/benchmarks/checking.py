@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image as PILImage
 from pydantic import BaseModel, computed_field
 from rich.box import SIMPLE
 from rich.console import Console, Group
@@ -18,8 +17,8 @@ from rich.table import Table
 from bdam.data.pictures import open_picture
 from bdam.data.schema import SPLITS
 
-from .catalogue import BENCHMARKS, Counts, parse_benchmark, read_listing
-from .records import Listing, Record
+from .catalogue import BENCHMARKS, Counts, parse_benchmark, scan_listing
+from .records import LOOKALIKES, Listing, Record
 
 
 # What a check ends with; its index is the exit code.
@@ -28,7 +27,9 @@ STATES = ("found", "missing", "unreadable")
 # The published benchmarks are English: letters of other scripts and pieces of code have strayed into them.
 NOT_ENGLISH = re.compile(r"[^ -~‘’“”–—…]|[{}<>\\=_]")
 # Places of a finding that people see; programs see all.
-SHOWN = 3
+SHOWN = {"warning": 3, "error": 20}
+# Letters of a place that people see.
+LENGTH = 500
 
 
 class Finding(BaseModel):
@@ -59,13 +60,12 @@ def check_benchmark(source: str) -> Check:
     """Reads annotations, descriptions and every picture of `NAME:ROOT`; what is wrong is found, not raised."""
     try:
         name, root = parse_benchmark(source)
-        listing = read_listing(name, root)
+        listing = scan_listing(name, root)
     except (ValueError, OSError) as error:
         return Check(source=source, findings=[Finding(level="error", text=str(error))])
     splits, published = _count(listing.records), BENCHMARKS[name].published
     folders, findings = _look_at_pictures(listing)
-    findings += _compare(splits, published)
-    findings += _look_at_persons(listing.records)
+    findings = [*_list_problems(listing), *findings, *_compare(splits, published), *_look_at_persons(listing)]
     findings += _look_at_texts(listing, is_english=bool(published))
     held, expected = ({split: counts._asdict() for split, counts in of.items()} for of in (splits, published))
     return Check(source=source, splits=held, published=expected, folders=folders, findings=findings)
@@ -87,8 +87,9 @@ def check_tables(check: Check) -> Group:
     for finding in check.findings:
         colour = "bold red" if finding.level == "error" else "yellow"
         lines.append(f"[{colour}]{finding.level}:[/] {escape(finding.text)}")
-        lines += [f"  {escape(place)}" for place in finding.places[:SHOWN]]
-        lines += [f"  … and {len(finding.places) - SHOWN} more"] if len(finding.places) > SHOWN else []
+        shown = SHOWN[finding.level]
+        lines += [f"  {escape(place[:LENGTH])}{'…' * (len(place) > LENGTH)}" for place in finding.places[:shown]]
+        lines += [f"  … and {len(finding.places) - shown} more"] if len(finding.places) > shown else []
     return Group(splits, folders, *lines, f"[bold]{check.verdict}:[/] {escape(check.source)}")
 
 
@@ -99,6 +100,12 @@ def _count(records: list[Record]) -> dict[str, Counts]:
         for split, of in splits.items()
         if of
     }
+
+
+def _list_problems(listing: Listing) -> Iterator[Finding]:
+    if problems := listing.problems:
+        text = f"{len(problems)} records or files are not as they should be, and were left out."
+        yield Finding(level="error", text=text, places=problems)
 
 
 def _compare(splits: dict[str, Counts], published: dict[str, Counts]) -> Iterator[Finding]:
@@ -138,19 +145,20 @@ def _look_at(path: Path) -> tuple[str, str]:
         open_picture(path)
     except FileNotFoundError:
         return "missing", ""
-    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:
         return "unreadable", f": {error}"
     return "found", ""
 
 
-def _look_at_persons(records: list[Record]) -> Iterator[Finding]:
-    splits, pictures = defaultdict(set), Counter(record.person_id for record in records)
-    for record in records:
+def _look_at_persons(listing: Listing) -> Iterator[Finding]:
+    splits, pictures = defaultdict(set), Counter(record.person_id for record in listing.records)
+    for record in listing.records:
         splits[record.person_id].add(str(record.split))
     shared = [f"person {person}: {', '.join(sorted(of))}" for person, of in splits.items() if len(of) > 1]
     yield from _warn("persons are in two splits: what was learned of them is tested on them.", shared)
     lone = [f"person {person}" for person, number in pictures.items() if number == 1]
     yield from _warn("persons have one picture only, which in training pairs with itself.", lone)
+    yield from _warn(f"{LOOKALIKES}: write them in one way if they are one.", listing.lookalikes())
 
 
 def _look_at_texts(listing: Listing, is_english: bool) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from .files import read_file
+from .files import scan_file
 from .records import ALIASES, DESCRIPTIONS, Listing, PicturePath, Text
 
 
@@ -16,18 +16,19 @@ class Description(BaseModel):
 
 def join_descriptions(listing: Listing) -> None:
     """
-    Gives each record the descriptions of its picture, as far as there are any.
-
-    Raises:
-        ValueError: if a line is not as it should be, or describes a picture for the second time.
+    Gives each record the descriptions of its picture, as far as there are any. Lines that are not as they should be,
+    or describe a picture for the second time, are left out, and `listing.problems` tells of them.
     """
     path = listing.descriptions
     pictures = {record.image_id: record for record in listing.records}
     described: dict[str, str] = {}
-    for place, description in read_file(path, Description) if path.is_file() else ():
+    for place, description in scan_file(path, Description, listing.problems) if path.is_file() else ():
         image = description.image_id
         if described.setdefault(image, place) != place:
-            raise ValueError(f"{path}, {place}: {image} is described on {described[image]} already: remove one.")
+            listing.problems.append(
+                f"{path}, {place}: {image} is described on {described[image]} already: remove one."
+            )
+            continue
         if image not in pictures:
             listing.unknown_descriptions.append(f"{place}: {image}")
             continue

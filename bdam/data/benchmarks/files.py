@@ -1,18 +1,27 @@
-"""JSON, JSONL and CSV files → checked records, or one error that names file, record and remedy."""
+"""JSON, JSONL and CSV files → checked records, and what is wrong with the others."""
 
 import csv
+import re
 import reprlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
+from json import JSONDecodeError, JSONDecoder
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from .records import KEYS
 
 
 Model = TypeVar("Model", bound=BaseModel)
+# Each record, or what is wrong with it, with its place in the file; the place is empty where it is all of the file.
+Found = Iterator[tuple[str, Model | str]]
+
+DELIMITERS = ",;\t"
+LOAD_AGAIN = "download or write it again."
+WRITE_AGAIN = "write it again."
 
 
 def read_file(path: Path, model: type[Model]) -> Iterator[tuple[str, Model]]:
@@ -20,55 +29,211 @@ def read_file(path: Path, model: type[Model]) -> Iterator[tuple[str, Model]]:
     The records of a file, each with its place in it.
 
     Raises:
-        ValueError: naming the file, the first record that is not as it should be, and what to do.
+        ValueError: naming the file, the first record that is not as it should be, what to do, and how many more there
+            are.
     """
-    text = _read_text(path)
-    if path.suffix == ".json":
-        records = _check(path, "", TypeAdapter(list[model]).validate_json, text)  # type: ignore[valid-type]
-        yield from ((f"record {number}", record) for number, record in enumerate(records, 1))
-    elif path.suffix == ".jsonl":
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                yield f"line {number}", _check(path, f"line {number}", model.model_validate_json, line)
+    problems: list[str] = []
+    records = list(scan_file(path, model, problems))
+    refuse(problems)
+    return iter(records)
+
+
+def scan_file(path: Path, model: type[Model], problems: list[str]) -> Iterator[tuple[str, Model]]:
+    """
+    The records of a file that are as they should be, each with its place in it. What is wrong with the others is added
+    to `problems`: a sentence for each, which names the file, the record and what to do.
+    """
+    for place, found in _scan(path, model):
+        if isinstance(found, str):
+            problems.append(f"{path}, {place}: {found}" if place else f"{path}: {found}")
+        else:
+            yield place, found
+
+
+def refuse(problems: list[str], source: str = "NAME:ROOT") -> None:
+    """
+    Raises:
+        ValueError: if there are problems: the first of them, and how many more `bdam data check SOURCE` lists.
+    """
+    if problems:
+        more = f" There are {len(problems) - 1} more such problems: `bdam data check {source}` lists all of them."
+        raise ValueError(problems[0] + (more if len(problems) > 1 else ""))
+
+
+def _scan(path: Path, model: type[Model]) -> Found[Model]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield "", f"is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8."
+    except OSError as error:
+        yield "", f"cannot be read ({error.strerror}): see to it that it can."
     else:
-        table = csv.DictReader(StringIO(text, newline=""), strict=True)
+        scan = {".json": _scan_json, ".jsonl": _scan_lines, ".csv": _scan_csv}[path.suffix]
+        yield from scan(text, model)
+
+
+def _scan_json(text: str, model: type[Model]) -> Found[Model]:
+    """A list of records: checked at once if all are right, or else one by one."""
+    try:
+        records = TypeAdapter(list[model]).validate_json(text)  # type: ignore[valid-type]
+    except ValidationError as error:
+        if text.lstrip().startswith("["):
+            yield from _scan_list(text, model)
+        else:
+            yield "", _explain(error, "a list of records", LOAD_AGAIN)
+    else:
+        yield from ((f"record {number}", record) for number, record in enumerate(records, 1))
+
+
+def _scan_list(text: str, model: type[Model]) -> Found[Model]:
+    """The records of a list up to where it is damaged, if it is; what follows is lost."""
+    decoder = JSONDecoder(parse_int=str, parse_float=str)
+    place, position = "record 1", _skip_space(text, text.index("[") + 1)
+    if text[position : position + 1] == "]":
+        position += 1
+    else:
+        for number in range(1, len(text)):
+            place, start = f"record {number}", position
+            try:
+                _, position = decoder.raw_decode(text, start)
+            except JSONDecodeError as error:
+                reason = f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
+                yield place, f"damaged, {reason}: {LOAD_AGAIN}"
+                return
+            except RecursionError:
+                yield place, f"damaged, nested too deeply: {LOAD_AGAIN}"
+                return
+            yield place, _parse(text[start:position], model, LOAD_AGAIN)
+            position = _skip_space(text, position)
+            if text[position : position + 1] != ",":
+                break
+            position = _skip_space(text, position + 1)
+        if text[position : position + 1] != "]":
+            yield f"after {place}", f"damaged, neither another record nor the end of the list: {LOAD_AGAIN}"
+            return
+        position += 1
+    if text[position:].strip():
+        yield f"after {place}", f"damaged, something follows the list of records: {LOAD_AGAIN}"
+
+
+def _scan_lines(text: str, model: type[Model]) -> Found[Model]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"line {number}", _parse(line, model, WRITE_AGAIN)
+
+
+def _scan_csv(text: str, model: type[Model]) -> Found[Model]:
+    """A table with a header, whose separator is the one that the header has most of."""
+    lines = StringIO(text, newline="").readlines()
+    delimiter = max(DELIMITERS, key=lines[0].count) if lines else ","
+    rows = _csv_rows(lines, delimiter)
+    number, header = next(rows, (1, []))
+    if isinstance(header, str):
+        yield f"line {number}", header
+        return
+    columns = [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in header]
+    if problem := _header_problem(columns, model):
+        yield f"line {number}", problem
+        return
+    for number, row in rows:
+        place = f"line {number}"
+        if isinstance(row, str):
+            yield place, row
+        elif len(row) > len(columns) and any(row[len(columns) :]):
+            yield (
+                place,
+                f"{len(row)} fields, where the header has {len(columns)}: put those with {delimiter!r} in quotes.",
+            )
+        elif filled := {
+            column: value for column, value in zip(columns, row, strict=False) if column and value.strip()
+        }:
+            yield place, _validate(filled, model, WRITE_AGAIN)
+
+
+def _header_problem(columns: list[str], model: type[BaseModel]) -> str | None:
+    known = ", ".join(f"`{column}`" for column in columns if column) or "nothing"
+    if not columns:
+        return None
+    for name, keys in KEYS.items():
+        if model.model_fields[name].is_required() and not set(keys) & set(columns):
+            return f"no column {_choice(keys)} in the header, which has {known}: name it."
+    repeated = next((column for column in columns if column and columns.count(column) > 1), None)
+    return (
+        f"two columns are called `{repeated}`: keep one, and give each record a line of its own." if repeated else None
+    )
+
+
+def _csv_rows(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Rows, or what is wrong with them, each with the number of a line; after an error, the next line starts anew."""
+    # A separator with spaces after it is what it is in all lines.
+    spaced = bool(lines) and lines[0].count(delimiter) == lines[0].count(f"{delimiter} ") > 0
+    first = 0
+    while first < len(lines):
+        table = csv.reader(lines[first:], delimiter=delimiter, skipinitialspace=spaced, strict=True)
+        begun = first
         try:
             for row in table:
-                filled = {key: value for key, value in row.items() if key and value}
-                yield f"line {table.line_num}", _check(path, f"line {table.line_num}", model.model_validate, filled)
+                begun = first + table.line_num
+                yield begun, row
+            return
         except csv.Error as error:
-            raise ValueError(f"{path}, line {table.line_num + 1}: damaged, {error}: write it again.") from None
+            yield begun + 1, f"damaged, {error}: {WRITE_AGAIN}"
+            first = begun + 1
 
 
-def _read_text(path: Path) -> str:
+def _parse(text: str, model: type[Model], remedy: str) -> Model | str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8.") from None
-
-
-def _check(path: Path, place: str, validate: Callable[[Any], Any], value: str | dict) -> Any:
+        return model.model_validate_json(text)
+    except ValidationError:
+        pass  # said below, unless nulls are all that is wrong
     try:
-        return validate(value)
+        value = from_json(text)
+    except ValueError as error:
+        return f"damaged, {_without_line(str(error))}: {remedy}"
+    return _validate(_without_nulls(value) if isinstance(value, dict) else value, model, remedy)
+
+
+def _validate(value: object, model: type[Model], remedy: str) -> Model | str:
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
-        raise ValueError(_explain(path, place, error)) from None
+        return _explain(error, "an object", remedy)
 
 
-def _explain(path: Path, place: str, error: ValidationError) -> str:
+def _without_nulls(record: dict) -> dict:
+    """The record without keys, and captions, that are null: what is null is not there."""
+    lists = {
+        key: [item for item in value if item is not None] for key, value in record.items() if isinstance(value, list)
+    }
+    return {key: value for key, value in (record | lists).items() if value is not None}
+
+
+def _explain(error: ValidationError, expected: str, remedy: str) -> str:
+    """What is wrong with a value that is to be `expected`, and what to do."""
     problem = error.errors()[0]
-    field = list(problem["loc"])
-    if not place and field:
-        place = f"record {int(field.pop(0)) + 1}"
-    where = f"{path}, {place}" if place else f"{path}"
+    field = problem["loc"]
     got = reprlib.repr(problem["input"])
     if problem["type"] == "json_invalid":
-        return f"{where}: {problem['msg'].replace('Invalid JSON: ', 'damaged, ')}: download or write it again."
+        return f"{problem['msg'].replace('Invalid JSON: ', 'damaged, ')}: {remedy}"
     if not field:
-        return f"{where}: must be {'an object' if place else 'a list of records'}, got {got}: correct it."
+        return f"must be {expected}, got {got}: correct it."
     if problem["type"] == "missing":
-        keys = next((keys for keys in KEYS.values() if field[0] in keys), field)
-        return f"{where}: {' or '.join(f'`{key}`' for key in keys)} is missing: add it, or remove the record."
+        keys = next((keys for keys in KEYS.values() if field[0] in keys), (str(field[0]),))
+        return f"{_choice(keys)} is missing: add it, or remove the record."
     key = f"{field[0]}" + "".join(f"[{step}]" for step in field[1:] if isinstance(step, int))
-    return (
-        f"{where}: `{key}`: {problem['msg'].removeprefix('Value error, ')}, got {got}: correct or remove the record."
-    )
+    return f"`{key}`: {problem['msg'].removeprefix('Value error, ')}, got {got}: correct or remove the record."
+
+
+def _choice(keys: tuple[str, ...]) -> str:
+    return " or ".join(f"`{key}`" for key in keys)
+
+
+def _without_line(message: str) -> str:
+    """A message about one record, whose place is told in another way."""
+    return re.sub(r" at line 1 column (\d+)$", r" at column \1", message)
+
+
+def _skip_space(text: str, position: int) -> int:
+    while text[position : position + 1] in (" ", "\t", "\n", "\r"):
+        position += 1
+    return position

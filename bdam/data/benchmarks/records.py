@@ -2,12 +2,15 @@
 
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, PlainValidator, StringConstraints
+
+from .spelling import find_lookalikes
 
 
 # What files call the fields of a record; where a file has `image_id`, that is who the person is.
@@ -18,12 +21,32 @@ KEYS = {
 }
 ALIASES = {name: AliasChoices(*keys) for name, keys in KEYS.items()}
 DESCRIPTIONS = ("identity_description", "clothing_description")
+LOOKALIKES = "groups of ids differ only in how they are spelled, and count as different"
+# Numbers that fit into a column of a data set, and leave room to be shifted.
+PLAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def _relative(path: str) -> str:
-    if not path or re.search(r"^/|^[A-Za-z]:|[\\\0]|(^|/)\.\.(/|$)", path):
+    if posixpath.normpath(path) == "." or re.search(r"^/|^[A-Za-z]:|[\\\0]|(^|/)\.\.(/|$)", path):
         raise ValueError("must lead from the picture folder to a picture inside it, with / between the folders")
-    return posixpath.normpath(path).removeprefix("imgs/")
+    return unicodedata.normalize("NFC", posixpath.normpath(path).removeprefix("imgs/"))
+
+
+def _name(value: object) -> int | str:
+    """A number where the word is how that number is written, so that ids in JSON and CSV are the same; or the word."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be a whole number or a name")
+    word = str(value)
+    if not word.strip():
+        raise ValueError("must not be blank")
+    return int(word) if PLAIN_NUMBER.fullmatch(word) else word
+
+
+def _number(value: object) -> int:
+    name = _name(value)
+    if isinstance(name, str):
+        raise ValueError("must be a whole number, written as 12 is")
+    return name
 
 
 PicturePath = Annotated[str, AfterValidator(_relative)]
@@ -33,9 +56,8 @@ Split = Annotated[
     Literal["train", "validation", "test"],
     BeforeValidator(lambda value: {"val": "validation"}.get(str(value).lower(), str(value).lower())),
 ]
-Number = Annotated[int, Field(ge=0, lt=2**62)]
-# A number where it reads as one, so that ids in JSON and in CSV are the same.
-Name = Annotated[Number | Text, Field(union_mode="left_to_right")]
+Number = Annotated[int, PlainValidator(_number)]
+Name = Annotated[int | str, PlainValidator(_name)]
 
 
 class Record(BaseModel):
@@ -63,7 +85,7 @@ class Record(BaseModel):
 class CaptionedRecord(Record):
     """A picture of a text benchmark: persons are numbers, and each picture has captions."""
 
-    person_id: Number = Field(strict=True, validation_alias=ALIASES["person_id"])
+    person_id: int = Field(strict=True, ge=0, lt=10**18, validation_alias=ALIASES["person_id"])
     captions: Captions = Field(min_length=1, validation_alias=ALIASES["captions"])
 
 
@@ -76,12 +98,14 @@ class Listing:
         records: one per picture.
         pictures: the folder that their paths start from.
         descriptions: the file of generated descriptions, which may not be there.
-        unknown_descriptions: its lines whose picture no record has.
+        problems: what is wrong with the records and descriptions that are left out, a sentence for each.
+        unknown_descriptions: lines of `descriptions` whose picture no record has.
     """
 
     records: list[Record]
     pictures: Path
     descriptions: Path
+    problems: list[str]
     unknown_descriptions: list[str] = field(default_factory=list)
 
     def undescribed(self) -> dict[str, list[str]]:
@@ -89,25 +113,45 @@ class Listing:
         kinds = DESCRIPTIONS if self.descriptions.is_file() else ()
         return {kind: [record.image_id for record in self.records if getattr(record, kind) is None] for kind in kinds}
 
+    def lookalikes(self) -> list[str]:
+        """Persons, and outfits of a person, whose ids differ only in how they are spelled."""
+        outfits: dict[int | str, list[int | str]] = {}
+        for record in self.records:
+            of_person = outfits.setdefault(record.person_id, [])
+            if record.outfit_id is not None:
+                of_person.append(record.outfit_id)
+        groups = [("persons", group) for group in find_lookalikes(outfits)]
+        groups += [
+            (f"outfits of person {person!r}:", group)
+            for person, of_person in outfits.items()
+            for group in find_lookalikes(of_person)
+        ]
+        return [f"{what} {', '.join(map(ascii, group))}" for what, group in groups]
 
-def join_records(records: Iterable[Record], source: str) -> list[Record]:
+
+def join_records(records: Iterable[tuple[str, Record]], problems: list[str]) -> list[Record]:
     """
-    One record per picture: some files give each caption a record of its own.
+    One record per picture: some files give each caption a record of its own. Where records of one picture disagree on
+    its person, outfit or split, the first counts, and `problems` tells of the others.
 
-    Raises:
-        ValueError: if records of one picture disagree on its person, outfit or split.
+    Args:
+        records: each with its file and its place in it.
     """
     pictures: dict[str, Record] = {}
-    for record in records:
+    for place, record in records:
         first = pictures.setdefault(record.image_id, record)
         if first is record:
             continue
-        for name in ("person_id", "outfit_id", "split"):
-            values = getattr(first, name), getattr(record, name)
-            if values[0] != values[1]:
-                raise ValueError(
-                    f"{source}: the records of picture {record.image_id} disagree on its {name.removesuffix('_id')}, "
-                    f"{values[0]!r} and {values[1]!r}: remove the wrong one."
-                )
-        first.captions += record.captions
+        if disagreement := _disagreement(first, record):
+            problems.append(f"{place}: the records of picture {record.image_id} disagree on its {disagreement}.")
+        else:
+            first.captions += record.captions
     return list(pictures.values())
+
+
+def _disagreement(first: Record, record: Record) -> str | None:
+    for name in ("person_id", "outfit_id", "split"):
+        values = getattr(first, name), getattr(record, name)
+        if values[0] != values[1]:
+            return f"{name.removesuffix('_id')}, {values[0]!r} and {values[1]!r}: remove the wrong one"
+    return None

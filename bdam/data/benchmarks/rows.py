@@ -9,11 +9,11 @@ from random import Random
 
 from datasets import Dataset, DatasetDict, DatasetInfo
 
-from bdam.data.pictures import open_pictures
+from bdam.data.pictures import find_picture, open_pictures
 from bdam.data.schema import SPLITS, choose_split
 
 from .catalogue import BENCHMARKS, read_listing
-from .records import Listing, Record
+from .records import LOOKALIKES, Listing, Record
 
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,10 @@ def load_benchmark(name: str, root: str | Path, split: str | None = None) -> Dat
     """
     Loads a benchmark: all splits, or one.
 
-    Persons keep the numbers that the annotations give them; named ones are numbered. Where there is no validation
-    split, [`hold_out`] makes one, and `info.description` of each split says so. Pictures are opened when a row is
-    read, not before; `bdam data check NAME:ROOT` looks at all of them.
+    Persons keep the numbers that the annotations give them; where there are named ones, all are numbered. `123` is a
+    number, `0123`, `1_23` and `12.0` are names: ids that differ in such a way only are two persons, with a warning.
+    Where there is no validation split, [`hold_out`] makes one, and `info.description` of each split says so. Pictures
+    are opened when a row is read, not before; `bdam data check NAME:ROOT` looks at all of them.
 
     Args:
         name: one of `BENCHMARKS`. `own` is anybody's data: pictures, and beside them `annotations.jsonl` or `.csv` of
@@ -100,11 +101,16 @@ def _warn(listing: Listing, source: str) -> None:
     """Says before hours of work find out what is not there: whole folders of pictures, and descriptions."""
     records, pictures, path = listing.records, listing.pictures, listing.descriptions
     folders = Counter(posixpath.dirname(record.image_id) for record in records)
-    if missing := [folder for folder in folders if not (pictures / folder).is_dir()]:
+    firsts = {posixpath.dirname(record.image_id): pictures / record.image_id for record in reversed(records)}
+    gone = [folder for folder in folders if not (pictures / folder).is_dir()]
+    # The name of a folder may have another Unicode form on disk.
+    if missing := [folder for folder in gone if not find_picture(firsts[folder]).is_file()]:
         count, names = sum(folders[folder] for folder in missing), ", ".join(missing[:7])
         logger.warning(
             f"{source}: {count} of {len(records)} pictures are missing, their folders not in {pictures}: {names}."
         )
+    if groups := listing.lookalikes():
+        logger.warning(f"{source}: {len(groups)} {LOOKALIKES}, the first: {groups[0]}.")
     for kind, images in listing.undescribed().items():
         if images:
             logger.warning(f"{path}: {len(images)} of {len(records)} pictures have no {kind}.")

@@ -1,5 +1,6 @@
 """Clothes-changed image benchmarks, whose folders and file names say it all; nobody captioned them."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from .records import Listing, Record, join_records
 
 
 FOLDERS = ("train", "val", "query", "test")
+# What paths tell by digits.
+NUMBERS = ("person_id", "outfit_id", "camera_id")
 
 
 def prcc(path: str) -> dict:
@@ -20,8 +23,7 @@ def prcc(path: str) -> dict:
     split, *names = path.split("/")
     camera, person = names[:2] if split == "test" else (names[1][0], names[0])
     role = None if split != "test" else "gallery" if camera == "A" else "query"
-    outfit = int(camera == "C")
-    return _record(path, split, role, person, outfit, "ABC".index(camera))
+    return _record(path, split, role, person, str(int(camera == "C")), str("ABC".index(camera)))
 
 
 def ltcc(path: str) -> dict:
@@ -32,16 +34,23 @@ def ltcc(path: str) -> dict:
     return _record(path, "test" if role else "train", role, person, outfit, camera.removeprefix("c"))
 
 
-def _record(image: str, split: str, role: str | None, person: str, outfit: str | int, camera: str | int) -> dict:
-    numbers = {"person_id": int(person), "outfit_id": int(outfit), "camera_id": int(camera)}
-    return {"image": image, "split": split, "role": role, **numbers}
+def _record(image: str, split: str, role: str | None, person: str, outfit: str, camera: str) -> dict:
+    return {
+        "image": image,
+        "split": split,
+        "role": role,
+        "person_id": person,
+        "outfit_id": outfit,
+        "camera_id": camera,
+    }
 
 
 @dataclass(frozen=True)
 class PictureTree:
     """
     Args:
-        describe: what a picture's path tells, as a record; ValueError or IndexError if it tells too little.
+        describe: what a picture's path tells, as a record whose ids are the words of the path; ValueError or
+            IndexError if it tells too little.
         pictures: the folder that paths start from, below the root; without it, the root.
     """
 
@@ -50,16 +59,34 @@ class PictureTree:
 
     def read(self, root: Path) -> Listing:
         pictures = root / self.pictures if (root / self.pictures).is_dir() else root
-        records = join_records(self._records(pictures), str(pictures))
-        if not {"train", "test"} <= {record.split for record in records}:
+        problems: list[str] = []
+        records = join_records(self._records(pictures, problems), problems)
+        if not problems and not {"train", "test"} <= {record.split for record in records}:
             raise FileNotFoundError(f"{pictures} has no pictures in folders train and test: give the folder of both.")
-        return Listing(records, pictures, root / "descriptions.jsonl")
+        return Listing(records, pictures, root / "descriptions.jsonl", problems)
 
-    def _records(self, pictures: Path) -> Iterator[Record]:
+    def _records(self, pictures: Path, problems: list[str]) -> Iterator[tuple[str, Record]]:
+        spellings: dict[tuple[str, int], str] = {}
         for path in (path for folder in FOLDERS for path in sorted((pictures / folder).rglob("*"))):
             if not is_picture(path):
                 continue
             try:
-                yield Record.model_validate(self.describe(path.relative_to(pictures).as_posix()))
+                told = self.describe(path.relative_to(pictures).as_posix())
+                numbers = {name: _number(told[name]) for name in NUMBERS}
+                record = Record.model_validate({**told, **numbers})
             except (ValueError, IndexError):
-                raise ValueError(f"{path}: the name does not tell who it is in what: rename or remove it.") from None
+                problems.append(f"{path}: the name does not tell who it is in what: rename or remove it.")
+                continue
+            known = {name: spellings.setdefault((name, number), told[name]) for name, number in numbers.items()}
+            if other := next((name for name in NUMBERS if known[name] != told[name]), None):
+                words = f"{known[other]} and {told[other]}"
+                problems.append(f"{path}: {words} are one {other.removesuffix('_id')}, or two: rename one of them.")
+            else:
+                yield str(path), record
+
+
+def _number(word: str) -> int:
+    """The number that digits stand for; folders and files pad it with zeros."""
+    if not re.fullmatch("[0-9]{1,18}", word):
+        raise ValueError(f"{word!r} is no number")
+    return int(word)

@@ -1,0 +1,82 @@
+"""YAML as recipes are written in it: by the core schema of YAML 1.2, in which `no` is a word and `1e-3` a number."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from yamlcore import CoreLoader
+
+
+# Far more than any recipe has, and far less than aliases of aliases make of a short text.
+MAX_BYTES = 1_000_000
+MAX_VALUES = 100_000
+MAX_DEPTH = 50
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the words that readers of YAML 1.1, or those of 1.2, would take for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _first, _resolvers in CoreLoader.yaml_implicit_resolvers.items():
+    for _tag, _pattern in _resolvers:
+        _Dumper.add_implicit_resolver(_tag, _pattern, [_first])
+
+
+def parse_yaml(text: str | bytes, source: str) -> Any:
+    """
+    The value of a YAML document.
+
+    Args:
+        text: in bytes, UTF-8, or UTF-16 with a byte order mark.
+        source: what an error calls it.
+
+    Raises:
+        ValueError: naming the source, the line and what is wrong with it.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{source} is too large for a recipe: {len(text):,} bytes, where {MAX_BYTES:,} are the most.")
+    try:
+        value = yaml.load(text, Loader=CoreLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not valid YAML: {_reason(error)}.") from None
+    except RecursionError:
+        raise ValueError(f"{source} is nested too deeply: {MAX_DEPTH} levels are the most.") from None
+    except (ValueError, LookupError):  # what the constructors raise for `!!int x` and for 5,000 digits
+        raise ValueError(f"{source} is not valid YAML: a value is not what its tag says, or too long.") from None
+    check_extent(value, source)
+    return value
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """Text from which readers of YAML 1.1 and of YAML 1.2 read the same values, in the same order."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False)
+
+
+def check_extent(value: Any, source: str) -> None:
+    """
+    Raises:
+        ValueError: if a value is nested too deeply, or is too large once its aliases are written out.
+    """
+    pending, count = [(value, 0)], 1
+    while pending:
+        item, depth = pending.pop()
+        children = list(item.values()) if isinstance(item, dict) else item if isinstance(item, list) else []
+        count += len(children)
+        if depth > MAX_DEPTH or count > MAX_VALUES:
+            raise ValueError(
+                f"{source} is too large for a recipe: {MAX_DEPTH} levels and {MAX_VALUES:,} values are the most, with "
+                "aliases written out."
+            )
+        pending += [(child, depth + 1) for child in children]
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
+        snippet = (mark.get_snippet() or "").strip().partition("\n")[0]
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}" + f", in `{snippet}`" * bool(snippet)
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{error.reason} at position {error.position}: save it as text in UTF-8"
+    return " ".join(str(error).split())
