@@ -106,18 +106,20 @@ def _find_cut(
 
 
 def _find_unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[str], bool]:
-    """The words that are unknown, at least in part, each once; and whether anything is left without them."""
+    """The words that are unknown, at least in part, each once; and whether one is known for the most part."""
     spells = _spells_by_letters(tokenizer)
     unknown, is_anything_left = [], False
     for word in dict.fromkeys(word.text for word in split_words(text, joiners="")):
         ids = tokenizer.encode(word, add_special_tokens=False, verbose=False)
         known = [token for token in ids if token != tokenizer.unk_token_id]
-        pieces = [piece.removeprefix("##") for piece in tokenizer.convert_ids_to_tokens(known)]
-        if spells and 2 * max(map(len, pieces), default=0) <= sum(map(len, pieces)):
-            pieces = []
-        if not pieces or len(pieces) < len(ids):
+        pieces = [piece.removeprefix("##").strip(SPACE) for piece in tokenizer.convert_ids_to_tokens(known)]
+        num_letters = sum(map(len, pieces))
+        if spells and 2 * max(map(len, pieces), default=0) <= num_letters:
+            num_letters = 0
+        is_known = num_letters > 0 and len(known) == len(ids)
+        if not is_known:
             unknown.append(word)
-        is_anything_left = is_anything_left or any(piece.strip(SPACE) for piece in pieces)
+        is_anything_left = is_anything_left or is_known or 2 * num_letters > len(word)
     return unknown, is_anything_left
 
 

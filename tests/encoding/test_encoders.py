@@ -1,10 +1,12 @@
 """Other dual encoders of transformers, seen by the evaluation as they see themselves."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
 from tiny import SENTENCES, TEXT, save_dual_encoder, tiny_model
-from transformers import BertConfig, BertModel
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, VisionTextDualEncoderModel
 
 from bdam.encoding.encoders import BDAMEncoder, load_encoder
 
@@ -31,13 +33,32 @@ def test_a_dual_encoder_scores_as_it_does_by_itself(dual_encoder):
     torch.testing.assert_close(embeddings[0] @ embeddings[1].T * model.logit_scale.exp() + bias, logits)
 
 
+@torch.no_grad()
 def test_sentences_are_cut_and_padded_as_the_model_needs(dual_encoder):
     folder, model = dual_encoder
     encoder = load_encoder(str(folder))
     most = TEXT["max_position_embeddings"]
     assert encoder.prepare_sentences(["A tall man " * 50])["input_ids"].shape[1] == most
+    assert encoder.embed_sentences(encoder.prepare_sentences(["A tall man " * 5000]))["identity"].isfinite().all()
+    (warning,) = encoder.check_sentence("A tall man " * 50)
+    assert warning.endswith(f"of 150): the model reads {most} tokens.")
     short = encoder.prepare_sentences(["A man."])["input_ids"].shape[1]
     assert short == most if model.config.model_type == "siglip" else short < most
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("text_encoder", "most"), [("bert", 40), ("roberta", 39), ("xlm-roberta", 39), ("mpnet", 38)])
+def test_a_long_sentence_fits_whatever_the_text_encoder_counts_from(text_encoder, most, processor, tmp_path):
+    model = save_dual_encoder("VisionTextDualEncoder", processor.tokenizer, tmp_path)
+    sizes = {**TEXT, "model_type": text_encoder, "max_position_embeddings": 40, "pad_token_id": 0}
+    text_model = AutoModel.from_config(AutoConfig.for_model(**sizes))
+    VisionTextDualEncoderModel(vision_model=model.vision_model, text_model=text_model).save_pretrained(tmp_path)
+    tokenizer_config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**tokenizer_config, "model_max_length": 10**30}))
+    encoder = load_encoder(str(tmp_path))
+    inputs = encoder.prepare_sentences(["A tall man " * 3334])
+    assert inputs["input_ids"].shape[1] == most
+    assert encoder.embed_sentences(inputs)["identity"].isfinite().all()
 
 
 @torch.no_grad()

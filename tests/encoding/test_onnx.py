@@ -16,6 +16,7 @@ from bdam.encoding.extraction import feature_store
 from bdam.encoding.onnx import OnnxEncoder, export_onnx
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import evaluate
+from bdam.retrieval.pipeline import BDAMPipeline
 from bdam.training.models import fingerprint
 
 
@@ -24,7 +25,7 @@ ROWS = [
     for row in range(5)
 ]
 FILES = {
-    *("picture_encoder.onnx", "query_encoder.onnx", "config.json"),
+    *("picture_encoder.onnx", "query_encoder.onnx", "config.json", "exported_weights.txt"),
     *("processing_bdam.py", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
 }
 # Every node takes its time to export.
@@ -121,6 +122,28 @@ def test_a_split_is_evaluated_by_it(folder):
     features = extract_features(encoder, test, batch_size=3, store=stores[1])
     assert set(features.galleries) == {"picture"} and features.clothing.shape == (8, 24)
     assert evaluate(features, (0.0, 0.5))
+
+
+def test_an_export_is_of_the_space_of_its_model(exported, folder):
+    for of_onnx in (exported[1], folder):  # in float32, and in int8
+        original, space = (BDAMPipeline(place).space for place in (of_onnx.parent / "model", of_onnx))
+        assert space.weights == original.weights == fingerprint(of_onnx.parent / "model")
+        original.check(space, "a gallery")
+        assert space.checkpoint == str(of_onnx) and fingerprint(of_onnx) != original.weights
+
+
+def test_an_export_that_does_not_say_of_what_is_of_its_own_space(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "exported_weights.txt").unlink()
+    assert BDAMPipeline(tmp_path).space.weights == fingerprint(tmp_path)
+
+
+def test_what_is_lost_of_a_sentence_is_told_as_by_the_model(folder):
+    for checkpoint in (folder.parent / "model", folder):
+        encoder = load_encoder(str(checkpoint))
+        assert encoder.check_sentence("A tall xqzt man") == ['The model does not know: "xqzt".']
+        (warning,) = encoder.check_sentence("A tall man " * 50)
+        assert warning.endswith(f"of 150): the model reads {TEXT['max_position_embeddings']} tokens.")
 
 
 def test_a_folder_that_is_not_whole_is_refused(folder, tmp_path):

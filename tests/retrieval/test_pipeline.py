@@ -1,9 +1,16 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 from PIL import Image
 from tiny import SENTENCES, tiny_model
 
 from bdam.retrieval.pipeline import BDAMPipeline
+from bdam.training.models import fingerprint
 
 
 PICTURES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "white")]
@@ -58,3 +65,45 @@ def test_half_precision_gives_nearly_the_same(checkpoint):
     whole, half = (BDAMPipeline(checkpoint, mixed_precision=kind)(images=PICTURES) for kind in ("no", "bf16"))
     assert half.dtype == torch.float32 and not torch.equal(whole, half)
     assert torch.nn.functional.cosine_similarity(whole, half).min() > 0.999
+
+
+def test_what_is_lost_of_a_sentence_is_told(checkpoint):
+    pipeline = BDAMPipeline(checkpoint)
+    assert pipeline.check_sentence(SENTENCES[3]) == []
+    cut, unknown = pipeline.check_sentence("A xqzt man. " * 100)
+    assert cut.startswith('The sentence was cut after "… ') and cut.endswith("of 300): the model reads 32 tokens.")
+    assert unknown == 'The model does not know: "xqzt".'
+    with pytest.raises(ValueError, match="knows no word"):
+        pipeline.check_sentence("xqzt")
+
+
+@pytest.mark.parametrize("way", [".", "model", "link", "../{parent}/model/"])
+def test_a_space_knows_its_folder_from_anywhere(way, checkpoint, tmp_path, monkeypatch):
+    place = shutil.copytree(checkpoint, tmp_path / "model")
+    (tmp_path / "link").symlink_to(place)
+    monkeypatch.chdir(place if way == "." else tmp_path)
+    space = BDAMPipeline(way.format(parent=tmp_path.name)).space
+    assert space.checkpoint == str(place.resolve()) and space.weights == fingerprint(place)
+    monkeypatch.chdir("/")
+    assert BDAMPipeline(space.checkpoint).space == space
+
+
+FROM_THE_HUB = """
+import dataclasses, json
+from bdam.retrieval.pipeline import BDAMPipeline
+print(json.dumps(dataclasses.asdict(BDAMPipeline("jane/people").space)))
+"""
+
+
+def test_a_space_of_the_hub_has_its_name_and_commit(checkpoint, tmp_path):
+    """As the Hub's libraries keep what they download."""
+    commit, cached = "0123456789abcdef0123456789abcdef01234567", tmp_path / "hub/models--jane--people"
+    shutil.copytree(checkpoint, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs/main").write_text(commit)
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", FROM_THE_HUB]
+    loaded = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert loaded.returncode == 0, loaded.stderr
+    space = json.loads(loaded.stdout.splitlines()[-1])
+    assert (space["checkpoint"], space["weights"]) == ("jane/people", commit)

@@ -4,10 +4,12 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
-from tiny import SENTENCES, TEXT, VISION
+from tiny import SENTENCES, SIZES, TEXT, VISION, save_dual_encoder
 from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
 
-from bdam.training.building import build_model, build_processor, learn_tokenizer
+from bdam.retrieval.pipeline import BDAMPipeline
+from bdam.training.building import build_collator, build_model, build_processor, learn_tokenizer
+from bdam.training.models import save_model
 from bdam.training.recipes import Recipe
 
 
@@ -54,6 +56,49 @@ def test_encoders_from_scratch_learn_their_words_from_the_training_split():
     assert build_model(scratch, processor).config.vision_config.image_size == [32, 16]
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize(
+    ("text_encoder", "most"),
+    # Of 40 positions, those of RoBERTa begin after that of the padding, which is 0 here; in MPNet it is always 1.
+    [("bert", 40), ("distilbert", 40), ("clip_text_model", 40), ("roberta", 39), ("camembert", 39), ("mpnet", 38)],
+)
+def test_a_long_caption_is_cut_to_what_the_text_encoder_takes(text_encoder, most, is_named, encoders, tmp_path):
+    sizes = {**TEXT, "model_type": text_encoder, "max_position_embeddings": 40, "pad_token_id": 0}
+    if is_named:
+        torch.manual_seed(0)
+        AutoModel.from_config(AutoConfig.for_model(**sizes)).save_pretrained(tmp_path / "text")
+        tokenizer = learn_tokenizer(SENTENCES, max_length=None, vocab_size=TEXT["vocab_size"])
+        tokenizer.save_pretrained(tmp_path / "text")
+    vision, text = (encoders["vision_encoder"], str(tmp_path / "text")) if is_named else (VISION, sizes)
+    long = recipe(
+        vision_encoder=vision,
+        text_encoder=text,
+        image_size=(32, 16),
+        max_text_length=1000,
+        model={**SIZES, "text_pooling": "mean"},
+    )
+    processor = build_processor(long, TEXTS)
+    model = build_model(long, processor)
+    assert processor.tokenizer.model_max_length == most
+
+    essay = "A tall man walks by in a red coat. " * 1112
+    texts = {"captions": [essay], "identity_description": essay, "clothing_description": essay}
+    rows = [
+        {**texts, "seed": 0, "pixel_values": torch.zeros(3, 32, 16), "image_id": person, "person_id": person}
+        for person in range(2)
+    ]
+    batch = build_collator(long, processor)(rows)
+    batch.pop("image_ids")
+    assert batch["input_ids"].shape[1] == most
+    assert model(**batch, return_loss=True).loss.isfinite()
+
+    save_model(tmp_path / "model", model, processor, long)
+    pipeline = BDAMPipeline(tmp_path / "model")
+    assert pipeline(essay).isfinite().all()
+    (warning,) = pipeline.check_sentence(essay)
+    assert warning.endswith(f"of 10008): the model reads {most} tokens.")
+
+
 def test_a_vocabulary_is_learned_the_same_way_every_time():
     first, second = (learn_tokenizer(SENTENCES * 20, max_length=16).get_vocab() for _ in range(2))
     assert first == second
@@ -94,3 +139,19 @@ def test_what_is_no_model_is_one_error(changes, message):
     changed = recipe(**{"vision_encoder": VISION, "text_encoder": TEXT, "image_size": (32, 16), **changes})
     with pytest.raises(ValueError, match=message):
         build_model(changed, build_processor(changed, TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        # What it holds of a ViT has other names than in a ViT alone: all of it would be drawn at random.
+        ("VisionTextDualEncoder", r"lacks \d+ weights of its vision encoder \(vit\), such as embeddings.cls_token"),
+        ("Siglip", "cannot be the text encoder: `AutoModel` knows no model of type 'siglip_text_model'"),
+    ],
+)
+def test_halves_that_cannot_be_loaded_are_not_made_up(name, message, tmp_path):
+    tokenizer = learn_tokenizer(SENTENCES, max_length=32, vocab_size=TEXT["vocab_size"])
+    save_dual_encoder(name, tokenizer, tmp_path)
+    named = recipe(vision_encoder=str(tmp_path), text_encoder=str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        build_model(named, None)
