@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from bdam.data.loading import load_data, load_split
 from bdam.encoding.encoders import load_encoder
 from bdam.evaluation.features import extract_features
-from bdam.evaluation.origin import commit, machine
+from bdam.evaluation.origin import commit, data_source, machine
 from bdam.evaluation.protocols import evaluate
 from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.report import write_results
@@ -235,7 +235,7 @@ def _evaluate(run: Run) -> list[dict]:
         split="test",
         checkpoint=str(checkpoint),
         weights=fingerprint(checkpoint),
-        data=dataset.info.description or run.recipe.data,
+        data=data_source(dataset, run.recipe.data),
         mixed_precision="no",
     )
 
