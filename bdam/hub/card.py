@@ -12,6 +12,7 @@ from bdam.data.benchmarks import BENCHMARKS
 from bdam.evaluation.published import TABLE_I
 from bdam.evaluation.report import markdown_table
 from bdam.hub.results import circumstances, eval_results, headlines, name_data, tables
+from bdam.training.effort import read_effort
 from configuration_bdam import BDAMConfig
 
 
@@ -69,7 +70,8 @@ def build_card(run: Path, repo_id: str, records: list[dict]) -> ModelCard:
         figures=[(caption, Path(file).name) for file, caption in figures(run, records[0]["weights"]).items()],
         analysis=analysis,
         bias=_bias(analysis),
-        training=f"Trained on {trained_on} by this recipe:",
+        training=f"Trained on {trained_on} by the recipe below.",
+        effort=_effort(run),
         recipe=yaml.safe_dump(public_recipe(recipe), sort_keys=False).strip(),
     )
 
@@ -156,6 +158,18 @@ def _published(records: list[dict]) -> list[tuple[str, str]]:
             )
         found.append((data, text))
     return list(dict.fromkeys(found))
+
+
+def _effort(run: Path) -> str | None:
+    """How long training took, and on what; None where it was not recorded."""
+    effort = read_effort(run / "model") or {}
+    return ", and ".join(f"{_duration(seconds)} with {hardware}" for hardware, seconds in effort.items()) or None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 def _bias(analysis: dict | None) -> str | None:

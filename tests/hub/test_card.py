@@ -314,6 +314,27 @@ def test_circumstances_are_those_of_all_numbers_or_stand_beside_each(trained, tm
 
 
 @pytest.mark.parametrize(
+    "effort, words",
+    [
+        ({"1 process on 2 CPU cores": 42.4}, "It took 42 seconds with 1 process on 2 CPU cores."),
+        ({"8 processes on NVIDIA H100": 36_000}, "It took 10.0 hours with 8 processes on NVIDIA H100."),
+        (
+            {"1 process on NVIDIA H100": 600, "1 process on NVIDIA H200": 300},
+            "It took 10 minutes with 1 process on NVIDIA H100, and 5 minutes with 1 process on NVIDIA H200.",
+        ),
+        (None, "by the recipe below.\n"),
+    ],
+)
+def test_the_card_says_how_long_training_took_and_on_what(tmp_path, processor, record, effort, words):
+    save(tmp_path / "run", processor)
+    if effort is not None:
+        (tmp_path / "run/model/training.json").write_text(json.dumps(effort))
+    _, card = load(tmp_path / "run", [record(*SEARCHES[0])], tmp_path)
+    assert words in card.text.partition("## Training")[2]
+    assert ("It took" in card.text) == (effort is not None)
+
+
+@pytest.mark.parametrize(
     "data, language", [("cuhk-pedes:/a", "en"), ("/data/people", None), ("own:/a+rstpreid:/b", None)]
 )
 def test_english_is_claimed_of_english_data_only(tmp_path, processor, record, data, language):
