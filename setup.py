@@ -25,6 +25,7 @@ setup(
         "jinja2",
         "pillow",
         "matplotlib",
+        "psutil",
         "pydantic>=2",
         "pyyaml",
         "rich",

@@ -29,6 +29,7 @@ from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_
 from bdam.training.balancing import build_balancer, shared_parameters
 from bdam.training.building import build_collator, build_model, build_processor, parameter_groups
 from bdam.training.checkpoints import LATEST, TrainingState, choose_checkpoint, save_checkpoint
+from bdam.training.effort import Stopwatch
 from bdam.training.models import save_model
 from bdam.training.recipes import Recipe, load_recipe
 from bdam.training.safety import CollapseWarning, StopSignals, check_finite, check_output_dir
@@ -102,6 +103,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
     checkpoint = choose_checkpoint(output_dir, resume, recipe)
+    stopwatch = Stopwatch(accelerator, checkpoint)
     set_seed(recipe.seed)
     data = load_training_data(recipe.data)
     processor = build_processor(recipe, data["train"])
@@ -185,6 +187,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
                     accelerator.log({**values, **balancer.report(), **statistics, **rate}, step=state.step)
                 stopped_by = signals.agreed(accelerator)
                 if stopped_by or state.step % recipe.checkpoint_every == 0:
+                    stopwatch.write(output_dir / "checkpoints")
                     save_checkpoint(accelerator, output_dir, recipe, state.step, keep_checkpoints)
                 if stopped_by:
                     return stopped_by
@@ -197,8 +200,12 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
                 if accelerator.is_main_process and score > state.best_score:
                     unwrapped.config.clothing_weight = clothing_weight
                     save_model(output_dir / "model", unwrapped, processor, recipe)
+                    stopwatch.write(output_dir / "model")
                 state.best_score = max(state.best_score, score)
+    stopwatch.write(output_dir / "checkpoints")
     save_checkpoint(accelerator, output_dir, recipe, state.step, keep_checkpoints)
+    if state.best_score > -math.inf:
+        stopwatch.write(output_dir / "model")
     progress.close()
     accelerator.end_training()
     return 0

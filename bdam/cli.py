@@ -351,7 +351,7 @@ def evaluate(
     from bdam.encoding.extraction import feature_store
     from bdam.evaluation import protocols
     from bdam.evaluation.features import extract_features
-    from bdam.evaluation.origin import commit
+    from bdam.evaluation.origin import commit, data_source
     from bdam.evaluation.published import TABLE_I
     from bdam.evaluation.report import published_table, results_table, write_results
     from bdam.training.models import fingerprint, training_seed
@@ -367,7 +367,7 @@ def evaluate(
         weights = dict.fromkeys((0.0, own_weight if clothing_weight is None else clothing_weight))
         origin = {
             **{"split": split, "checkpoint": checkpoint, "weights": fingerprint(checkpoint)},
-            **{"data": dataset.info.description or data, "seed": training_seed(checkpoint)},
+            **{"data": data_source(dataset, data), "seed": training_seed(checkpoint)},
             **{"commit": commit(), "mixed_precision": mixed_precision},
         }
         records += protocols.evaluate(features, tuple(weights), image_to_text, **origin)
@@ -398,7 +398,7 @@ def analyze(
     from bdam.evaluation import analysis, figures
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import analysis_table, write_results
-    from bdam.training.models import RECIPE, load_model, training_seed
+    from bdam.training.models import RECIPE, fingerprint, load_model, training_seed
     from bdam.training.recipes import load_recipe
 
     model, processor = load_model(run / "model")
@@ -426,6 +426,7 @@ def analyze(
             draw(content, output / name)
     results = {
         **{"run": str(run), "seed": training_seed(run / "model"), "sampling_seed": seed},
+        **{"weights": fingerprint(run / "model"), "clothing_weight": model.config.clothing_weight},
         **{"data": data, "split": split, "num_pictures": len(dataset)},
         **analysis.gate_statistics(parts),
         "probes": analysis.disentanglement(parts, dataset, seed),
@@ -556,7 +557,8 @@ def search(
     for query, hits in answers if not as_json else ():
         console.print(hits_table(query, hits))
     if grid is not None:
-        ranked_grid([hits_row(gallery, query, hits, example) for query, hits in answers], grid)
+        rows = [hits_row(gallery, query, hits, example) for query, hits in answers]
+        ranked_grid(rows, grid, gallery.pipeline.space.weights)
 
 
 @app.command()

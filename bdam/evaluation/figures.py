@@ -55,8 +55,11 @@ class PictureMaps:
     outfit_ids: torch.Tensor | None
 
 
-def ranked_grid(queries: list[RankedQuery], path: Path) -> None:
-    """Draws each query above its ranked pictures, framed green where right and red where wrong, into a PNG."""
+def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = None) -> None:
+    """
+    Draws each query above its ranked pictures, framed green where right and red where wrong, into a PNG, which notes
+    the `weights` of the model that ranked them.
+    """
     rows = [[*_example(query), *_found(query)] for query in queries]
     columns = max(map(len, rows))
     figure = plt.figure(figsize=(1.25 * columns, 3.1 * len(queries)), layout="constrained")
@@ -73,7 +76,7 @@ def ranked_grid(queries: list[RankedQuery], path: Path) -> None:
                 spine.set(color=colour, linewidth=2.5)
         for axis in axes[len(row) :]:
             axis.set_axis_off()
-    _save(figure, path)
+    _save(figure, path, metadata={"weights": weights} if weights and path.suffix == ".png" else None)
 
 
 def _example(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
@@ -214,7 +217,7 @@ def _finish(axis: Axes, title: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path, dpi: int = 110) -> None:
+def _save(figure: Figure, path: Path, dpi: int = 110, metadata: dict[str, str] | None = None) -> None:
     with written_whole(path) as aside:
-        figure.savefig(aside, dpi=dpi, format="png")
+        figure.savefig(aside, dpi=dpi, format="png", metadata=metadata)
     plt.close(figure)

@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 
 import bdam
+from bdam.data.benchmarks import BENCHMARKS
 
 
 def commit() -> str:
@@ -26,3 +28,11 @@ def machine() -> str:
     gpus = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     devices = [f"{count} × {name}" for name, count in gpus.items()]
     return ", ".join([f"{os.cpu_count()} CPU cores", *devices, f"torch {torch.__version__}"])
+
+
+def data_source(dataset: Dataset, source: str) -> str:
+    """
+    What a split was read from: `source`, or what a benchmark says of itself, which includes whom it held out of train.
+    A joined data set has the names of all its parts in `source` only.
+    """
+    return dataset.info.description if dataset.info.dataset_name in BENCHMARKS else source

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 import traceback
@@ -12,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 import torch
 from tqdm.auto import tqdm
@@ -20,11 +19,12 @@ from tqdm.auto import tqdm
 from bdam.data.loading import load_data, load_split
 from bdam.encoding.encoders import load_encoder
 from bdam.evaluation.features import extract_features
-from bdam.evaluation.origin import commit, machine
+from bdam.evaluation.origin import commit, data_source, machine
 from bdam.evaluation.protocols import evaluate
 from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.report import write_results
 from bdam.training.checkpoints import changed_keys
+from bdam.training.launching import run_launcher
 from bdam.training.models import RECIPE, fingerprint
 from bdam.training.recipes import Recipe, load_recipe
 
@@ -101,13 +101,17 @@ def plan_study(
 def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
     """
     Trains and evaluates the runs that are not done, seed by seed, so that a study that is stopped compares all its
-    recipes by the seeds it has. What was interrupted goes on from its last checkpoint.
+    recipes by the seeds it has. What was interrupted goes on from its last checkpoint. A signal that asks the study to
+    stop ends the training process too, which writes a checkpoint; see [`run_launcher`].
 
     Args:
         launch: arguments of `accelerate launch`, which win over those for one process.
 
     Returns:
         The runs that failed; their logs say why.
+
+    Raises:
+        SystemExit: with 128 + signal, if a signal stopped a training.
     """
     failed = []
     origin = {"commit": commit(), "machine": machine()}
@@ -119,7 +123,10 @@ def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
         with run.log.open("a", encoding="utf-8") as log:
             try:
                 start = time.perf_counter()
-                _train(run, launch, log)
+                if stopped_by := _train(run, launch, log):
+                    progress.close()
+                    print(f"Stopped by signal {stopped_by}; the same command goes on.", file=sys.stderr)
+                    raise SystemExit(128 + stopped_by)
                 records = _evaluate(run)
                 seconds = time.perf_counter() - start
                 write_results(run.results, [{**record, **origin, "seconds": seconds} for record in records])
@@ -214,11 +221,10 @@ def _twins(runs: list[Run]) -> list[list[str]]:
     return [list(group) for group in names.values() if len(group) > 1]
 
 
-def _train(run: Run, launch: list[str], log: IO[str]) -> None:
-    """In a process of its own: training may use several, and its death is not ours."""
+def _train(run: Run, launch: list[str], log: TextIO) -> int:
+    """Returns the signal that stopped it, 0 if none. In processes of its own: it may use several, and die alone."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, *launch]
-    command = [*launcher, "-m", "train_accelerate", *run.sources, *TRAINING]
-    subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
+    return run_launcher([*launcher, "-m", "train_accelerate", *run.sources, *TRAINING], log.buffer)
 
 
 def _evaluate(run: Run) -> list[dict]:
@@ -235,7 +241,7 @@ def _evaluate(run: Run) -> list[dict]:
         split="test",
         checkpoint=str(checkpoint),
         weights=fingerprint(checkpoint),
-        data=dataset.info.description or run.recipe.data,
+        data=data_source(dataset, run.recipe.data),
         mixed_precision="no",
     )
 

@@ -4,54 +4,76 @@ import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
+from PIL import Image
 
 from bdam.data.benchmarks import BENCHMARKS
-from bdam.evaluation.metrics import PROTOCOLS
 from bdam.evaluation.published import TABLE_I
-from bdam.evaluation.report import METRICS, markdown_table
+from bdam.evaluation.report import markdown_table
+from bdam.hub.results import circumstances, eval_results, headlines, name_data, tables
+from bdam.training.effort import read_effort
 from bdam.training.models import RECIPE
 from bdam.training.recipes import read_recipe
 from bdam.training.yaml_text import dump_yaml
+from configuration_bdam import BDAMConfig
 
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 # Figures that a run may have, and what they show.
+RANKED = "ranked.png"
 FIGURES = {
-    "ranked.png": "People found for sentences",
+    RANKED: "People found for sentences",
     "analysis/gates.png": "Distributions of the gates",
     "analysis/successes.png": "Captions whose best picture is right",
     "analysis/failures.png": "Captions whose first right picture comes latest",
 }
 # What a run says of the machine that it was made on, and of nothing else.
 LOCAL_KEYS = ("output_dir", "data")
+# What numbers of a split that training used are worth.
+CAUTIONS = {
+    "train": "The model was trained on this split: these numbers say how well it fits, not how well it finds.",
+    "validation": "The checkpoint was selected on this split, so that these numbers are better than those of others.",
+}
+# Benchmarks whose captions their authors wrote in English.
+ENGLISH = {"cuhk-pedes", "icfg-pedes", "rstpreid"}
 
 
 def build_card(run: Path, repo_id: str, records: list[dict]) -> ModelCard:
     """
-    The card of a run: its recipe, its records of the test split, its figures and, where the run was analysed on data
-    that knows attributes, how well it finds whom.
+    The card of a run: its recipe, its records, its figures and, where the run was analysed on data that knows
+    attributes, how well it finds whom.
+
+    Args:
+        run: the folder of the run.
+        repo_id: where it is published.
+        records: those of [`public_records`].
     """
     recipe = read_recipe(run / "model" / RECIPE)
-    config = json.loads((run / "model/config.json").read_text(encoding="utf-8"))
-    first = records[0]
-    data = name_data(first["data"])
+    config = BDAMConfig.from_pretrained(run / "model")
+    analysis = read_analysis(run, records[0]["weights"])
+    trained_on = name_data(recipe["data"])
     return ModelCard.from_template(
-        _metadata(repo_id, data, recipe, records),
+        _metadata(repo_id, recipe, records),
         template_path=str(TEMPLATE),
         name=repo_id.partition("/")[2],
         repo_id=repo_id,
-        clothing_weight=config["clothing_weight"],
-        split=first["split"],
-        data=data,
-        results=_results(records),
-        commit=first["commit"],
-        seed=first["seed"],
-        precision={"no": "full precision"}.get(first["mixed_precision"], first["mixed_precision"]),
-        published=_published(data),
-        figures=[(caption, Path(file).name) for file, caption in FIGURES.items() if (run / file).is_file()],
-        bias=_bias(run),
-        training=f"Trained on {name_data(recipe['data'])} by this recipe:",
+        use_bdam=config.use_bdam,
+        use_fusion=config.use_fusion,
+        clothing_weight=config.clothing_weight,
+        num_validations=_num_validations(run, config.clothing_weight),
+        headlines=headlines(records, config.clothing_weight),
+        results=tables(records),
+        cautions=CAUTIONS,
+        trained_on={trained_on, *trained_on.split(" + ")},
+        published=_published(records),
+        galleries={record["gallery"] for record in records},
+        protocols={record["protocol"] for record in records},
+        circumstances=circumstances(records),
+        figures=[(caption, Path(file).name) for file, caption in figures(run, records[0]["weights"]).items()],
+        analysis=analysis,
+        bias=_bias(analysis),
+        training=f"Trained on {trained_on} by the recipe below.",
+        effort=_effort(run),
         recipe=dump_yaml(public_recipe(recipe)).strip(),
     )
 
@@ -61,68 +83,102 @@ def public_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in recipe.items() if name not in LOCAL_KEYS}
 
 
-def name_data(source: str) -> str:
-    """What a data set is called, without where it lies: benchmarks by name, a folder by its own."""
-    parts = [part.split(":", 1)[0] for part in source.split("+") if part.split(":", 1)[0] in BENCHMARKS]
-    return " + ".join(parts) if parts else Path(source).name
+def read_analysis(run: Path, weights: str) -> dict | None:
+    """What `bdam analyze` found in these weights, with `data` by its public name; None if it did not look at them."""
+    path = run / "analysis/analysis.json"
+    analysis = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if analysis.get("weights") != weights:
+        return None
+    return {**analysis, "data": name_data(analysis["data"])}
 
 
-def _metadata(repo_id: str, data: str, recipe: dict[str, Any], records: list[dict]) -> ModelCardData:
+def figures(run: Path, weights: str) -> dict[str, str]:
+    """Files of a run that show these weights, and not those of an earlier training, with what they show."""
+    analysis = read_analysis(run, weights)
+    found = {}
+    for file, caption in FIGURES.items():
+        if not (run / file).is_file():
+            continue
+        if file != RANKED and analysis is not None:
+            found[file] = f"{caption}: {analysis['split']} split of {analysis['data']}"
+        elif file == RANKED and _drawn_of(run / file) == weights:
+            found[file] = caption
+    return found
+
+
+def _drawn_of(path: Path) -> str | None:
+    """The weights that `bdam search --grid` noted in its figure."""
+    with Image.open(path) as image:
+        return image.info.get("weights")
+
+
+def _metadata(repo_id: str, recipe: dict[str, Any], records: list[dict]) -> ModelCardData:
     encoders = [recipe[f"{kind}_encoder"] for kind in ("vision", "text")]
-    results = [
-        EvalResult(
-            task_type="text-to-image-retrieval",
-            task_name="Text-to-image person retrieval",
-            dataset_type=data,
-            dataset_name=f"{data}, {record['protocol']} protocol, gallery of {record['gallery']}",
-            dataset_split=record["split"],
-            metric_type=metric,
-            metric_name=f"{label} by {record['query'].replace('_', ' ')}, clothing {record['clothing_weight']}",
-            metric_value=round(record[metric], 2),
-        )
-        for record in records
-        for metric, label in METRICS.items()
-    ]
+    is_english = set(name_data(recipe["data"]).split(" + ")) <= ENGLISH
     return ModelCardData(
-        language="en",
+        language="en" if is_english else None,
         license="apache-2.0",
         library_name="transformers",
         pipeline_tag="feature-extraction",
         tags=["person-re-identification", "text-to-image-retrieval", "bdam", "custom_code"],
-        base_model=[encoder for encoder in encoders if isinstance(encoder, str)] or None,
+        # A folder is no model of the Hub, whatever it is called.
+        base_model=[name for name in encoders if isinstance(name, str) and not Path(name).exists()] or None,
         model_name=repo_id.partition("/")[2],
-        eval_results=results,
+        eval_results=eval_results(records),
     )
 
 
-def _results(records: list[dict]) -> str:
-    lines = [["protocol", "query", "c", "gallery", *METRICS.values(), "queries", "among"]]
-    # The three galleries of a search stand together.
-    for record in sorted(records, key=_setting):
-        setting = (record["protocol"], record["query"].replace("_", " "), f"{record['clothing_weight']}")
-        values = (f"{record[metric]:.2f}" for metric in METRICS)
-        lines.append([*setting, record["gallery"], *values, str(record["num_queries"]), str(record["num_gallery"])])
-    return markdown_table(lines)
+def _num_validations(run: Path, clothing_weight: float) -> int:
+    """
+    How many validations the checkpoint and its clothing weight are the best of, by the log of the training; 0 where no
+    log says so.
+    """
+    path = run / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        validations = [values for values in map(json.loads, lines) if "validation_score" in values]
+        best = max(validations, key=lambda values: values["validation_score"])
+        return len(validations) if best["clothing_weight"] == clothing_weight else 0
+    except (ValueError, KeyError, TypeError):  # there are none, or it is no log of ours
+        return 0
 
 
-def _setting(record: dict) -> tuple:
-    return PROTOCOLS.index(record["protocol"]), record["query"], record["clothing_weight"]
+def _published(records: list[dict]) -> list[tuple[str, str]]:
+    """Benchmarks of the paper whose test split was measured, and what the paper publishes for its own model there."""
+    found = []
+    for record in records:
+        search = tuple(record[name] for name in ("split", "protocol", "query", "gallery"))
+        data = record["data"]
+        if search != ("test", "standard", "caption", "picture") or data not in TABLE_I:
+            continue
+        scores, expected = TABLE_I[data]["BDAM"], BENCHMARKS[data].published["test"].pictures
+        text = f"R-1 {scores.r1:.2f}, R-5 {scores.r5:.2f}, R-10 {scores.r10:.2f}, mAP {scores.map:.2f}"
+        if record["num_gallery"] != expected:
+            text += (
+                f" (this split has {record['num_gallery']:,} pictures, not the {expected:,} published: the two do not "
+                "compare)"
+            )
+        found.append((data, text))
+    return list(dict.fromkeys(found))
 
 
-def _published(data: str) -> str | None:
-    if data not in TABLE_I:
-        return None
-    scores = TABLE_I[data]["BDAM"]
-    return f"R-1 {scores.r1:.2f}, R-5 {scores.r5:.2f}, R-10 {scores.r10:.2f}, mAP {scores.map:.2f}"
+def _effort(run: Path) -> str | None:
+    """How long training took, and on what; None where it was not recorded."""
+    effort = read_effort(run / "model") or {}
+    return ", and ".join(f"{_duration(seconds)} with {hardware}" for hardware, seconds in effort.items()) or None
 
 
-def _bias(run: Path) -> str | None:
-    path = run / "analysis/analysis.json"
-    groups = json.loads(path.read_text(encoding="utf-8")).get("groups") if path.is_file() else None
-    if not groups:
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+
+
+def _bias(analysis: dict | None) -> str | None:
+    if not analysis or not analysis.get("groups"):
         return None
     lines = [["attribute", "value", "R-1", "captions"]]
-    for attribute, values in groups.items():
+    for attribute, values in analysis["groups"].items():
         for value, group in values.items():
             lines.append([attribute.replace("_", " "), value, f"{group['r1']:.2f}", str(group["num_queries"])])
     return markdown_table(lines)

@@ -1,6 +1,7 @@
 """A trained run → a repository on the Hub: checked, staged, then uploaded in one commit."""
 
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -13,12 +14,15 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from bdam.hub.card import FIGURES, build_card, name_data, public_recipe
+from bdam.hub.card import FIGURES, build_card, figures, public_recipe
+from bdam.hub.results import is_record, public_records
 from bdam.training.models import RECIPE, fingerprint, load_model
 from bdam.training.recipes import read_recipe
 from bdam.training.yaml_text import dump_yaml
 from modeling_bdam import BDAMModel
 
+
+logger = logging.getLogger(__name__)
 
 # Nothing else of `model/` is ever uploaded.
 MODEL_FILES = (
@@ -67,18 +71,20 @@ def stage(run: Path, repo_id: str, folder: Path) -> None:
     check_repo_id(repo_id)
     model_folder = run / "model"
     model, processor = load_model(model_folder)
-    records = read_evaluation(run)
+    records = public_records(read_evaluation(run), repo_id)
+    shown = figures(run, records[0]["weights"])
+    if old := [file for file in FIGURES if (run / file).is_file() and file not in shown]:
+        logger.warning("Not published, since nothing says that these weights made them: %s.", ", ".join(old))
     folder.mkdir(parents=True)
     for path in sorted(model_folder.iterdir()):
         if any(fnmatch(path.name, pattern) for pattern in MODEL_FILES):
             shutil.copyfile(path, folder / path.name)
     recipe = public_recipe(read_recipe(model_folder / RECIPE))
     (folder / RECIPE).write_text(dump_yaml(recipe), encoding="utf-8")
-    public = [{**record, "checkpoint": repo_id, "data": name_data(record["data"])} for record in records]
-    (folder / RESULTS).write_text(json.dumps(public, indent=1) + "\n", encoding="utf-8")
-    for file in FIGURES:
-        if (run / file).is_file():
-            shutil.copyfile(run / file, folder / Path(file).name)
+    (folder / RESULTS).write_text(json.dumps(records, indent=1) + "
+", encoding="utf-8")
+    for file in shown:
+        shutil.copyfile(run / file, folder / Path(file).name)
     build_card(run, repo_id, records).save(folder / "README.md")
     check_nothing_private(folder)
     check_reload(model, processor, folder)
@@ -130,11 +136,11 @@ def check_repo_id(repo_id: str) -> None:
 
 def read_evaluation(run: Path) -> list[dict]:
     """
-    The records of a run, of its own weights.
+    The records of a run, of its own weights; those of models that it was compared with are left out, with a warning.
 
     Raises:
         FileNotFoundError: if there are none.
-        ValueError: if they are not of these weights.
+        ValueError: if none is of these weights, or one is not as `bdam evaluate` writes it.
     """
     path = run / RESULTS
     remedy = f"`bdam evaluate {run / 'model'} --data DATA --output {path}`"
@@ -142,14 +148,20 @@ def read_evaluation(run: Path) -> list[dict]:
         raise FileNotFoundError(f"{run} was not evaluated, and nothing unmeasured is published: run {remedy} first.")
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
-        weights = {record["weights"] for record in records}
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path} is no evaluation of today's form: run {remedy} again.") from None
-    if weights != {fingerprint(run / "model")}:
+    except json.JSONDecodeError:
+        records = None
+    if not isinstance(records, list) or not all(map(is_record, records)):
+        raise ValueError(f"{path} is no evaluation of today's form: run {remedy} again.")
+    weights = fingerprint(run / "model")
+    own = [record for record in records if record["weights"] == weights]
+    if not own:
         raise ValueError(
             f"The weights in {run / 'model'} are not those that {path} was measured on: run {remedy} again."
         )
-    return records
+    if len(own) < len(records):
+        others = dict.fromkeys(record["checkpoint"] for record in records if record["weights"] != weights)
+        logger.warning("%s: records of other models are not published: %s.", path, ", ".join(map(str, others)))
+    return own
 
 
 def check_nothing_private(folder: Path) -> None:

@@ -2,13 +2,19 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import stdev
 
+import psutil
 import pytest
 from datasets import DatasetDict
+from processes import still_run
 from tiny import TINY_RUN
 
 from bdam import cli
@@ -18,6 +24,7 @@ from bdam.evaluation.figures import study_figure
 from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.report import study_table, write_study
 from bdam.evaluation.study import aggregate, describe, plan_study, run_study
+from bdam.training.effort import read_effort
 
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +162,54 @@ def test_a_training_process_that_fails_leaves_its_words_in_the_log(data, tmp_pat
     assert run_study(runs, ["--mixed_precision", "fp4"]) == runs
     assert "invalid choice: 'fp4'" in runs[0].log.read_text()
     assert not runs[0].results.exists()
+
+
+def start_study(data, output, launch: str) -> subprocess.Popen:
+    options = ["--base", DEMO, "--seeds", "0", "--output", output, "--launch", launch]
+    changes = [*SMALL, "num_epochs=10", "eval_every=10", "log_every=1", "num_workers=1", f"data={data}"]
+    # As a terminal starts it, also where the tests run in the background, where shells have SIGINT ignored.
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from bdam.cli import main; main()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", start, "study", *map(str, [FULL, *changes, *options])],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+ONE, TWO = "--num_cpu_threads_per_process 1", "--num_cpu_threads_per_process 1 --multi_gpu --num_processes 2"
+
+
+@pytest.mark.parametrize("number, launch", [(signal.SIGTERM, ONE), (signal.SIGHUP, TWO)])
+def test_a_study_that_is_stopped_leaves_no_process_and_goes_on(data, tmp_path, number, launch):
+    run = tmp_path / "full/seed-0"
+    logged = run / "log.jsonl"
+    study = start_study(data, tmp_path, launch)
+    while study.poll() is None and not (logged.is_file() and logged.read_text()):
+        time.sleep(0.02)
+    processes = psutil.Process(study.pid).children(recursive=True)
+    assert len(processes) >= (3 if launch == ONE else 5)  # the launcher, training, and what loads its data
+    study.send_signal(number)
+    _, errors = study.communicate(timeout=120)
+    assert study.returncode == 128 + number, errors + (run / "train.log").read_text()
+    assert f"Stopped by signal {number.value}; the same command goes on." in errors
+    assert still_run(processes) == []
+    (checkpoint,) = (run / "checkpoints").glob("step_*")
+    num_steps = int(checkpoint.name.removeprefix("step_"))
+    so_far = read_effort(run / "checkpoints")
+    assert "--resume goes on" in (run / "train.log").read_text() and not (run / "results.json").exists()
+
+    study = start_study(data, tmp_path, launch)
+    _, errors = study.communicate(timeout=300)
+    assert study.returncode == 0, errors + (run / "train.log").read_text()
+    assert (run / "results.json").is_file()
+    steps = [json.loads(line)["step"] for line in logged.read_text().splitlines() if '"loss"' in line]
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) > num_steps
+    hardware = f"{'1 process' if launch == ONE else '2 processes'} on {os.cpu_count()} CPU cores"
+    assert 0 < so_far[hardware] < read_effort(run / "model")[hardware]
 
 
 @pytest.mark.parametrize(
