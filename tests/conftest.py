@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 from huggingface_hub import cached_assets_path
+from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 from tiny import SENTENCES, TEXT
 from transformers import ViTImageProcessorPil
 

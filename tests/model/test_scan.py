@@ -120,6 +120,7 @@ def test_cpu_tensors_never_reach_the_cuda_kernel(monkeypatch):
     torch.testing.assert_close(selective_scan(*inputs), reference_scan(*inputs))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(
     modeling_bdam.selective_scan_fn is None or not torch.cuda.is_available(),
     reason="needs mamba_ssm and a CUDA device",

@@ -8,24 +8,49 @@ import os
 import random
 import signal
 import sys
-import time
-from pathlib import Path
+from threading import Timer
 
 import torch
 from accelerate import debug_launcher
 
 import train_accelerate
-from bdam.training.checkpoints import find_checkpoints
 from bdam.training.recipes import Recipe, load_recipe
 
 
-def run(recipe: Recipe, num_processes: int) -> int:
-    """Starts or resumes the run in processes of its own; returns the leader of their group."""
+# A run that is not killed touches its files some 170 times: it does not end before it was killed five times.
+TOUCHES = range(5, 31)
+DELAYS = (0, 0.02)  # seconds
+
+
+def kill_at_touch(count: int, delay: float, output_dir: str) -> None:
+    """
+    Has this process, and those that it starts, killed `delay` seconds after it has touched files of `output_dir` for
+    the `count`-th time.
+
+    The run itself counts, so that it is killed as often, and nearly where, however busy the machine is.
+    """
+    left = count
+
+    def touched(event: str, arguments: tuple) -> None:
+        nonlocal left
+        path = arguments[0] if arguments else None
+        if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(output_dir):
+            left -= 1
+            if left == 0:
+                Timer(delay, os.killpg, (os.getpgrp(), signal.SIGKILL)).start()
+
+    sys.addaudithook(touched)
+
+
+def run(recipe: Recipe, num_processes: int, touches: int | None, delay: float) -> int:
+    """Starts or resumes the run in processes of its own, until it ends or is killed; returns how it ended."""
     leader = os.fork()
     if leader:
-        return leader
+        return os.waitpid(leader, 0)[1]
     os.setpgid(0, 0)
     try:
+        if touches is not None:
+            kill_at_touch(touches, delay, recipe.output_dir)
         if num_processes == 1:
             train_accelerate.train(recipe, resume="latest", cpu=True)
         else:
@@ -36,33 +61,18 @@ def run(recipe: Recipe, num_processes: int) -> int:
         os._exit(1)
 
 
-def reached(output_dir: Path, step: int, half_written: bool) -> bool:
-    """Whether a checkpoint of `step` or later stands there, or is just being written."""
-    if half_written:
-        partial = output_dir.glob("checkpoints/*.partial")
-        return any(int(path.stem.removeprefix("step_")) >= step for path in partial)
-    return any(int(path.name.removeprefix("step_")) >= step for path in find_checkpoints(output_dir))
-
-
 def main() -> None:
     num_processes, num_kills, seed, *sources = sys.argv[1:]
     recipe = load_recipe(*sources)
     torch.set_num_threads(1)
     chance = random.Random(int(seed))
-    moments = sorted(chance.sample(range(1, 12), int(num_kills)))
     kills = 0
     while True:
-        leader = run(recipe, int(num_processes))
-        while os.waitpid(leader, os.WNOHANG) == (0, 0):
-            if kills < len(moments) and reached(Path(recipe.output_dir), moments[kills], half_written=kills % 2 == 0):
-                time.sleep(chance.uniform(0, 0.05) * (kills % 2))
-                os.killpg(leader, signal.SIGKILL)
-                os.waitpid(leader, 0)
-                kills += 1
-                break
-            time.sleep(0.0005)
-        else:
+        touches = chance.choice(TOUCHES) if kills < int(num_kills) else None
+        status = run(recipe, int(num_processes), touches, chance.uniform(*DELAYS))
+        if not os.WIFSIGNALED(status):
             break
+        kills += 1
     print(f"{kills} kills")
 
 

@@ -57,7 +57,7 @@ def run(*arguments) -> subprocess.Popen:
 
 def killed_run(num_processes: int, num_kills: int, *arguments: str) -> None:
     process = run(Path(__file__).with_name("killed_run.py"), num_processes, num_kills, 0, *arguments)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     assert output.splitlines()[-1:] == [f"{num_kills} kills"], errors[-3000:]
 
 
@@ -113,7 +113,7 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on(data, unbroken, tmp
     while process.poll() is None and not (log.exists() and log.read_text()):
         time.sleep(0.01)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 128 + number, errors[-3000:]
     assert "--resume goes on" in output and "Traceback" not in errors
     assert len(find_checkpoints(tmp_path)) == 1
