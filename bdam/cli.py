@@ -549,11 +549,11 @@ def search(
     answers = list(zip(asked, found, strict=True))
     if as_json:
         lost = [gallery.check_sentences(text, identity, clothing) for text in texts]
-        rows = [
+        found_as_json = [
             {"query": query, "warnings": warnings, "hits": [asdict(hit) for hit in hits]}
             for (query, hits), warnings in zip(answers, lost, strict=True)
         ]
-        print(json.dumps(rows))
+        print(json.dumps(found_as_json))
     for query, hits in answers if not as_json else ():
         console.print(hits_table(query, hits))
     if grid is not None:

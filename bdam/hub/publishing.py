@@ -81,8 +81,7 @@ def stage(run: Path, repo_id: str, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
     recipe = public_recipe(read_recipe(model_folder / RECIPE))
     (folder / RECIPE).write_text(dump_yaml(recipe), encoding="utf-8")
-    (folder / RESULTS).write_text(json.dumps(records, indent=1) + "
-", encoding="utf-8")
+    (folder / RESULTS).write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     for file in shown:
         shutil.copyfile(run / file, folder / Path(file).name)
     build_card(run, repo_id, records).save(folder / "README.md")
