@@ -44,8 +44,8 @@ def test_fit_data_are_fit(root):
     "content, state, place",
     [
         (None, "missing", "left/1.png"),
-        (b"", "unreadable", "left/1.png: cannot identify image file"),
-        (b"no picture", "unreadable", "left/1.png: cannot identify image file"),
+        (b"", "unreadable", "left/1.png: it is no picture"),
+        (b"no picture", "unreadable", "left/1.png: it is no picture"),
         (slice(40), "unreadable", "left/1.png: "),
     ],
     ids=["missing", "zero bytes", "foreign", "cut off"],

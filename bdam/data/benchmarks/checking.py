@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from bdam.data.pictures import open_picture
+from bdam.data.pictures import MissingPictureError, PictureError, open_picture
 from bdam.data.schema import SPLITS
 
 from .catalogue import BENCHMARKS, Counts, parse_benchmark, scan_listing
@@ -143,10 +143,10 @@ def _look_at_pictures(listing: Listing) -> tuple[dict[str, dict[str, int]], list
 def _look_at(path: Path) -> tuple[str, str]:
     try:
         open_picture(path)
-    except FileNotFoundError:
+    except MissingPictureError:
         return "missing", ""
-    except (OSError, ValueError) as error:
-        return "unreadable", f": {error}"
+    except PictureError as error:
+        return "unreadable", f": {error.reason}"
     return "found", ""
 
 
