@@ -361,7 +361,7 @@ def evaluate(
         encoder = load_encoder(checkpoint)
         encoder.model.to(state.device)
         settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
-        store = feature_store(checkpoint, encoder.model, dataset, **settings)
+        store = feature_store(checkpoint, dataset, **settings)
         features = extract_features(encoder, dataset, **settings, store=store)
         own_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
         weights = dict.fromkeys((0.0, own_weight if clothing_weight is None else clothing_weight))

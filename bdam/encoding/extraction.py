@@ -57,7 +57,7 @@ class FeatureStore:
         return self.folder / f"{label}-{chunk:05d}.safetensors"
 
 
-def feature_store(checkpoint: str, model, dataset: Dataset, **settings) -> FeatureStore:
+def feature_store(checkpoint: str, dataset: Dataset, **settings) -> FeatureStore:
     """
     Where embeddings are kept, in the assets cache of the Hub's libraries: a folder of its own for all that they depend
     on, which is the files of the checkpoint, the rows of the data set, the settings and the versions.

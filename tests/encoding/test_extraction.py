@@ -67,7 +67,7 @@ def test_what_embeddings_depend_on_gives_them_a_place_of_their_own(tmp_path):
     def place(caption: str = "A man.", **settings) -> Path:
         record = f'{{"image": "a.png", "person_id": 0, "caption": "{caption}", "split": "test"}}'
         (root / "annotations.jsonl").write_text(record)
-        return feature_store(str(checkpoint), MODEL, load_benchmark("own", root, "test"), **settings).folder
+        return feature_store(str(checkpoint), load_benchmark("own", root, "test"), **settings).folder
 
     first = place()
     assert place() == first

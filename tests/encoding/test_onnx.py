@@ -117,7 +117,7 @@ def test_a_split_is_evaluated_by_it(folder):
     test = open_pictures(generate_pedestrians(1, 1, 2, image_size=(32, 16))["test"], "test")
     checkpoint = str(folder.parent / "model")
     assert len({fingerprint(checkpoint), fingerprint(folder), None}) == 3
-    stores = [feature_store(place, encoder.model, test) for place in (checkpoint, str(folder))]
+    stores = [feature_store(place, test) for place in (checkpoint, str(folder))]
     assert stores[0].folder != stores[1].folder
     features = extract_features(encoder, test, batch_size=3, store=stores[1])
     assert set(features.galleries) == {"picture"} and features.clothing.shape == (8, 24)
