@@ -287,14 +287,10 @@ def _read_body(error: openai.APIStatusError) -> Any:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-            and not re.search(r"\s", url)
-        )
+        is_whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # brackets, or a port that is none
         return False
+    return bool(is_whole) and not re.search(r"\s", url)
 
 
 def _is_nobody_there(error: openai.APIConnectionError) -> bool:
