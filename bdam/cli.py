@@ -206,7 +206,8 @@ def describe(
     Ask an MLLM for the descriptions that are missing; a run that was stopped goes on.
 
     The key of the endpoint is read from OPENAI_API_KEY. Exit code 0: all pictures are described; 1: this run described
-    none; 3: some are described, and others failed, now or in an earlier run. What a budget left out is no failure.
+    none, or ended in an error; 3: some are described, and others failed, now or in an earlier run. What a budget left
+    out is no failure.
     """
     from bdam.captions.client import MLLM
     from bdam.captions.describing import Options, describe_pictures, estimate, find_pictures, take_shard
@@ -309,8 +310,8 @@ def import_batch(
     """
     Check the answers to exported requests, and add them to the descriptions.
 
-    Exit code 0: all pictures of the file are described; 1: this run described none; 3: some are described, and others
-    failed, now or before.
+    Exit code 0: all pictures of the file are described; 1: this run described none, or ended in an error; 3: some are
+    described, and others failed, now or before.
     """
     from bdam.captions.batches import import_answers
     from bdam.captions.describing import find_pictures, take_shard

@@ -40,10 +40,10 @@ def export_requests(
         for picture in tqdm(pending, desc="Writing requests"):
             style = styles.draw(picture.image, seed).sentence if styles else None
             try:
-                url = read_picture(picture.path)
+                url = read_picture(picture)
             except UnreadablePicture as error:
                 tally.failed += 1
-                tally.reasons[f"{picture.image}: {error}"] += 1
+                tally.reasons[f"{picture.image!r}: {error}"] += 1
                 continue
             for kind in KINDS:
                 messages = build_messages(kind, url, style, rejected=[])

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -94,7 +95,7 @@ class MLLM:
         self.temperature = temperature
         self.max_tokens = max_tokens
         self.refused: frozenset[str] = frozenset()
-        if base_url is not None and not re.match(r"https?://[^\s/]", base_url):
+        if base_url is not None and not _is_address(base_url):
             raise ValueError(f"--base-url must be an address such as http://127.0.0.1:8000/v1, got {base_url!r}.")
         self._client = openai.AsyncOpenAI(
             api_key=os.environ.get(API_KEY, "").strip() or "none",
@@ -281,6 +282,15 @@ def _read_body(error: openai.APIStatusError) -> Any:
         return json.loads(error.response.text)
     except (ValueError, RecursionError):
         return error.response.text
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets, or a port that is none
+        return False
+    return bool(is_whole) and not re.search(r"\s", url)
 
 
 def _is_nobody_there(error: openai.APIConnectionError) -> bool:

@@ -1,6 +1,7 @@
 """Pictures → records of descriptions: asked for, checked, asked for again, written down."""
 
 import asyncio
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,13 +243,14 @@ class _Run:
             checks={kind: outcome.checks for kind, outcome in outcomes.items() if outcome.checks},
             agreement={kind: outcome.agreement for kind, outcome in outcomes.items() if outcome.agreement},
         )
-        self.file.add(record)
+        if _is_text(picture.image):
+            self.file.add(record)
         self._remember(picture.person, record)
         self._count(record, any(outcome.is_answered for outcome in outcomes.values()))
 
     async def _describe(self, picture: Picture, style: str | None) -> dict[Kind, Outcome]:
         try:
-            url = await _read(picture.path)
+            url = await _read(picture)
         except UnreadablePicture as error:
             return {kind: Outcome(failure=str(error)) for kind in KINDS}
         return {kind: await self._ask_for_samples(kind, picture, url, style) for kind in KINDS}
@@ -311,22 +313,29 @@ class _Run:
             )
 
 
-def read_picture(path: Path) -> str:
+def read_picture(picture: Picture) -> str:
     """
     The [`picture_url`] of a picture.
 
     Raises:
         UnreadablePicture: whatever is wrong with the file.
     """
+    if not _is_text(picture.image):
+        raise UnreadablePicture(f"the name {picture.image!r} is no UTF-8: rename the file")
     try:
-        return picture_url(path)
+        return picture_url(picture.path)
     except Exception as error:  # decoders raise of every kind
         raise UnreadablePicture(f"the picture cannot be read: {error or type(error).__name__}") from error
 
 
-async def _read(path: Path) -> str:
+def _is_text(name: str) -> bool:
+    """Whether a file of records can hold a name, as it cannot what an older system wrote in another encoding."""
+    return not re.search("[\ud800-\udfff]", name)
+
+
+async def _read(picture: Picture) -> str:
     """The same. A small picture takes longer to hand to a thread, and back, than to read."""
-    file = find_picture(path)
+    file = find_picture(picture.path)
     if file.is_file() and file.stat().st_size > SMALL:
-        return await asyncio.to_thread(read_picture, path)
-    return read_picture(path)
+        return await asyncio.to_thread(read_picture, picture)
+    return read_picture(picture)

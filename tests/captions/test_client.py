@@ -270,7 +270,20 @@ def test_a_connection_that_breaks_off_is_one_recorded_reason(tmp_path):
     assert records[0].failures == {"identity": "the server broke off the connection"}
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "", "localhost", "ftp://127.0.0.1/v1", "http://", "http:///v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8000",
+        "",
+        "localhost",
+        "ftp://a/v1",
+        "http://",
+        "http:///v1",
+        "http://[a",
+        "http://a:99999",
+        "http://a b",
+    ],
+)
 def test_an_address_that_is_none_is_named(url):
     with pytest.raises(ValueError, match="--base-url must be an address such as http://127.0.0.1:8000/v1"):
         MLLM("m", url)

@@ -193,8 +193,26 @@ def test_a_picture_that_cannot_be_read_is_one_failure(folder, tmp_path, name, mo
     assert all(reason.startswith("the picture cannot be read: ") for reason in failures["05.png"].values())
     path.unlink()
     tally = export_requests(pictures, path, tmp_path / "requests.jsonl", {"model": "m"})
-    assert (tally.requests, tally.failed) == (24, 1) and "05.png: the picture cannot be read" in str(tally.reasons)
+    assert (tally.requests, tally.failed) == (24, 1) and "'05.png': the picture cannot be read" in str(tally.reasons)
     assert "05.png" not in (tmp_path / "requests.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"\xff/05.png", b"\x93\xfa\x96{.png"])
+def test_a_picture_whose_name_is_no_text_is_one_failure(folder, tmp_path, monkeypatch, capsys, name):
+    """As it was written by a system with another encoding. No record can name it, and no other is lost."""
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+    odd.parent.mkdir(exist_ok=True)
+    (folder / "05.png").rename(odd)
+    pictures = [
+        Picture(path.relative_to(folder).as_posix(), path) for path in (*sorted(folder.glob("[01]?.png")), odd)
+    ]
+    path = tmp_path / "descriptions.jsonl"
+    with serve() as server:
+        tallies = [describe_pictures(pictures, path, MLLM("m", server.url), None, Options()) for _ in range(2)]
+    assert [tally.failed for tally in tallies] == [1, 1] and len(list(read_records(path))) == 12
+    assert "is no UTF-8: rename the file" in str(tallies[0].reasons)
+    tally = export_requests(pictures, tmp_path / "none.jsonl", tmp_path / "requests.jsonl", {"model": "m"})
+    assert (tally.requests, tally.failed) == (24, 1) and str(tally.reasons).isascii()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), MemoryError(), AttributeError("no tile")])
