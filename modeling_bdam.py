@@ -36,7 +36,9 @@ except ImportError:  # imported as the top-level module `modeling_bdam`, not as 
 # Losses. Each is a plain function of features, computed in float32 whatever the autocast dtype.
 
 
-def info_nce_loss(similarity: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+def info_nce_loss(
+    similarity: torch.Tensor, positives: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     r"""
     InfoNCE with several positives per row (Eq. 1 and 3): the mean over rows i and their positives p of
     `-log(exp(s_ip) / (exp(s_ip) + Σ_n exp(s_in)))`, where n runs over the negatives alone, so that no positive is ever
@@ -45,10 +47,12 @@ def info_nce_loss(similarity: torch.Tensor, positives: torch.Tensor) -> torch.Te
     Args:
         similarity (`torch.Tensor` of shape `(num_rows, num_columns)`): similarities, already divided by τ.
         positives (`torch.BoolTensor` of the same shape): the positive columns; at least one per row.
+        weights (`torch.Tensor` of shape `(num_rows,)`, *optional*): how much each row counts in the mean, more than 0.
     """
     negatives = similarity.masked_fill(positives, torch.finfo(similarity.dtype).min).logsumexp(dim=1, keepdim=True)
     terms = nn.functional.softplus(negatives - similarity)
-    return ((terms * positives).sum(dim=1) / positives.sum(dim=1)).mean()
+    rows = (terms * positives).sum(dim=1) / positives.sum(dim=1)
+    return rows.mean() if weights is None else (weights * rows).sum() / weights.sum()
 
 
 def triplet_loss(features: torch.Tensor, person_ids: torch.Tensor, margin: float, mining: str = "all") -> torch.Tensor:
@@ -981,6 +985,8 @@ class BDAMModel(BDAMPreTrainedModel):
         clothing_query_input_ids: torch.Tensor | None = None,
         clothing_query_attention_mask: torch.Tensor | None = None,
         person_ids: torch.Tensor | None = None,
+        query_agreement: torch.Tensor | None = None,
+        clothing_agreement: torch.Tensor | None = None,
         return_loss: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BDAMOutput:
@@ -1002,6 +1008,9 @@ class BDAMModel(BDAMPreTrainedModel):
                 pictures. They speak of more than clothes: they teach the text side alone.
             person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Who is on each picture. Without them each picture is a person of its own.
+            query_agreement, clothing_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): With
+                `return_loss=True`, how much each sample counts in the loss of the queries (Eq. 3), and in that of the
+                clothing descriptions (Eq. 1): how far several descriptions of its picture agree, more than 0.
             return_loss (`bool`, *optional*): whether to compute the task losses; needs pictures and queries.
 
         Raises:
@@ -1019,6 +1028,8 @@ class BDAMModel(BDAMPreTrainedModel):
                 "clothing_input_ids": clothing_input_ids if return_loss else None,
                 "clothing_query_input_ids": clothing_query_input_ids if return_loss else None,
                 "person_ids": person_ids if return_loss else None,
+                "query_agreement": query_agreement if return_loss else None,
+                "clothing_agreement": clothing_agreement if return_loss else None,
             }
         )
         if return_loss and (pixel_values is None or input_ids is None):
@@ -1070,7 +1081,9 @@ class BDAMModel(BDAMPreTrainedModel):
         )
         if return_loss:
             clothing_keys = None if clothing is None else _text_keys(clothing_input_ids, clothing.attention_mask)
-            outputs = BDAMOutput(**self._task_losses(outputs, person_ids, clothing_keys, clothing_query), **outputs)
+            agreements = query_agreement, clothing_agreement
+            losses = self._task_losses(outputs, person_ids, clothing_keys, clothing_query, *agreements)
+            outputs = BDAMOutput(**losses, **outputs)
         return outputs
 
     def fuse(
@@ -1153,6 +1166,8 @@ class BDAMModel(BDAMPreTrainedModel):
         person_ids: torch.Tensor | None,
         clothing_keys: torch.Tensor | None,
         clothing_query: BDAMTextOutput | None,
+        query_agreement: torch.Tensor | None,
+        clothing_agreement: torch.Tensor | None,
     ) -> dict[str, Any]:
         """
         The unweighted losses, each computed in float32, and the sum of the paper's tasks.
@@ -1171,7 +1186,8 @@ class BDAMModel(BDAMPreTrainedModel):
         losses: dict[str, Any] = {}
         with torch.autocast(image_embeds.device.type, enabled=False):
             same_person = person_ids[:, None] == person_ids[None, :]
-            losses["info_nce_loss"] = self._contrast(image_embeds, text_embeds, same_person)
+            weights = None if query_agreement is None else share(query_agreement)
+            losses["info_nce_loss"] = self._contrast(image_embeds, text_embeds, same_person, weights)
             losses["triplet_loss"] = triplet_loss(
                 identity_features, person_ids, config.triplet_margin, config.triplet_mining
             )
@@ -1180,7 +1196,8 @@ class BDAMModel(BDAMPreTrainedModel):
                 clothing_keys = share(clothing_keys)
                 same_words = clothing_keys[:, None] == clothing_keys[None, :]
                 clothing_embeds = share(outputs.clothing_image_embeds), share(outputs.clothing_text_embeds)
-                losses["alignment_loss"] = self._contrast(*clothing_embeds, same_words)
+                weights = None if clothing_agreement is None else share(clothing_agreement)
+                losses["alignment_loss"] = self._contrast(*clothing_embeds, same_words, weights)
                 if clothing_query is not None:
                     # Captions speak of the person as well, which f_clo is not to learn: pictures stand still.
                     similarity = share(_normalize(clothing_query.features)) @ clothing_embeds[0].detach().T
@@ -1194,11 +1211,17 @@ class BDAMModel(BDAMPreTrainedModel):
         return {"loss": sum(losses[name] for name in TASKS if name in losses), **losses}
 
     def _contrast(
-        self, image_embeds: torch.Tensor, text_embeds: torch.Tensor, positives: torch.Tensor
+        self,
+        image_embeds: torch.Tensor,
+        text_embeds: torch.Tensor,
+        positives: torch.Tensor,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor:
         similarity = image_embeds @ text_embeds.T / self.config.temperature
-        loss = info_nce_loss(similarity, positives)
-        return (loss + info_nce_loss(similarity.T, positives.T)) / 2 if self.config.symmetric_contrast else loss
+        loss = info_nce_loss(similarity, positives, weights)
+        return (
+            (loss + info_nce_loss(similarity.T, positives.T, weights)) / 2 if self.config.symmetric_contrast else loss
+        )
 
     def _require_clothing_stream(self) -> None:
         if not self.config.use_bdam:

@@ -27,7 +27,7 @@ from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.training.balancing import build_balancer, shared_parameters
-from bdam.training.building import build_collator, build_model, build_processor, parameter_groups
+from bdam.training.building import build_collator, build_model, build_processor, check_agreement, parameter_groups
 from bdam.training.checkpoints import LATEST, TrainingState, choose_checkpoint, save_checkpoint
 from bdam.training.effort import Stopwatch
 from bdam.training.models import save_model
@@ -106,6 +106,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     stopwatch = Stopwatch(accelerator, checkpoint)
     set_seed(recipe.seed)
     data = load_training_data(recipe.data)
+    check_agreement(recipe, data["train"])
     processor = build_processor(recipe, data["train"])
     model = build_model(recipe, processor)
     # A checkpoint holds the weights and two moments of each.

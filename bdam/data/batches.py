@@ -137,16 +137,25 @@ class TrainingCollator:
         identity_query: probability per sample that the query is the identity description.
         clothing_queries: whether there are captions for the `clothing_query_loss`.
         augment: whether pictures are flipped, shifted and partly erased.
+        weigh_by_agreement: whether descriptions weigh as much as their samples agree, `query_agreement` where the
+            query is one, and `clothing_agreement`. Captions, and descriptions of which there was but one, weigh 1.
     """
 
     def __init__(
-        self, processor, description_dropout: float, identity_query: float, clothing_queries: bool, augment: bool
+        self,
+        processor,
+        description_dropout: float,
+        identity_query: float,
+        clothing_queries: bool,
+        augment: bool,
+        weigh_by_agreement: bool = False,
     ):
         self.processor = processor
         self.description_dropout = description_dropout
         self.identity_query = identity_query
         self.clothing_queries = clothing_queries
         self.augment = augment
+        self.weigh_by_agreement = weigh_by_agreement
 
     def __call__(self, rows: list[dict]) -> dict:
         randoms = [Random(row["seed"]) for row in rows]
@@ -162,6 +171,9 @@ class TrainingCollator:
         pictures = [row["pixel_values"] for row in rows]
         if self.augment:
             pictures = [augment_picture(picture, random) for picture, random in zip(pictures, randoms, strict=True)]
+        if self.weigh_by_agreement:
+            batch["query_agreement"] = _agreement("identity", rows, queries)
+            batch["clothing_agreement"] = _agreement("clothing", rows, clothing)
         return {
             **batch,
             "pixel_values": torch.stack(pictures),
@@ -178,6 +190,15 @@ class TrainingCollator:
         if random.random() < self.description_dropout or not identity:
             return caption, None, clothing, caption
         return caption, identity, clothing, caption
+
+
+def _agreement(kind: str, rows: list[dict], texts: Sequence[str]) -> torch.Tensor:
+    """How far the samples agree of those texts (B,) that are descriptions of this kind; 1 for all others."""
+    shares = [
+        row.get(f"{kind}_agreement") if text == row[f"{kind}_description"] else None
+        for row, text in zip(rows, texts, strict=True)
+    ]
+    return torch.tensor([1.0 if share is None else share for share in shares])
 
 
 def augment_picture(picture: torch.Tensor, random: Random, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:

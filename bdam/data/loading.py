@@ -7,7 +7,7 @@ from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from bdam.data.benchmarks import BENCHMARKS, parse_benchmark, read_rows
 from bdam.data.pictures import open_pictures, read_column
-from bdam.data.schema import FEATURES, choose_split
+from bdam.data.schema import AGREEMENT_FEATURES, FEATURES, choose_split
 
 
 def load_data(source: str | Path) -> DatasetDict:
@@ -27,7 +27,7 @@ def load_data(source: str | Path) -> DatasetDict:
             and, once it is looked at, if a picture cannot be read.
     """
     source = str(source)
-    parts = [_read(part) for part in _split_source(source)]
+    parts = [_read(part) for part in split_source(source)]
     return open_pictures(parts[0] if len(parts) == 1 else _join(parts), source)
 
 
@@ -61,7 +61,7 @@ def load_training_data(source: str | Path) -> DatasetDict:
 
 def resolve_source(source: str) -> str:
     """The same data set, as [`load_data`] reads it, by absolute paths; what is not there stays as it is."""
-    return "+".join(_resolve(part) if _is_there(part) else part for part in _split_source(source))
+    return "+".join(_resolve(part) if _is_there(part) else part for part in split_source(source))
 
 
 def _resolve(part: str) -> str:
@@ -69,7 +69,7 @@ def _resolve(part: str) -> str:
     return f"{name}{':' * bool(name)}{os.path.abspath(os.path.expanduser(root))}"
 
 
-def _split_source(source: str) -> list[str]:
+def split_source(source: str) -> list[str]:
     """The data sets between `+`, which may be part of a folder's name as well."""
     pieces, parts = source.split("+"), []
     while pieces:
@@ -122,10 +122,11 @@ def _join(parts: list[DatasetDict]) -> DatasetDict:
     for data in parts:
         used = dict(shift)
         for split, dataset in data.items():
-            rows = dataset.select_columns(list(FEATURES))
+            columns = [name for name in (*FEATURES, *AGREEMENT_FEATURES) if name in dataset.column_names]
+            rows = dataset.select_columns(columns)
             for column, offset in used.items():
                 ids = [None if value is None else value + offset for value in read_column(rows, column)]
                 rows = rows.remove_columns(column).add_column(column, ids, feature=Value("int64"))
                 shift[column] = max([shift[column], *(1 + value for value in ids if value is not None)])
-            splits.setdefault(split, []).append(rows.select_columns(list(FEATURES)))
+            splits.setdefault(split, []).append(rows.select_columns(columns))
     return DatasetDict({split: concatenate_datasets(datasets) for split, datasets in splits.items()})

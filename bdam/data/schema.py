@@ -47,6 +47,10 @@ FEATURES = Features(
     }
 )
 
+# How far several descriptions of a picture agree: the share that says the same, in (0, 1], mean over attributes.
+# None where there was one description; data without any such picture lacks the columns.
+AGREEMENT_FEATURES = Features({"identity_agreement": Value("float32"), "clothing_agreement": Value("float32")})
+
 PEDESTRIAN_FEATURES = Features(
     {
         **FEATURES,

@@ -79,8 +79,17 @@ def build_card(run: Path, repo_id: str, records: list[dict]) -> ModelCard:
 
 
 def public_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe without the places of one machine."""
-    return {name: value for name, value in recipe.items() if name not in LOCAL_KEYS}
+    """The recipe without the places of one machine: what was read from a folder goes by the folder's own name."""
+    return {
+        name: Path(value).name if isinstance(value, str) and _is_local(value) else value
+        for name, value in recipe.items()
+        if name not in LOCAL_KEYS
+    }
+
+
+def _is_local(name: str) -> bool:
+    """Recipes hold absolute paths of folders, and names of models on the Hub."""
+    return Path(name).is_absolute()
 
 
 def read_analysis(run: Path, weights: str) -> dict | None:
@@ -121,8 +130,7 @@ def _metadata(repo_id: str, recipe: dict[str, Any], records: list[dict]) -> Mode
         library_name="transformers",
         pipeline_tag="feature-extraction",
         tags=["person-re-identification", "text-to-image-retrieval", "bdam", "custom_code"],
-        # A folder is no model of the Hub, whatever it is called.
-        base_model=[name for name in encoders if isinstance(name, str) and not Path(name).exists()] or None,
+        base_model=[name for name in encoders if isinstance(name, str) and not _is_local(name)] or None,
         model_name=repo_id.partition("/")[2],
         eval_results=eval_results(records),
     )

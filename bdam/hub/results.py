@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult
 
 from bdam.data.benchmarks import BENCHMARKS
+from bdam.data.loading import split_source
 from bdam.evaluation.metrics import PROTOCOLS
 from bdam.evaluation.report import METRICS, markdown_table
 
@@ -63,8 +64,7 @@ def public_records(records: list[dict], repo_id: str) -> list[dict]:
 
 def name_data(source: str) -> str:
     """What a data set is called, without where it lies: benchmarks by name, a folder by its own."""
-    parts = [source] if Path(source).exists() else source.split("+")
-    return " + ".join(map(_name_part, parts))
+    return " + ".join(map(_name_part, split_source(source)))
 
 
 def _name_part(part: str) -> str:

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from bdam.data.batches import TrainingCollator
+from bdam.data.schema import AGREEMENT_FEATURES
 from bdam.training.models import limit_texts
 from bdam.training.recipes import Recipe
 from configuration_bdam import BDAMConfig
@@ -44,6 +45,18 @@ def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
     return BDAMProcessor(image_processor=image_processor, tokenizer=tokenizer)
 
 
+def check_agreement(recipe: Recipe, train: Dataset) -> None:
+    """
+    Raises:
+        ValueError: if the recipe weighs descriptions by an agreement that the data does not know.
+    """
+    if recipe.weigh_by_agreement and not AGREEMENT_FEATURES.keys() & set(train.column_names):
+        raise ValueError(
+            f"`weigh_by_agreement` is on, but no picture of {recipe.data} was described several times: describe them "
+            "with `bdam caption describe --samples N`, or turn it off."
+        )
+
+
 def build_collator(recipe: Recipe, processor: BDAMProcessor) -> TrainingCollator:
     """Makes batches of rows as the recipe wants them, with captions that ask for clothes if a loss needs these."""
     return TrainingCollator(
@@ -52,6 +65,7 @@ def build_collator(recipe: Recipe, processor: BDAMProcessor) -> TrainingCollator
         recipe.identity_query,
         clothing_queries=recipe.loss_weights.clothing_query_loss > 0,
         augment=recipe.augment,
+        weigh_by_agreement=recipe.weigh_by_agreement,
     )
 
 

@@ -97,7 +97,9 @@ def choose_checkpoint(output_dir: Path, resume: str | None, recipe: Recipe) -> P
 
 def changed_keys(directory: Path, recipe: Recipe) -> dict[str, tuple]:
     """Where `recipe` would learn something else than the recipe in `directory`: the values then and now, by key."""
-    then = resolve_places(read_recipe(directory / RECIPE))
+    # A key that was not there yet was as it is where a recipe does not state it.
+    defaults = Recipe.model_construct().model_dump(mode="json")
+    then = {**defaults, **resolve_places(read_recipe(directory / RECIPE))}
     now = recipe.model_dump(mode="json")
     return {
         key: (then.get(key), now.get(key))

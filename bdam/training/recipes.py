@@ -89,6 +89,8 @@ class Recipe(BaseModel):
     pictures_per_person: int = Field(default=4, ge=2)
     description_dropout: Probability = 0.0
     identity_query: Probability = 0.0
+    # Not the paper's: what is learned from a description weighs as much as several samples of it agree.
+    weigh_by_agreement: bool = False
     augment: bool = True
     num_workers: NonNegativeInt = 4
     keep_in_memory: bool = False

@@ -129,3 +129,23 @@ def test_a_picture_that_nobody_described_trains_by_its_captions_alone(processor,
     assert torch.equal(alone["input_ids"], batch["input_ids"][:8, : alone["input_ids"].shape[1]])
     outputs = tiny_model()(**{key: value for key, value in alone.items() if key != "image_ids"}, return_loss=True)
     assert all(outputs[name].isfinite() for name in outputs if name.endswith("_loss"))
+
+
+def test_descriptions_weigh_as_their_samples_agree(processor):
+    told = rows(32)
+    for row in told[:16]:
+        row |= {"identity_agreement": 0.25, "clothing_agreement": 0.75}
+    told[16] |= {"identity_agreement": None, "clothing_agreement": None}
+    told[0] |= {"clothing_description": None}  # the clothing stream learns from the caption
+    options = {"clothing_queries": False, "augment": False, "weigh_by_agreement": True}
+    for identity_query, weight in ((1.0, 0.25), (0.0, 1.0)):
+        batch = TrainingCollator(processor, 0.5, identity_query, **options)(told)
+        assert batch["query_agreement"].tolist() == [weight] * 16 + [1.0] * 16
+        assert batch["clothing_agreement"].tolist() == [1.0] + [0.75] * 15 + [1.0] * 16
+    mixed = TrainingCollator(processor, 0.5, 0.5, **options)(told)
+    description = processor(text=SENTENCES[1], return_tensors="pt")["input_ids"][0]
+    asks = (mixed["input_ids"][:16, : len(description)] == description).all(dim=1)
+    assert 0 < asks.sum() < 16
+    assert mixed["query_agreement"][:16].tolist() == [0.25 if is_description else 1.0 for is_description in asks]
+    unweighed = TrainingCollator(processor, 0.5, 0.5, clothing_queries=False, augment=False)(told)
+    assert unweighed.keys() == mixed.keys() - {"query_agreement", "clothing_agreement"}

@@ -357,6 +357,17 @@ def test_the_paper_is_cited_beside_its_own_setting_only(trained, tmp_path, recor
         assert ("the two do not compare" in " ".join(card.text.split())) == (not compares)
 
 
+@pytest.mark.parametrize("vision", ["google/vit-base-patch16-224", "/data/models/vit"])
+def test_a_local_encoder_is_no_model_of_the_hub(tmp_path, processor, record, vision):
+    run = tmp_path / "run"
+    recipe = Recipe(data="/data/people", output_dir=str(run), vision_encoder=vision)
+    save_model(run / "model", tiny_model(), processor, recipe)
+    _, card = load(run, [record(*SEARCHES[0])], tmp_path)
+    of_hub = [name for name in (vision, "google-bert/bert-base-uncased") if not name.startswith("/")]
+    assert card.data.base_model == of_hub
+    assert "/data/models" not in str(card) and f"vision_encoder: {vision.removeprefix('/data/models/')}\n" in card.text
+
+
 def test_figures_of_other_weights_are_not_shown(trained, tmp_path):
     weights = fingerprint(trained / "model")
     (tmp_path / "analysis").mkdir()

@@ -35,6 +35,29 @@ def test_info_nce_never_counts_another_picture_of_the_person_as_negative():
     assert loss.item() == pytest.approx(sum(rows) / 6, rel=1e-12)
 
 
+@pytest.mark.parametrize("weights", [[1.0, 0.5, 0.25, 1.0, 0.9, 0.1], [0.3] * 6, [1e-3, 1.0, 1.0, 1.0, 1.0, 1.0]])
+def test_info_nce_of_weighed_rows_is_their_weighted_mean(weights):
+    similarity, ids = random(6, 6) / 0.07, torch.tensor([0, 1, 0, 2, 1, 0])
+    positives = ids[:, None] == ids[None, :]
+    rows = [info_nce_loss(similarity[i : i + 1], positives[i : i + 1]).item() for i in range(6)]
+    expected = sum(weight * row for weight, row in zip(weights, rows, strict=True)) / sum(weights)
+    loss = info_nce_loss(similarity, positives, torch.tensor(weights, dtype=torch.float64))
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 6, 7, 64])
+def test_info_nce_with_weights_of_one_is_the_unweighted_to_the_bit(size, dtype):
+    positives = (torch.arange(size) // 2)[:, None] == (torch.arange(size) // 2)[None, :]
+    results = []
+    for weights in (None, torch.ones(size, dtype=dtype)):
+        similarity = (random(size, size) / 0.07).to(dtype).requires_grad_()
+        loss = info_nce_loss(similarity, positives, weights)
+        loss.backward()
+        results.append((loss.detach(), similarity.grad))
+    assert all(map(torch.equal, *results))
+
+
 def test_info_nce_of_a_batch_of_one_person_is_zero_with_finite_gradients():
     similarity = random(3, 3).requires_grad_()
     loss = info_nce_loss(similarity, torch.ones(3, 3, dtype=torch.bool))

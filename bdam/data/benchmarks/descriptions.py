@@ -1,17 +1,24 @@
 """Generated descriptions, joined to the pictures that they were written for."""
 
+from statistics import mean
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 from .files import scan_file
-from .records import ALIASES, DESCRIPTIONS, Listing, PicturePath, Text
+from .records import ALIASES, DESCRIPTIONS, Listing, PicturePath, Share, Text
 
 
 class Description(BaseModel):
-    """What was written about a picture."""
+    """
+    What was written about a picture, and by kind and attribute the share of its samples that agree, where there were
+    several.
+    """
 
     image_id: PicturePath = Field(validation_alias=ALIASES["image_id"])
     identity_description: Text | None = None
     clothing_description: Text | None = None
+    agreement: dict[Literal["identity", "clothing"], dict[str, Share]] = {}
 
 
 def join_descriptions(listing: Listing) -> None:
@@ -34,3 +41,5 @@ def join_descriptions(listing: Listing) -> None:
             continue
         for kind in DESCRIPTIONS:
             setattr(pictures[image], kind, getattr(description, kind))
+        for name, shares in description.agreement.items():
+            setattr(pictures[image], f"{name}_agreement", mean(shares.values()) if shares else None)

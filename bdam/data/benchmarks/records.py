@@ -57,6 +57,7 @@ Split = Annotated[
     BeforeValidator(lambda value: {"val": "validation"}.get(str(value).lower(), str(value).lower())),
 ]
 Number = Annotated[int, PlainValidator(_number)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[int | str, PlainValidator(_name)]
 
 
@@ -69,6 +70,7 @@ class Record(BaseModel):
         person_id: who is on it; persons may have names.
         outfit_id: what they wear, told apart within the person only.
         camera_id, role: which camera took it, and whether an official protocol has it as "query" or in the "gallery".
+        identity_agreement, clothing_agreement: how far several descriptions of it agree.
     """
 
     image_id: PicturePath = Field(validation_alias=ALIASES["image_id"])
@@ -80,6 +82,8 @@ class Record(BaseModel):
     role: Literal["query", "gallery"] | None = None
     identity_description: Text | None = None
     clothing_description: Text | None = None
+    identity_agreement: Share | None = None
+    clothing_agreement: Share | None = None
 
 
 class CaptionedRecord(Record):

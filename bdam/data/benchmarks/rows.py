@@ -7,10 +7,10 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from random import Random
 
-from datasets import Dataset, DatasetDict, DatasetInfo
+from datasets import Dataset, DatasetDict, DatasetInfo, Features
 
 from bdam.data.pictures import find_picture, open_pictures
-from bdam.data.schema import SPLITS, choose_split
+from bdam.data.schema import AGREEMENT_FEATURES, SPLITS, choose_split
 
 from .catalogue import BENCHMARKS, read_listing
 from .records import LOOKALIKES, Listing, Record
@@ -59,7 +59,10 @@ def read_rows(name: str, root: str | Path) -> DatasetDict:
         description += f", without a validation split of its own: {persons} persons of train were held out by seed 0"
     _number(records)
     rows = {split: [record for record in records if record.split == split] for split in SPLITS}
-    info = DatasetInfo(dataset_name=name, description=description, features=BENCHMARKS[name].features)
+    features = BENCHMARKS[name].features
+    if any(getattr(record, column) for record in records for column in AGREEMENT_FEATURES):
+        features = Features({**features, **AGREEMENT_FEATURES})
+    info = DatasetInfo(dataset_name=name, description=description, features=features)
     return DatasetDict({split: _to_dataset(rows[split], listing.pictures, info) for split in SPLITS if rows[split]})
 
 
