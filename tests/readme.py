@@ -66,7 +66,7 @@ def to_script(path: Path) -> str:
     parts = [AT_THE_END]
     for block in BLOCK.finditer(text):
         place = f"{path}:{text.count(chr(10), 0, block.start()) + 1}"
-        parts.append(f"block={shlex.quote(place)}\necho; echo \"== $block\"")
+        parts.append(f'block={shlex.quote(place)}\necho; echo "== $block"')
         parts.append(to_shell(*block.groups()))
         # In `a && b`, a failure of `a` ends no shell by itself.
         parts.append("[ $? = 0 ] || exit 1")
