@@ -4,20 +4,16 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from loopback import PATIENCE, free_ports
 from pymilvus import MilvusClient, MilvusException
-
-
-# How long it may take to start: some 8 seconds where nothing else runs.
-PATIENCE = 90
 
 
 @contextmanager
@@ -49,7 +45,7 @@ def running_milvus(folder: Path) -> Iterator[tuple[str, str]]:
         yield uri, f"root:{password}"
     finally:
         server.send_signal(signal.SIGINT)  # which it passes on
-        server.wait(timeout=20)
+        server.wait(timeout=PATIENCE)
         log.close()
         shutil.rmtree(folder)
 
@@ -66,14 +62,6 @@ def wait_for(uri: str, server: subprocess.Popen, folder: Path) -> MilvusClient:
             said = "\n".join(path.read_text()[-2000:] for path in logs)
             assert server.poll() is None and time.monotonic() < deadline, said
             time.sleep(0.2)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return [free.getsockname()[1] for free in sockets]
 
 
 def etcd_config(port: int, peer: int) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import runpy
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 import gradio_client
 import pytest
 from huggingface_hub import SpaceCard
+from loopback import PATIENCE, free_ports
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
@@ -76,23 +76,21 @@ def url(place) -> Iterator[str]:
     The address of `bdam app` in a process of its own, which by the end has not met anything unexpected, and leaves
     nothing behind.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "bdam.cli", "app", place / "gallery", "--port", str(port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(place / "cache")}
     log = place / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + PATIENCE
             while ask(port, "/gradio_api/startup-events")[0] != 200:
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
                 time.sleep(0.2)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=PATIENCE)
     assert "Traceback" not in log.read_text()
     assert [file for file in (place / "cache").rglob("*") if file.is_file()] == []
 
@@ -106,7 +104,7 @@ def client(url) -> Iterator:
 
 def ask(port: int, path: str) -> tuple[int | None, bytes]:
     """What the server answers to a path as it stands, without the cleaning that clients do."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.putrequest("GET", path)
         connection.endheaders()
@@ -195,10 +193,10 @@ def test_no_file_can_be_fetched(url, place):
 
 def test_uploads_are_bounded(url):
     form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n%s\r\n--b--\r\n'
-    body = form % bytes(11 << 20)
+    body = form % bytes((10 << 20) + 1)  # no more: what the server has not read when it answers would break the line
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(urllib.request.Request(f"{url}/gradio_api/upload", body, headers), timeout=20)
+        urllib.request.urlopen(urllib.request.Request(f"{url}/gradio_api/upload", body, headers), timeout=PATIENCE)
     assert refused.value.code == 413
     refused.value.close()
 
@@ -242,9 +240,9 @@ def test_fifty_users_at_once(url, gallery):
         """As `curl` would: the request, then the stream of what becomes of it."""
         data = json.dumps({"data": [SENTENCE, None, None, None, weight, 12, None]}).encode()
         request = urllib.request.Request(f"{url}/gradio_api/call/search", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             event = json.load(answer)["event_id"]
-        with urllib.request.urlopen(f"{url}/gradio_api/call/search/{event}", timeout=60) as answer:
+        with urllib.request.urlopen(f"{url}/gradio_api/call/search/{event}", timeout=PATIENCE) as answer:
             lines = answer.read().decode().splitlines()
         assert "event: complete" in lines, lines
         return [hit["picture"] for hit in json.loads(lines[-2].removeprefix("data: "))[0]["hits"]]
@@ -291,7 +289,7 @@ def browser(url, tmp_path_factory) -> Iterator:
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
     options.add_argument("--window-size=1280,1000")
     browser = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
-    browser.set_page_load_timeout(30)
+    browser.set_page_load_timeout(PATIENCE)
     yield browser
     browser.quit()
 
