@@ -25,8 +25,6 @@ data_app = typer.Typer(help="Make and inspect data sets.")
 app.add_typer(data_app, name="data")
 caption_app = typer.Typer(help="Let an MLLM describe pictures: who is on them, and what they wear.")
 app.add_typer(caption_app, name="caption")
-# The exit code of a command that did what it was asked for some of its input; 0: for all; 1: for none.
-IN_PART = 3
 # Tables keep their columns where the output goes to a file.
 console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)

@@ -16,7 +16,7 @@ from bdam.captions.pictures import picture_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
 from bdam.data.benchmarks import parse_benchmark, read_listing
-from bdam.data.pictures import find_picture, list_pictures
+from bdam.data.pictures import PictureError, find_picture, list_pictures
 
 
 if TYPE_CHECKING:  # it takes seconds, and a run may have no styles
@@ -324,8 +324,9 @@ def read_picture(picture: Picture) -> str:
         raise UnreadablePicture(f"the name {picture.image!r} is no UTF-8: rename the file")
     try:
         return picture_url(picture.path)
-    except Exception as error:  # decoders raise of every kind
-        raise UnreadablePicture(f"the picture cannot be read: {error or type(error).__name__}") from error
+    except (PictureError, OSError) as error:
+        reason = error.reason if isinstance(error, PictureError) else error.strerror
+        raise UnreadablePicture(f"the picture cannot be read: {reason}") from error
 
 
 def _is_text(name: str) -> bool:
