@@ -688,12 +688,12 @@ def exit_by(done: int, failed: int) -> None:
 
 def parse_filters(texts: list[str]) -> dict[str, list]:
     """`camera=1,2` → `{"camera": [1, 2]}`."""
-    filters = {}
+    filters: dict[str, list] = {}
     for text in texts:
         column, separator, values = text.partition("=")
         if not separator:
             raise ValueError(f"--filter must be COLUMN=VALUE, got {text!r}.")
-        filters[column] = values.split(",")
+        filters.setdefault(column, []).extend(values.split(","))
     return filters
 
 

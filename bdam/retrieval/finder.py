@@ -5,11 +5,12 @@ from io import BytesIO
 from threading import Lock
 from typing import Annotated, Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.pictures import open_picture
 from bdam.retrieval.gallery import Gallery, Hit
+from bdam.retrieval.report import show_picture
 
 
 MAX_SENTENCE = 1000  # characters
@@ -61,10 +62,7 @@ class Finder:
 
     def thumbnail(self, name: str) -> Image.Image:
         """A picture of the gallery, small; or one that says that it is not there any more."""
-        try:
-            picture = self.gallery.picture(name)
-        except (OSError, ValueError):
-            return _placeholder()
+        picture = show_picture(self.gallery, name)
         picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return picture
 
@@ -92,13 +90,4 @@ def open_example(content: bytes) -> Image.Image:
     """
     picture = open_picture(BytesIO(content), max_pixels=MAX_PIXELS)
     picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-    return picture
-
-
-def _placeholder() -> Image.Image:
-    picture = Image.new("RGB", (160, 320), "#e2e8f0")
-    text = "gone since\nit was\nindexed"
-    ImageDraw.Draw(picture).text(
-        (80, 160), text, "#475569", ImageFont.load_default(22), anchor="mm", align="center", spacing=8
-    )
     return picture

@@ -1,6 +1,6 @@
 """What was found, as tables and figures."""
 
-from PIL.Image import Image
+from PIL import Image, ImageDraw, ImageFont
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,14 +17,31 @@ def hits_table(title: str, hits: list[Hit]) -> Table:
     return table
 
 
-def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image | None = None) -> RankedQuery:
+def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image.Image | None = None) -> RankedQuery:
     """
     What [`ranked_grid`] draws, with the example that was searched by, if there was one. Who is on the pictures is
     right or wrong only where an example of the gallery is, of which the same is known.
     """
-    example = gallery.picture(like) if isinstance(like, str) else like
+    example = show_picture(gallery, like) if isinstance(like, str) else like
     entries = gallery.collection.find([like]) if isinstance(like, str) else []
     person = entries[0].row.get("person_id") if entries else None
     right = None if person is None else [hit.row.get("person_id") == person for hit in hits]
-    pictures, scores = [gallery.picture(hit.picture) for hit in hits], [hit.score for hit in hits]
+    pictures, scores = [show_picture(gallery, hit.picture) for hit in hits], [hit.score for hit in hits]
     return RankedQuery(title, pictures, scores, right, example=example)
+
+
+def show_picture(gallery: Gallery, name: str) -> Image.Image:
+    """A picture of the gallery; or one that says that it is not there any more."""
+    try:
+        return gallery.picture(name)
+    except (OSError, ValueError):
+        return _placeholder()
+
+
+def _placeholder() -> Image.Image:
+    picture = Image.new("RGB", (160, 320), "#e2e8f0")
+    text = "gone since\nit was\nindexed"
+    ImageDraw.Draw(picture).text(
+        (80, 160), text, "#475569", ImageFont.load_default(22), anchor="mm", align="center", spacing=8
+    )
+    return picture

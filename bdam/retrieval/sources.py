@@ -70,9 +70,11 @@ def find_pictures(source: str, split: str, use_descriptions: bool = False) -> Pi
     folder.
 
     Raises:
-        FileNotFoundError: besides, if there are no descriptions.
+        FileNotFoundError: besides, if there is nothing of that name, or no descriptions.
     """
     folder = Path(source).expanduser()
+    if not folder.exists() and ":" not in source:
+        raise FileNotFoundError(f"Nothing at {source}: give a folder of pictures or of a data set, or NAME:ROOT.")
     if not folder.is_dir() or (folder / "dataset_dict.json").is_file():
         dataset = load_split(source, split)
         columns = (read_column(dataset, name) for name in ("image_id", "identity_description"))

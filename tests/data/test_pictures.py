@@ -176,12 +176,12 @@ def test_what_pillow_reads_is_taken_and_the_rest_is_counted(tmp_path, caplog):
     assert all(open_picture(path).size == GRAY.size for path in found)
     (message,) = caplog.messages
     for part in (
-        "2 files that are no pictures by their extension (film.mpg, notes.txt)",
-        "1 hidden files (._icon.png)",
-        "1 hidden folders (.thumbnails)",
-        "1 links to nothing (lost.png)",
-        "1 special files (pipe.png)",
-        "1 files whose name is not UTF-8 (caf?.png)",
+        "files that are no pictures by their extension: 2 (film.mpg, notes.txt)",
+        "hidden files: 1 (._icon.png)",
+        "hidden folders: 1 (.thumbnails)",
+        "links to nothing: 1 (lost.png)",
+        "special files: 1 (pipe.png)",
+        "files whose name is not UTF-8: 1 (caf?.png)",
     ):
         assert part in message
 
@@ -205,7 +205,7 @@ def test_a_folder_without_pictures_says_what_it_holds(tmp_path):
     with pytest.raises(FileNotFoundError, match="No pictures in .*: give a folder with some, such as JPEG or PNG.$"):
         list_pictures(tmp_path)
     (tmp_path / "a.heic").touch()
-    with pytest.raises(FileNotFoundError, match="It holds 1 files that are no pictures by their extension .a.heic."):
+    with pytest.raises(FileNotFoundError, match="It holds files that are no pictures by their extension: 1 .a.heic."):
         list_pictures(tmp_path)
 
 

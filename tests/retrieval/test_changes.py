@@ -155,7 +155,7 @@ def test_what_is_no_place_for_a_gallery_is_refused_before_anything_is_written(bd
         (pictures, tmp_path / "full", "holds other files and no gallery"),
         (pictures, tmp_path / "file", "is a file: give a folder"),
         (tmp_path / "bare", tmp_path / "gallery", "No pictures in"),
-        (tmp_path / "nowhere", tmp_path / "gallery", "No data set at"),
+        (tmp_path / "nowhere", tmp_path / "gallery", "Nothing at"),
         (tmp_path / "bare", tmp_path / "gallery.db", "No pictures in"),
     ):
         before = sorted(tmp_path.rglob("*"))
