@@ -87,7 +87,7 @@ def test_a_gallery_is_indexed_and_searched(run, bdam, monkeypatch, capsys):
         cli.main()
     (answer,) = json.loads(capsys.readouterr().out)
     hits = Gallery.load(gallery).search(sentence, k=3)
-    assert answer == {"query": sentence, "hits": [asdict(hit) for hit in hits]}
+    assert answer == {"query": sentence, "warnings": [], "hits": [asdict(hit) for hit in hits]}
 
     person = hits[0].row["person_id"]
     options = ["--like", hits[0].picture, "--filter", f"person_id={person}", "--clothing-weight", 0]
