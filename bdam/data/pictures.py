@@ -137,7 +137,7 @@ def list_pictures(folder: Path) -> list[Path]:
     """
     skipped: dict[str, list[str]] = defaultdict(list)
     paths = sorted(_walk(folder, skipped))
-    reasons = "; ".join(f"{len(names):,} {reason} ({name_some(names)})" for reason, names in skipped.items())
+    reasons = "; ".join(f"{reason}: {len(names):,} ({name_some(names)})" for reason, names in skipped.items())
     if not paths:
         left_out = f" It holds {reasons}." if skipped else ""
         raise FileNotFoundError(f"No pictures in {folder}: give a folder with some, such as JPEG or PNG.{left_out}")
