@@ -5,10 +5,10 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
     "analysis": ["scikit-learn>=1.6"],
-    "app": ["gradio>=6.20"],
+    "app": ["gradio>=6.26"],
     "captions": ["filelock>=3.18", "openai>=1.98", "scikit-learn>=1.6"],
-    "onnx": ["onnxruntime>=1.22", "onnxscript>=0.7"],
-    "search": ["faiss-cpu>=1.10", "milvus-lite>=3.2", "pymilvus>=3.0"],
+    "onnx": ["onnxruntime>=1.32", "onnxscript>=0.7"],
+    "search": ["faiss-cpu>=1.10", "milvus-lite>=3.2.2", "pymilvus>=3.0"],
     "tracking": ["tensorboard>=2.18", "trackio>=0.30", "wandb>=0.21"],
 }
 
@@ -30,8 +30,8 @@ setup(
         "transformers>=5.20",
         "huggingface_hub>=1.31",
         "safetensors>=0.8",
-        "accelerate>=1.1",
-        "datasets>=4.0",
+        "accelerate>=1.10.1",
+        "datasets>=4.6",
         "jinja2>=3.1",
         "pillow>=11.0",
         "matplotlib>=3.9",
