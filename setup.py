@@ -40,7 +40,7 @@ setup(
         "pyyaml>=6.0",
         "rich>=14.0",
         "typer>=0.20",
-        "typing_extensions>=4.12",
+        "typing_extensions>=4.12.2",
         "yamlcore>=0.0.4",
     ],
     extras_require={
