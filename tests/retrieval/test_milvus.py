@@ -16,7 +16,7 @@ from milvus_lite.server_manager import server_manager_instance
 from milvus_server import running_milvus
 from PIL import Image
 from pymilvus import MilvusClient
-from tiny import SENTENCES, tiny_model
+from tiny import SENTENCES
 
 from bdam.retrieval import milvus
 from bdam.retrieval.collection import LocalCollection
@@ -28,14 +28,6 @@ from bdam.retrieval.sources import read_pictures
 
 
 SPACE = Space("some/model", "abc", 3, 1)
-
-
-@pytest.fixture(scope="module")
-def pipeline(processor, tmp_path_factory) -> BDAMPipeline:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return BDAMPipeline(folder)
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,6 @@ from bdam.training.models import fingerprint
 PICTURES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "white")]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(processor, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
 def test_a_vector_holds_identity_and_clothing(checkpoint, processor):
     pipeline = BDAMPipeline(checkpoint)
     pictures, sentences = pipeline(images=PICTURES), pipeline(SENTENCES)

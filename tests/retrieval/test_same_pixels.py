@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import ExifTags, Image
-from tiny import SENTENCES, tiny_model
+from tiny import SENTENCES
 from torch.nn.functional import cosine_similarity
 
 from bdam.captions.pictures import picture_url
@@ -18,7 +18,6 @@ from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
 from bdam.retrieval.finder import open_example
 from bdam.retrieval.gallery import Gallery
-from bdam.retrieval.pipeline import BDAMPipeline
 
 
 TURNS = [None, *(Image.Transpose(number) for number in (0, 3, 1, 5, 2, 6, 4))]  # what EXIF orientations 1 to 8 undo
@@ -51,14 +50,6 @@ def save_in_twelve_ways(folder) -> list[str]:
 def names(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("ways")
     return {"folder": folder, "names": save_in_twelve_ways(folder)}
-
-
-@pytest.fixture(scope="module")
-def pipeline(processor, tmp_path_factory) -> BDAMPipeline:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return BDAMPipeline(folder)
 
 
 def vectors_of(gallery: Gallery) -> torch.Tensor:
