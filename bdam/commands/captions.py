@@ -1,0 +1,273 @@
+"""Commands that let an MLLM describe pictures."""
+
+import random
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from bdam.commands.options import Seed, console, exit_by, writable_file, writable_folder
+
+
+app = typer.Typer(help="Let an MLLM describe pictures: who is on them, and what they wear.")
+
+Pictures = Annotated[str, typer.Argument(metavar="DATA", help="A benchmark as NAME:ROOT, or a folder of pictures.")]
+StylesFile = Annotated[Path | None, typer.Option("--styles", help="styles.json, from `bdam caption styles`.")]
+Model = Annotated[str, typer.Option(help="Name of the MLLM on the server.")]
+BaseURL = Annotated[
+    str | None, typer.Option("--base-url", help="Any OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
+Shard = Annotated[str | None, typer.Option(help="I/N: the I-th of N parts, into a file of its own, to be merged.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0: always the likeliest words.")]
+MaxAnswer = Annotated[int, typer.Option(min=1, help="Tokens that one answer may take.")]
+
+
+@app.command()
+def styles(
+    data: Annotated[str, typer.Argument(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")],
+    output: Annotated[Path, typer.Option(help="Folder for styles.json and styles.png.", callback=writable_folder)],
+    encoder: Annotated[
+        str, typer.Option(help="Text encoder: a folder, or its name on the Hub.")
+    ] = "openai/clip-vit-base-patch32",
+    method: Annotated[Literal["dbscan", "kmeans", "random"], typer.Option(help="How to cluster.")] = "dbscan",
+    eps: Annotated[
+        float | None, typer.Option(help="Cosine distance for DBSCAN; by default, the knee of the k-distance curve.")
+    ] = None,
+    min_size: Annotated[
+        int | None, typer.Option(min=1, help="Captions that a style has at least, for DBSCAN; by default, 5 %.")
+    ] = None,
+    clusters: Annotated[
+        int | None, typer.Option(min=1, help="Styles by the other methods; by default, as many as DBSCAN finds.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Captions to look at, drawn at random.")] = 20_000,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of an MLLM on a server, which puts slots for what captions say of the person; by default, a "
+            "list of words does. Each distinct caption is a request."
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    concurrency: Concurrency = 16,
+    max_answer: MaxAnswer = 200,
+    seed: Seed = 0,
+) -> None:
+    """Find the styles that the captions of the train split are written in, for a language model to write in."""
+    from functools import partial
+
+    from bdam.captions.styles import embed_texts, find_styles, map_wordings, styles_tables
+    from bdam.data.loading import load_split
+    from bdam.data.pictures import read_column
+    from bdam.evaluation.figures import style_maps
+
+    captions = [caption for of_picture in read_column(load_split(data, "train"), "captions") for caption in of_picture]
+    if len(captions) > limit:
+        captions = random.Random(seed).sample(captions, limit)
+    options: dict[str, Any] = {"eps": eps, "min_size": min_size, "num_clusters": clusters, "seed": seed}
+    generalizer = load_generalizer(model, base_url, concurrency, max_answer)
+    options |= {"generalizer": generalizer} if generalizer else {}
+    found, wordings = find_styles(
+        captions, partial(embed_texts, encoder), method, **options, encoder=encoder, data=data, split="train"
+    )
+    if generalizer:
+        by_words = generalizer.failures.total()
+        found.settings |= {"generalizer": model, "generalized_by_words": by_words}
+        console.print(f"{model} generalized the captions, and a list of words {by_words:,} of the distinct ones.")
+        tell_reasons(generalizer.failures)
+    output.mkdir(parents=True, exist_ok=True)
+    found.save(output / "styles.json")
+    (output / "styles.png").unlink(missing_ok=True)
+    if len(wordings.texts) > 2:
+        rows, points = map_wordings(wordings, seed)
+        labels = {str(name): of_method.labels[rows] for name, of_method in wordings.clusters.items()}
+        style_maps(points, wordings.counts[rows], labels, output / "styles.png")
+    console.print(styles_tables(found))
+    console.print(f"Wrote {output}.")
+
+
+@app.command()
+def describe(
+    data: Pictures,
+    model: Model,
+    base_url: BaseURL = None,
+    styles_file: StylesFile = None,
+    samples: Annotated[int, typer.Option(min=1, help="Descriptions to ask for, of which one is kept.")] = 1,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Answers to ask for until one can be used.")] = 3,
+    concurrency: Concurrency = 16,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Budget; begun pictures are finished.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Budget; begun pictures are finished.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Of a million tokens, for the estimate.")] = None,
+    max_answer: MaxAnswer = 200,
+    temperature: Temperature = 0.7,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 60,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again for what failed before.")] = False,
+    shard: Shard = None,
+    seed: Seed = 0,
+) -> None:
+    """
+    Ask an MLLM for the descriptions that are missing; a run that was stopped goes on.
+
+    The key of the endpoint is read from OPENAI_API_KEY. Exit code 0: all pictures are described; 1: this run described
+    none, or ended in an error; 3: some are described, and others failed, now or in an earlier run. What a budget left
+    out is no failure.
+    """
+    from bdam.captions.client import MLLM
+    from bdam.captions.describing import Options, describe_pictures, estimate, find_pictures, take_shard
+
+    pictures, path = take_shard(*find_pictures(data), shard)
+    options = Options(concurrency, max_attempts, samples, max_requests, max_tokens, seed)
+    styles = load_styles(styles_file)
+    console.print(escape(estimate(pictures, path, options, retry_failed, price)))
+    mllm = MLLM(model, base_url, temperature, max_answer, timeout)
+    tally = describe_pictures(pictures, path, mllm, styles, options, retry_failed)
+    tell_tally(path, tally, f"; {tally.requests} requests, {tally.tokens} tokens")
+
+
+@app.command()
+def status(data: Pictures, shard: Shard = None) -> None:
+    """How many pictures are described, and why the others are not."""
+    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.records import count_records, read_records
+
+    pictures, path = take_shard(*find_pictures(data), shard)
+    images = {picture.image for picture in pictures}
+    states, reasons = count_records(record for record in read_records(path) if record.image in images)
+    table = Table("pictures", "", title=escape(str(path)))
+    for state in ("described", "failed"):
+        table.add_row(state, f"{states[state]:,}")
+    table.add_row("not asked for yet", f"{len(pictures) - states.total():,}", end_section=True)
+    for reason, count in reasons.most_common():
+        table.add_row(escape(reason), f"{count:,}")
+    console.print(table)
+
+
+@app.command()
+def merge(
+    files: Annotated[list[Path], typer.Argument(help="Files of descriptions, such as those of shards.")],
+    output: Annotated[Path, typer.Option(help="The file of all of them.", callback=writable_file)],
+) -> None:
+    """Join files of descriptions, one record per picture: the more complete one, or else the first."""
+    from bdam.captions.records import merge_records, write_records
+
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise FileNotFoundError(f"No file at {', '.join(missing)}.")
+    records = merge_records(files)
+    write_records(output, records)
+    tell_states(output, records)
+
+
+@app.command()
+def recheck(data: Pictures, shard: Shard = None) -> None:
+    """Check all descriptions anew; those that do not pass become failures, to be asked for by --retry-failed."""
+    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.records import DescriptionFile, check_again, read_records
+
+    _, path = take_shard(*find_pictures(data), shard)
+    with DescriptionFile(path) as file:
+        records = [check_again(record) for record in read_records(path)]
+        file.replace(records)
+    tell_states(path, records)
+
+
+@app.command("export")
+def export_batch(
+    data: Pictures,
+    output: Annotated[
+        Path,
+        typer.Argument(help="File of requests, in the JSON lines of OpenAI's Batch API.", callback=writable_file),
+    ],
+    model: Model,
+    styles_file: StylesFile = None,
+    max_answer: MaxAnswer = 200,
+    temperature: Temperature = 0.7,
+    shard: Shard = None,
+    seed: Seed = 0,
+) -> None:
+    """
+    Write the missing requests to a file, for a cluster or a batch service.
+
+    Exit code 0: for all pictures; 1: no picture can be read; 3: some cannot, and were left out.
+    """
+    from bdam.captions.batches import export_requests
+    from bdam.captions.describing import find_pictures, take_shard
+
+    pictures, path = take_shard(*find_pictures(data), shard)
+    styles = load_styles(styles_file)
+    body = {"model": model, "temperature": temperature, "max_tokens": max_answer}
+    tally = export_requests(pictures, path, output, body, styles, seed)
+    console.print(f"{escape(str(output))}: {tally.requests} requests; {tally.failed} pictures left out.")
+    tell_reasons(tally.reasons)
+    exit_by(tally.requests, tally.failed)
+
+
+@app.command("import")
+def import_batch(
+    data: Pictures,
+    answers: Annotated[Path, typer.Argument(help="File of answers that the batch wrote.")],
+    model: Model,
+    styles_file: StylesFile = None,
+    shard: Shard = None,
+    seed: Seed = 0,
+) -> None:
+    """
+    Check the answers to exported requests, and add them to the descriptions.
+
+    Exit code 0: all pictures of the file are described; 1: this run described none, or ended in an error; 3: some are
+    described, and others failed, now or before.
+    """
+    from bdam.captions.batches import import_answers
+    from bdam.captions.describing import find_pictures, take_shard
+
+    pictures, path = take_shard(*find_pictures(data), shard)
+    styles = load_styles(styles_file)
+    tell_tally(path, import_answers(answers, pictures, path, model, styles, seed))
+
+
+def load_generalizer(model: str | None, base_url: str | None, concurrency: int, max_tokens: int) -> Any:
+    """The MLLM that makes captions alike; none if none was given."""
+    if model is None:
+        if base_url is not None:
+            raise ValueError("--base-url needs --model, the name of the MLLM on that server.")
+        return None
+    from bdam.captions.client import MLLM
+    from bdam.captions.generalizing import Generalizer
+
+    return Generalizer(MLLM(model, base_url, temperature=0, max_tokens=max_tokens), concurrency)
+
+
+def load_styles(path: Path | None) -> Any:
+    """The styles to write in; none if none were given."""
+    if path is None:
+        return None
+    from bdam.captions.styles import Styles
+
+    return Styles.load(path)
+
+
+def tell_states(path: Path, records: list) -> None:
+    """How many pictures a file of descriptions describes."""
+    from bdam.captions.records import count_records
+
+    states, _ = count_records(records)
+    console.print(f"{escape(str(path))}: {states['described']} pictures described, {states['failed']} failed.")
+
+
+def tell_tally(path: Path, tally: Any, details: str = "") -> None:
+    """What a run has described and what not, and why; ends the command with the exit code for it."""
+    console.print(f"{escape(str(path))}: {tally.described} pictures described, {tally.failed} failed{details}.")
+    tell_reasons(tally.reasons)
+    if tally.failed_before:
+        console.print(f"{tally.failed_before} failed in an earlier run: `bdam caption describe --retry-failed`.")
+    is_idle = not tally.described + tally.failed
+    exit_by(tally.described_before if is_idle else tally.described, tally.failed + tally.failed_before)
+
+
+def tell_reasons(reasons: Any) -> None:
+    """The most frequent ones."""
+    for reason, count in reasons.most_common(3):
+        console.print(f"failed {count:,} times: {escape(reason)}", highlight=False)
+    if len(reasons) > 3:
+        console.print(f"… and for {len(reasons) - 3} other reasons.")

@@ -1,0 +1,58 @@
+"""Commands that make and inspect data sets."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bdam.commands.options import Seed, console, writable_file, writable_folder
+from bdam.data.writing import written_whole
+
+
+app = typer.Typer(help="Make and inspect data sets.")
+
+
+@app.command()
+def pedestrians(
+    output: Annotated[Path, typer.Argument(help="Folder to write.", callback=writable_folder)],
+    train: Annotated[int, typer.Option(help="Persons in the training split.")] = 1200,
+    validation: Annotated[int, typer.Option(help="Persons in the validation split.")] = 60,
+    test: Annotated[int, typer.Option(help="Persons in the test split.")] = 120,
+    outfits: Annotated[int, typer.Option(help="Outfits per person.")] = 2,
+    pictures: Annotated[int, typer.Option(help="Pictures per outfit.")] = 2,
+    height: Annotated[int, typer.Option(help="Height of the pictures; they are half as wide.")] = 128,
+    seed: Seed = 0,
+    sheet: Annotated[Path | None, typer.Option(help="PNG for a contact sheet.", callback=writable_file)] = None,
+) -> None:
+    """Draw people who do not exist, in several outfits, and write about them."""
+    from bdam.data.pedestrians import contact_sheet, generate_pedestrians
+
+    data = generate_pedestrians(
+        train, validation, test, outfits, pictures, (height, height // 2), seed=seed, num_proc=os.cpu_count() or 1
+    )
+    data.save_to_disk(output)
+    if sheet is not None:
+        with written_whole(sheet) as aside:
+            columns = min(test, 6)
+            contact_sheet(data["test"], rows=min(test // columns, 4), columns=columns).save(aside, "PNG")
+    counts = ", ".join(f"{split} {len(dataset)}" for split, dataset in data.items())
+    console.print(f"Wrote {output}: pictures {counts}.")
+
+
+@app.command()
+def check(
+    benchmark: Annotated[str, typer.Argument(metavar="NAME:ROOT", help="A benchmark, and its folder.")],
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="JSON file for all that was found.", callback=writable_file)
+    ] = None,
+) -> None:
+    """Find out what is wrong with a benchmark. Exit code 0: fit; 1: fit with warnings; 2: unfit."""
+    from bdam.data.benchmarks import VERDICTS, check_benchmark, check_tables
+
+    state = check_benchmark(benchmark)
+    console.print(check_tables(state))
+    if as_json is not None:
+        with written_whole(as_json) as aside:
+            aside.write_text(state.model_dump_json(indent=2), encoding="utf-8")
+    raise typer.Exit(VERDICTS.index(state.verdict))

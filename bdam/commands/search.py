@@ -1,0 +1,179 @@
+"""Commands that make and search galleries."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from bdam.commands.options import IN_PART, Checkpoint, ClothingWeight, Precision, Split, console, errors, writable_file
+
+
+Place = Annotated[
+    str, typer.Argument(metavar="GALLERY", help="A folder, a file of milvus-lite (….db) or the address of Milvus.")
+]
+Approximate = Annotated[
+    bool, typer.Option("--approximate", help="Search by FAISS, in a graph that is kept beside the vectors.")
+]
+MovedModel = Annotated[str | None, typer.Option("--model", help="The checkpoint, if it is not where it was.")]
+
+
+def index(
+    checkpoint: Checkpoint,
+    source: Annotated[
+        str, typer.Argument(help="A folder of pictures, a data set as for evaluate, or a gallery to take over.")
+    ],
+    place: Place,
+    split: Split = "test",
+    descriptions: Annotated[
+        bool, typer.Option("--descriptions", help="Fuse pictures with their identity descriptions.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget pictures below the folder whose files are gone.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Prune even if that forgets most of them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    approximate: Approximate = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
+    mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the encoders: slow to start.")] = False,
+) -> None:
+    """
+    Make a gallery of pictures, to be searched; or add to one what is new.
+
+    What was embedded is kept, so that a run that was interrupted goes on. On several GPUs: accelerate launch -m
+    bdam.cli index …. Exit code 0: all pictures are in the gallery; 1: none; 3: all but those that cannot be read.
+    """
+    from accelerate import PartialState
+
+    from bdam.retrieval.collection import open_collection
+    from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.parts import is_gallery
+    from bdam.retrieval.pipeline import BDAMPipeline
+    from bdam.retrieval.sources import Pictures, find_pictures
+
+    state = PartialState()
+    # First, so that nothing is made or forgotten where there is nothing to index.
+    pictures = Path(source) if is_gallery(source) else find_pictures(source, split, descriptions)
+    if prune and not (isinstance(pictures, Pictures) and pictures.folder):
+        raise ValueError(f"--prune forgets what is gone below a folder of pictures, which {source} is not.")
+    pipeline = BDAMPipeline(checkpoint, str(state.device), mixed_precision, compile, batch_size)
+    with state.main_process_first():
+        gallery = Gallery(pipeline, open_collection(place, pipeline.space, approximate))
+    gone = gallery.find_gone(pictures, force) if prune and isinstance(pictures, Pictures) else []
+    if state.is_main_process:
+        for name in gone:
+            console.print(f"{'would forget' if dry_run else 'forgetting'} {escape(name)}", soft_wrap=True)
+    if dry_run:
+        if state.is_main_process:
+            tell_plan(gallery, pictures)
+        return
+    addition = gallery.add(pictures)
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return
+    gallery.remove(gone)
+    for reason in addition.reasons():
+        errors.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True)
+    gallery = Gallery.load(place, pipeline, approximate)
+    done = [f"{addition.added:,} of them new"]
+    for count, what in ((addition.moved, "moved"), (len(gone), "forgotten"), (len(addition.left_out), "left out")):
+        done += [f"{count:,} {what}"] if count else []
+    console.print(f"{escape(place)}: {len(gallery):,} pictures, {', '.join(done)}.")
+    if approximate:
+        recalls = gallery.measure_recall()
+        shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in recalls.items())
+        console.print(f"Of the first ten that an exact search finds, the graph finds {shares}.")
+    if addition.left_out:
+        raise typer.Exit(IN_PART)
+
+
+def search(
+    place: Place,
+    sentences: Annotated[
+        list[str] | None, typer.Argument(help="Whom to look for; each is a search of its own.")
+    ] = None,
+    identity: Annotated[str | None, typer.Option(help="A sentence about the person alone.")] = None,
+    clothing: Annotated[str | None, typer.Option(help="A sentence about the clothes alone.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="An example: a file, or the name of a picture in the gallery.")
+    ] = None,
+    clothing_weight: ClothingWeight = None,
+    k: Annotated[int, typer.Option(min=1, help="Pictures to find.")] = 8,
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", help="COLUMN=VALUE[,VALUE …]; may be given again.")
+    ] = None,
+    model: MovedModel = None,
+    approximate: Approximate = False,
+    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.", callback=writable_file)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Find people in a gallery, by sentences or by example."""
+    from bdam.data.pictures import open_picture
+    from bdam.evaluation.figures import ranked_grid
+    from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.report import hits_row, hits_table
+
+    gallery = Gallery.load(place, model, approximate)
+    options: dict[str, Any] = {"identity": identity, "clothing": clothing, "clothing_weight": clothing_weight, "k": k}
+    example = open_picture(like) if like is not None and Path(like).exists() else like
+    if isinstance(example, str) and not gallery.holds(example):
+        raise ValueError(f"{like} is neither a file nor the name of a picture of the gallery.")
+    options |= {"like": example, "filter": parse_filters(filters or [])}
+    texts: list[str | None] = [*sentences] if sentences else [None]
+    asked = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
+    found = [gallery.search(text, **options) for text in texts]
+    answers = list(zip(asked, found, strict=True))
+    if as_json:
+        lost = [gallery.check_sentences(text, identity, clothing) for text in texts]
+        found_as_json = [
+            {"query": query, "warnings": warnings, "hits": [asdict(hit) for hit in hits]}
+            for (query, hits), warnings in zip(answers, lost, strict=True)
+        ]
+        print(json.dumps(found_as_json))
+    for query, hits in answers if not as_json else ():
+        console.print(hits_table(query, hits))
+    if grid is not None:
+        rows = [hits_row(gallery, query, hits, example) for query, hits in answers]
+        ranked_grid(rows, grid, gallery.pipeline.space.weights)
+
+
+def serve(
+    place: Place,
+    model: MovedModel = None,
+    approximate: Approximate = False,
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1: for this machine alone. 0.0.0.0: for whoever can reach it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+) -> None:
+    """Search a gallery on a web page."""
+    from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.page import build_page, serve_page
+
+    serve_page(build_page(Gallery.load(place, model, approximate)), host, port)
+
+
+def tell_plan(gallery: Any, pictures: Any) -> None:
+    """What indexing would do."""
+    from bdam.retrieval.sources import Pictures
+
+    if not isinstance(pictures, Pictures):
+        console.print(f"would take over what is new in {escape(str(pictures))}")
+        return
+    comparison = gallery.compare(pictures)
+    counts = {"new": comparison.new, "changed": comparison.changed, "moved": comparison.moved}
+    console.print(", ".join(f"{len(places):,} {what}" for what, places in counts.items()) + "; nothing was done.")
+
+
+def parse_filters(texts: list[str]) -> dict[str, list]:
+    """`camera=1,2` → `{"camera": [1, 2]}`."""
+    filters: dict[str, list] = {}
+    for text in texts:
+        column, separator, values = text.partition("=")
+        if not separator:
+            raise ValueError(f"--filter must be COLUMN=VALUE, got {text!r}.")
+        filters.setdefault(column, []).extend(values.split(","))
+    return filters
