@@ -18,9 +18,10 @@ from bdam import cli
 from bdam.captions.batches import export_requests, import_answers
 from bdam.captions.client import MLLM, ServerError
 from bdam.captions.describing import Options, Picture, describe_pictures, find_pictures, take_shard
-from bdam.captions.pictures import picture_url
 from bdam.captions.records import DescriptionFile, merge_records, read_records
+from bdam.commands.options import IN_PART
 from bdam.data.loading import load_split
+from processing_bdam import to_upright_rgb
 
 
 @pytest.fixture
@@ -217,16 +218,16 @@ def test_a_picture_whose_name_is_no_text_is_one_failure(folder, tmp_path, monkey
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), MemoryError(), AttributeError("no tile")])
 def test_whatever_a_decoder_raises_is_one_failure(folder, monkeypatch, error):
-    def open_odd(path: Path) -> str:
-        if path.name == "05.png":
+    def decode(picture):
+        if picture.filename.endswith("05.png"):
             raise error
-        return picture_url(path)
+        return to_upright_rgb(picture)
 
-    monkeypatch.setattr("bdam.captions.describing.picture_url", open_odd)
+    monkeypatch.setattr("bdam.data.pictures.to_upright_rgb", decode)
     with serve() as server:
         tally, records = describe(folder, server)
     assert (tally.described, tally.failed) == (12, 1)
-    assert records[5].failures["identity"] == f"the picture cannot be read: {error or type(error).__name__}"
+    assert records[5].failures["identity"] == f"the picture cannot be read: {str(error) or type(error).__name__}"
 
 
 def run(monkeypatch, capsys, *arguments) -> tuple[int, str]:
@@ -249,9 +250,9 @@ def test_the_exit_code_says_how_much_was_described(folder, monkeypatch, capsys):
         assert code == 1 and "13 failed in an earlier run" in output and not server.said
     with serve({(3, "identity"): ["No."]}) as server:
         code, output = run(monkeypatch, capsys, *command, server.url, "--retry-failed")
-        assert code == cli.IN_PART and "12 pictures described, 1 failed" in output and "failed 1 times: it" in output
+        assert code == IN_PART and "12 pictures described, 1 failed" in output and "failed 1 times: it" in output
         code, output = run(monkeypatch, capsys, *command, server.url)
-        assert code == cli.IN_PART and "1 failed in an earlier run" in output
+        assert code == IN_PART and "1 failed in an earlier run" in output
         code, output = run(monkeypatch, capsys, *command, server.url, "--retry-failed")
         assert code == 0 and "1 pictures described, 0 failed" in output
         assert run(monkeypatch, capsys, *command, server.url)[0] == 0
