@@ -215,7 +215,7 @@ def test_pages_of_a_collection_join(tmp_path, monkeypatch):
     assert collection.search(torch.ones(4), 99, {}) and set(collection.states()) == set(names) - {"0", '"', "\\"}
 
 
-def test_another_index_is_left_alone(server):
+def test_another_index_on_a_server_is_left_alone(server):
     """As `docs/scale.md` says."""
     collection = MilvusCollection(server, SPACE, "another_index")
     collection.add(rows({"camera": [1, 2, 3, 4]}), torch.eye(4))
@@ -268,7 +268,7 @@ def test_a_server_that_does_not_answer_is_named():
     assert "secret" not in str(refusal.value)
 
 
-def test_a_wrong_token_is_not_told(server, monkeypatch):
+def test_a_token_that_the_server_refuses_is_not_told(server, monkeypatch):
     monkeypatch.setenv("MILVUS_TOKEN", "root:secret")
     with pytest.raises(ConnectionError, match=f"No Milvus answers at {server} .*correct.*MILVUS_TOKEN") as refusal:
         MilvusCollection(server, SPACE)
