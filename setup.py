@@ -24,7 +24,8 @@ setup(
     package_data={"bdam.hub": ["model_card.md"]},
     packages=find_packages(include=["bdam", "bdam.*"]),
     entry_points={"console_scripts": ["bdam = bdam.cli:main"]},
-    # Each lower bound is the oldest version that `make oldest` runs the tests with (constraints-oldest.txt).
+    # Each lower bound, but for the trackers, is the oldest version that `make oldest` runs the tests with
+    # (constraints-oldest.txt).
     install_requires=[
         "torch>=2.13",  # the oldest CPU build that CI can install: of older versions it would get those for CUDA
         "transformers>=5.20",
