@@ -162,7 +162,9 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
                 image_ids = batch.pop("image_ids")
                 with accelerator.accumulate(model):
                     outputs = model(**batch, return_loss=True)
-                    losses = {name: outputs[name] for name, _ in recipe.loss_weights if name in outputs}
+                    losses = {
+                        name: outputs.loss_dict[name] for name, _ in recipe.loss_weights if name in outputs.loss_dict
+                    }
                     if epoch < recipe.decoupling_after and "decoupling_loss" in losses:
                         losses["decoupling_loss"] = 0 * losses["decoupling_loss"]
                     check_finite(losses, state.step, image_ids)

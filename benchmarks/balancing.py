@@ -45,7 +45,7 @@ def main() -> None:
         batch = collator([rows[picture] for picture in draw])
         batch.pop("image_ids")
         outputs = model(**batch, return_loss=True)
-        losses = {loss: outputs[loss] for loss in weights if loss in outputs}
+        losses = {name: loss for name, loss in outputs.loss_dict.items() if name in weights}
         balancers[name](losses, shared).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizers[name].step()

@@ -7,7 +7,8 @@ from accelerate.utils import reduce
 from torch import nn
 
 from bdam.training.recipes import Recipe
-from modeling_bdam import TASKS, BDAMModel
+from losses_bdam import TASKS
+from modeling_bdam import BDAMModel
 
 
 class FixedWeights(nn.Module):

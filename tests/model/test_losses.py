@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from modeling_bdam import gate_regularizer, hsic_loss, info_nce_loss, triplet_loss
+from losses_bdam import gate_regularizer, hsic_loss, info_nce_loss, triplet_loss
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

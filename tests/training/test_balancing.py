@@ -7,7 +7,7 @@ from torch import nn
 
 from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shared_parameters
 from bdam.training.recipes import load_recipe
-from modeling_bdam import TASKS
+from losses_bdam import TASKS
 
 
 ONES = dict.fromkeys(TASKS, 1.0)
@@ -139,7 +139,7 @@ def test_every_parameter_gets_a_gradient_whatever_is_switched_off(name, use_bdam
     model = tiny_model(use_bdam=use_bdam, dropout=0.0).train()
     balancer = build_balancer(recipe, model)
     outputs = model(**tiny_batch(), return_loss=True)
-    losses = {name: outputs[name] for name, _ in recipe.loss_weights if name in outputs}
+    losses = outputs.loss_dict
     balancer(losses, shared_parameters(model)).backward()
     missing = [
         name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
