@@ -130,18 +130,6 @@ def clothing_contrast(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor
     return _contrast(image_embeds, text_embeds, batch.same_clothing_text, batch.clothing_agreement, config)
 
 
-@register("clothing_query_loss")
-def clothing_query(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
-    """
-    Not the paper's: a caption is to find the pictures of the clothes that it speaks of. Captions speak of the person
-    as well, which `f_clo` is not to learn: the pictures get no gradient.
-    """
-    image_embeds, query_embeds = batch.clothing_image_embeds, batch.clothing_query_embeds
-    if image_embeds is None or query_embeds is None or batch.clothing_keys is None:
-        return None
-    return info_nce_loss(query_embeds @ image_embeds.detach().T / config.temperature, batch.same_clothing_text)
-
-
 @register("decoupling_loss")
 def decoupling(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
     """Eq. 2, of `f_id` and `f_clo`."""
@@ -154,6 +142,18 @@ def decoupling(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None
 def gate_divergence(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
     """The gate regularizer of Table IV, of both gates."""
     return None if batch.gate is None else gate_regularizer(batch.gate, batch.fusion_weights)
+
+
+@register("clothing_query_loss")
+def clothing_query(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
+    """
+    Not the paper's: a caption is to find the pictures of the clothes that it speaks of. Captions speak of the person
+    as well, which `f_clo` is not to learn: the pictures get no gradient.
+    """
+    image_embeds, query_embeds = batch.clothing_image_embeds, batch.clothing_query_embeds
+    if image_embeds is None or query_embeds is None or batch.clothing_keys is None:
+        return None
+    return info_nce_loss(query_embeds @ image_embeds.detach().T / config.temperature, batch.same_clothing_text)
 
 
 def _contrast(

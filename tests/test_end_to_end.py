@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = [
     *TINY_RUN,
     "num_epochs=2",
-    "decoupling_after=1",
+    "loss_delays.decoupling_loss=1",
     "eval_every=1",
     "log_every=1",
 ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import TEXT, VISION, tiny_batch, tiny_config, tiny_model
 
-from losses_bdam import TASKS, hsic_loss
+from losses_bdam import LOSSES, TASKS, hsic_loss
 from modeling_bdam import BDAMModel
 
 
@@ -51,6 +51,12 @@ def test_the_losses_are_those_of_the_outputs():
         outputs.loss_dict["alignment_loss"], torch.nn.functional.cross_entropy(similarity, torch.arange(4))
     )
     torch.testing.assert_close(outputs.loss, sum(outputs.loss_dict[name] for name in TASKS))
+
+
+def test_a_model_without_clothing_stream_has_no_losses_of_one():
+    outputs = tiny_model(use_bdam=False)(**tiny_batch(), return_loss=True)
+    of_clothes = {"alignment_loss", "decoupling_loss", "gate_loss", "clothing_query_loss"}
+    assert LOSSES.keys() - outputs.loss_dict.keys() == of_clothes
 
 
 def test_captions_that_ask_for_clothes_teach_the_text_side_alone():

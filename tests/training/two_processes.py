@@ -55,7 +55,7 @@ def measure(accelerator: Accelerator, batch: dict[str, torch.Tensor]) -> dict:
     for _ in range(STEPS):
         optimizer.zero_grad()
         outputs = model(**batch, return_loss=True)
-        loss = balancer(outputs.loss_dict, shared_parameters(unwrapped))
+        loss = balancer(balancer.select(outputs.loss_dict, epoch=0), shared_parameters(unwrapped))
         accelerator.backward(loss)
         optimizer.step()
     results["gradnorm"] = {
