@@ -156,6 +156,20 @@ def clothing_query(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | 
     return info_nce_loss(query_embeds @ image_embeds.detach().T / config.temperature, batch.same_clothing_text)
 
 
+@register("sdm_loss")
+def similarity_distribution_matching(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor:
+    """
+    Not the paper's: the similarity distribution matching of IRRA (Jiang and Ye 2023). With `p = softmax(s / 0.02)`
+    over the queries, whatever `config.temperature` is, and q uniform over those of the same person, it is the mean
+    over gallery entries of `Σ_j p_j log(p_j / (q_j + 1e-8))`, plus the same from queries to gallery entries.
+    """
+    similarity = batch.image_embeds @ batch.text_embeds.T / 0.02
+    target = batch.same_person / batch.same_person.sum(dim=1, keepdim=True)  # symmetric, for both directions
+    log_target = (target.to(similarity) + 1e-8).log()
+    log_predictions = torch.stack([similarity, similarity.T]).log_softmax(dim=2)
+    return (log_predictions.exp() * (log_predictions - log_target)).sum(dim=2).mean(dim=1).sum()
+
+
 def _contrast(
     image_embeds: torch.Tensor,
     text_embeds: torch.Tensor,
