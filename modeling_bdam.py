@@ -3,16 +3,13 @@
 """PyTorch BDAM model: who a person is, apart from what they wear."""
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
-from torch import distributed, nn
-from torch.autograd.function import once_differentiable
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, ViTModel
+from torch import nn
+from transformers import AutoModel, PreTrainedModel, ViTModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -23,338 +20,15 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 
 try:
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
-except ImportError:  # the CUDA kernels are optional
-    selective_scan_fn = None
-
-try:
     from .configuration_bdam import BDAMConfig, check_image_size
+    from .encoders_bdam import as_pair, load_encoder, resize_vit, share_config, use_last_hidden_state_only
+    from .losses_bdam import TASKS, BDAMLossInputs, losses, text_keys
+    from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
     from configuration_bdam import BDAMConfig, check_image_size
-
-
-# Losses. Each is a plain function of features, computed in float32 whatever the autocast dtype.
-
-
-def info_nce_loss(
-    similarity: torch.Tensor, positives: torch.Tensor, weights: torch.Tensor | None = None
-) -> torch.Tensor:
-    r"""
-    InfoNCE with several positives per row (Eq. 1 and 3): the mean over rows i and their positives p of
-    `-log(exp(s_ip) / (exp(s_ip) + Σ_n exp(s_in)))`, where n runs over the negatives alone, so that no positive is ever
-    pushed away. With one positive per row this is the usual cross-entropy.
-
-    Args:
-        similarity (`torch.Tensor` of shape `(num_rows, num_columns)`): similarities, already divided by τ.
-        positives (`torch.BoolTensor` of the same shape): the positive columns; at least one per row.
-        weights (`torch.Tensor` of shape `(num_rows,)`, *optional*): how much each row counts in the mean, more than 0.
-    """
-    negatives = similarity.masked_fill(positives, torch.finfo(similarity.dtype).min).logsumexp(dim=1, keepdim=True)
-    terms = nn.functional.softplus(negatives - similarity)
-    rows = (terms * positives).sum(dim=1) / positives.sum(dim=1)
-    return rows.mean() if weights is None else (weights * rows).sum() / weights.sum()
-
-
-def triplet_loss(features: torch.Tensor, person_ids: torch.Tensor, margin: float, mining: str = "all") -> torch.Tensor:
-    r"""
-    Triplet loss on squared Euclidean distances (Eq. 4).
-
-    Args:
-        features (`torch.Tensor` of shape `(batch_size, hidden_size)`): identity features `f_id`.
-        person_ids (`torch.LongTensor` of shape `(batch_size,)`): who is on each picture.
-        margin (`float`): m, in squared feature units.
-        mining (`str`): `"all"` is the mean over all valid triplets, as Eq. 4 is written; `"hard"` the mean over
-            anchors of the triplet of their farthest positive and nearest negative (Hermans et al. 2017).
-
-    Returns:
-        The loss; zero (with a graph) if the batch holds no valid triplet.
-    """
-    squared_norms = features.square().sum(dim=1)
-    distances = (squared_norms[:, None] + squared_norms[None, :] - 2 * features @ features.T).clamp(min=0)
-    same_person = person_ids[:, None] == person_ids[None, :]
-    positives = same_person & ~torch.eye(len(features), dtype=torch.bool, device=features.device)
-    if mining == "hard":
-        anchors = positives.any(dim=1) & ~same_person.all(dim=1)
-        farthest_positive = distances.masked_fill(~positives, 0).amax(dim=1)
-        nearest_negative = distances.masked_fill(same_person, torch.finfo(distances.dtype).max).amin(dim=1)
-        terms = (farthest_positive - nearest_negative + margin).clamp(min=0)[anchors]
-    else:
-        anchor_index, positive_index = positives.nonzero(as_tuple=True)
-        violations = distances[anchor_index, positive_index, None] - distances[anchor_index] + margin
-        terms = violations.clamp(min=0)[~same_person[anchor_index]]
-    return terms.sum() / max(terms.numel(), 1)
-
-
-def hsic_loss(
-    identity_features: torch.Tensor, clothing_features: torch.Tensor, kernel: str = "linear", normalize: bool = False
-) -> torch.Tensor:
-    r"""
-    Hilbert-Schmidt independence criterion `tr(K_id H K_clo H) / (N - 1)²` (Eq. 2; Gretton et al. 2005).
-
-    With linear kernels this equals the squared Frobenius norm of the cross-covariance, which is the cheaper of the two
-    forms where the batch is larger than the features.
-
-    Args:
-        identity_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated identity features.
-        clothing_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated clothing features.
-        kernel (`str`): `"linear"` as in the paper, or `"rbf"` with the median squared distance as bandwidth.
-        normalize (`bool`): compare correlations, from 0 to 1: `tr(R_id R_clo) / sqrt(tr(R_id²) tr(R_clo²))` with
-            `R = K (K + ε tr(K) I)⁻¹` of the centred kernels K (the normalised cross-covariance operator of Fukumizu et
-            al. 2007, scaled as an alignment). Covariance sees large directions alone: it vanishes where each stream
-            puts its variance into a few of them, and what the other should not tell stays legible in the rest.
-    """
-    num_samples, hidden_size = identity_features.shape
-    if num_samples < 2:
-        return (identity_features.sum() + clothing_features.sum()) * 0.0
-    if kernel == "linear" and not normalize and num_samples > hidden_size:
-        cross_covariance = (identity_features - identity_features.mean(dim=0)).T @ clothing_features
-        return cross_covariance.square().sum() / (num_samples - 1) ** 2
-    identity_kernel, clothing_kernel = (
-        _centered_kernel(features, kernel) for features in (identity_features, clothing_features)
-    )
-    if normalize:
-        whitened = _whiten(identity_kernel).flatten(), _whiten(clothing_kernel).flatten()
-        return nn.functional.cosine_similarity(*whitened, dim=0)
-    return (identity_kernel * clothing_kernel).sum() / (num_samples - 1) ** 2
-
-
-def _whiten(kernel: torch.Tensor, epsilon: float = 0.01) -> torch.Tensor:
-    """`K (K + ε tr(K) I)⁻¹`: directions with much more than ε of the variance count alike, those with less hardly."""
-    kernel = kernel / kernel.trace().clamp(min=torch.finfo(kernel.dtype).eps)
-    return torch.linalg.solve(kernel + epsilon * torch.eye(len(kernel)).to(kernel), kernel)
-
-
-def _centered_kernel(features: torch.Tensor, kernel: str) -> torch.Tensor:
-    """`H K H` of shape `(batch_size, batch_size)`."""
-    if kernel == "linear":
-        centered = features - features.mean(dim=0)
-        return centered @ centered.T
-    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist").square()
-    off_diagonal = ~torch.eye(len(features), dtype=torch.bool, device=features.device)
-    bandwidth = distances.detach()[off_diagonal].median().clamp(min=torch.finfo(features.dtype).eps)
-    gram = torch.exp(-distances / bandwidth)
-    gram = gram - gram.mean(dim=0, keepdim=True)
-    return gram - gram.mean(dim=1, keepdim=True)
-
-
-def gate_regularizer(gate: torch.Tensor, fusion_weights: torch.Tensor | None = None) -> torch.Tensor:
-    r"""
-    Mean `KL(Bernoulli(g) ‖ Bernoulli(½))`, plus the same for the two fusion weights: zero where both gates are
-    undecided.
-
-    Table IV has a row "w/o Gate Reg." that the paper never defines; this is our reading of it.
-
-    Args:
-        gate (`torch.Tensor` of shape `(batch_size, hidden_size)`): the disentanglement gate.
-        fusion_weights (`torch.Tensor` of shape `(batch_size, 2)`, *optional*): picture and text weights, summing to 1.
-    """
-    loss = _divergence_from_half(gate).mean()
-    if fusion_weights is None:
-        return loss
-    both_present = (fusion_weights > 0).all(dim=1)  # where one modality is missing, there is nothing to decide
-    return loss + (_divergence_from_half(fusion_weights[:, 0]) * both_present).sum() / both_present.sum().clamp(min=1)
-
-
-def _divergence_from_half(probability: torch.Tensor) -> torch.Tensor:
-    probability = probability.clamp(1e-6, 1 - 1e-6)
-    return math.log(2) + torch.xlogy(probability, probability) + torch.xlogy(1 - probability, 1 - probability)
-
-
-# The Mamba layer
-
-
-class BDAMSelectiveScan(torch.autograd.Function):
-    """
-    The selective scan of Mamba, fused over time: no `(batch_size, seq_len, channels, state_size)` tensor is built.
-
-    The forward keeps one state and a copy of it every `checkpoint_interval` steps. The backward walks the chunks
-    between two copies from the last to the first, recomputes the states of one chunk, then follows the adjoint
-    recurrence through it. Products of decays are never formed, neither directly nor as sums of logarithms, so the scan
-    is as stable as the recurrence itself. Call it through [`selective_scan`], which describes the arguments.
-
-    Inside, states are `(batch_size, state_size, channels)`: the long dimension is the contiguous one. Matrix products
-    write through `out=`, which autocast leaves alone.
-    """
-
-    checkpoint_interval = 8
-
-    @staticmethod
-    def forward(ctx, u, delta, A, B, C):
-        batch_size, seq_len, channels = u.shape
-        A_transposed = A.t().contiguous()
-        state = u.new_zeros(batch_size, A.shape[1], channels)
-        decay = torch.empty_like(state)
-        y = u.new_empty(seq_len, batch_size, 1, channels)
-        checkpoints = []
-        for t in range(seq_len):
-            if t % BDAMSelectiveScan.checkpoint_interval == 0 and any(ctx.needs_input_grad):
-                checkpoints.append(state.clone())
-            BDAMSelectiveScan._step(state, u[:, t], delta[:, t], A_transposed, B[:, t], out=state, out_decay=decay)
-            torch.bmm(C[:, t, None, :], state, out=y[t])
-        ctx.save_for_backward(u, delta, A_transposed, B, C, *checkpoints)
-        return y.squeeze(2).transpose(0, 1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_y):
-        u, delta, A_transposed, B, C, *checkpoints = ctx.saved_tensors
-        grad_y = grad_y.contiguous()
-        batch_size, seq_len, channels = u.shape
-        state_size, interval = B.shape[-1], BDAMSelectiveScan.checkpoint_interval
-
-        grad_input = u.new_empty(seq_len, batch_size, 1, channels)  # with respect to delta_t u_t
-        grad_delta = u.new_empty(seq_len, batch_size, channels)
-        grad_B = u.new_empty(seq_len, batch_size, state_size, 1)
-        grad_C = torch.empty_like(grad_B)
-        grad_A = u.new_zeros(batch_size, state_size, channels)  # summed over the batch at the end
-        grad_state = torch.zeros_like(grad_A)
-        states = u.new_empty(interval + 1, *grad_state.shape)
-        decays = u.new_empty(interval, *grad_state.shape)
-
-        for start in reversed(range(0, seq_len, interval)):
-            chunk = range(start, min(start + interval, seq_len))
-            states[0] = checkpoints.pop()
-            for i, t in enumerate(chunk):
-                BDAMSelectiveScan._step(
-                    states[i], u[:, t], delta[:, t], A_transposed, B[:, t], out=states[i + 1], out_decay=decays[i]
-                )
-            for i, t in reversed(list(enumerate(chunk))):
-                delta_t, grad_y_t = delta[:, t], grad_y[:, t]
-                # y_t = C_t h_t
-                torch.bmm(states[i + 1], grad_y_t.unsqueeze(2), out=grad_C[t])
-                grad_state.addcmul_(grad_y_t.unsqueeze(1), C[:, t].unsqueeze(2))
-                # h_t = ... + (delta_t u_t) B_t
-                torch.bmm(B[:, t].unsqueeze(1), grad_state, out=grad_input[t])
-                torch.bmm(grad_state, (delta_t * u[:, t]).unsqueeze(2), out=grad_B[t])
-                # h_t = exp(delta_t A) h_{t-1} + ...: grad_state passes on to h_{t-1}, the room of h_t is free again
-                grad_state.mul_(decays[i])
-                grad_exponent = torch.mul(grad_state, states[i], out=states[i + 1])
-                grad_A.addcmul_(grad_exponent, delta_t.unsqueeze(1))
-                torch.sum(grad_exponent.mul_(A_transposed), dim=1, out=grad_delta[t])
-
-        grad_input = grad_input.squeeze(2).transpose(0, 1)
-        grad_delta = grad_delta.transpose(0, 1).addcmul_(grad_input, u)
-        grad_B, grad_C = (grad.squeeze(3).transpose(0, 1) for grad in (grad_B, grad_C))
-        return grad_input * delta, grad_delta, grad_A.sum(0).t(), grad_B, grad_C
-
-    @staticmethod
-    def _step(state, u_t, delta_t, A_transposed, B_t, out, out_decay):
-        """Write `exp(delta_t A)` into `out_decay` and the next state into `out`, which may be `state` itself."""
-        torch.mul(delta_t.unsqueeze(1), A_transposed, out=out_decay).exp_()
-        torch.mul(state, out_decay, out=out).addcmul_((delta_t * u_t).unsqueeze(1), B_t.unsqueeze(2))
-
-
-def selective_scan(
-    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor
-) -> torch.Tensor:
-    """
-    The selective state space recurrence of Mamba ([Gu & Dao, 2023](https://arxiv.org/abs/2312.00752), Equation 2 and
-    Algorithm 2), from an empty state:
-
-        h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t
-        y_t = C_t h_t
-
-    The recurrence runs in float32 (float64 for float64 inputs), whatever the dtype of the inputs. CUDA tensors go
-    through the kernel of `mamba_ssm` where that package is installed.
-
-    Args:
-        u (`torch.Tensor` of shape `(batch_size, seq_len, channels)`): Input sequence.
-        delta (`torch.Tensor` of shape `(batch_size, seq_len, channels)`): Step sizes, positive (after softplus).
-        A (`torch.Tensor` of shape `(channels, state_size)`): State matrix, diagonal per channel, negative.
-        B (`torch.Tensor` of shape `(batch_size, seq_len, state_size)`): Input projection of every step.
-        C (`torch.Tensor` of shape `(batch_size, seq_len, state_size)`): Output projection of every step.
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, seq_len, channels)`, in the dtype of `u`.
-    """
-    input_dtype = u.dtype
-    scan_dtype = torch.promote_types(input_dtype, torch.float32)
-    u, delta, A, B, C = (tensor.to(scan_dtype) for tensor in (u, delta, A, B, C))
-    if u.shape[1] == 1:
-        y = _selective_scan_single_step(u, delta, A, B, C)
-    elif selective_scan_fn is not None and u.is_cuda and scan_dtype == torch.float32:
-        u, delta, B, C = (tensor.transpose(1, 2) for tensor in (u, delta, B, C))
-        y = selective_scan_fn(u, delta, A, B, C).transpose(1, 2)
-    else:
-        u, delta, B, C = (tensor.contiguous() for tensor in (u, delta, B, C))
-        y = BDAMSelectiveScan.apply(u, delta, A, B, C)
-    return y.to(input_dtype)
-
-
-def _selective_scan_single_step(u, delta, A, B, C):
-    """With one step there is no state to decay. `A` keeps a zero gradient, as DistributedDataParallel expects one."""
-    return (B * C).sum(-1, keepdim=True) * delta * u + 0.0 * A.sum(-1)
-
-
-class BDAMMambaMixer(nn.Module):
-    """
-    The Mamba block ([Gu & Dao, 2023](https://arxiv.org/abs/2312.00752), Section 3.4): gated, with a causal depthwise
-    convolution before the selective scan. Parameters have the names and shapes of `mamba_ssm.Mamba` and of
-    `transformers`' `MambaMixer`, so weights go both ways.
-
-    Every step depends on itself and earlier steps only, so padding at the end of a sequence needs no mask.
-
-    Args:
-        hidden_size (`int`): Width of the input and the output.
-        state_size (`int`, *optional*, defaults to 16): Size of the state of every channel.
-        conv_kernel (`int`, *optional*, defaults to 4): Steps that the convolution sees.
-        expand (`int`, *optional*, defaults to 2): Channels inside the block, as a multiple of `hidden_size`.
-    """
-
-    def __init__(self, hidden_size: int, state_size: int = 16, conv_kernel: int = 4, expand: int = 2):
-        super().__init__()
-        self.state_size = state_size
-        self.time_step_rank = math.ceil(hidden_size / 16)
-        channels = expand * hidden_size
-
-        self.in_proj = nn.Linear(hidden_size, 2 * channels, bias=False)
-        self.conv1d = nn.Conv1d(channels, channels, conv_kernel, groups=channels, padding=conv_kernel - 1)
-        self.x_proj = nn.Linear(channels, self.time_step_rank + 2 * state_size, bias=False)
-        self.dt_proj = nn.Linear(self.time_step_rank, channels)
-        self.A_log = nn.Parameter(torch.empty(channels, state_size))
-        self.D = nn.Parameter(torch.empty(channels))
-        self.out_proj = nn.Linear(channels, hidden_size, bias=False)
-        self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self, min_time_step: float = 1e-3, max_time_step: float = 1e-1):
-        """
-        Initialise as `mamba_ssm` does: `A = -(1, ..., state_size)` (S4D-Real), `D = 1`, step sizes log-uniform between
-        `min_time_step` and `max_time_step`, PyTorch's defaults for everything else.
-        """
-        for module in (self.in_proj, self.conv1d, self.x_proj, self.out_proj):
-            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
-        conv_bound = self.conv1d.kernel_size[0] ** -0.5
-        init.uniform_(self.conv1d.bias, -conv_bound, conv_bound)
-
-        steps = torch.arange(1, self.state_size + 1, dtype=torch.float32, device=self.A_log.device)
-        init.copy_(self.A_log, steps.log().expand_as(self.A_log))
-        init.ones_(self.D)
-
-        weight_bound = self.time_step_rank**-0.5
-        init.uniform_(self.dt_proj.weight, -weight_bound, weight_bound)
-        log_time_step = torch.empty_like(self.dt_proj.bias).uniform_(math.log(min_time_step), math.log(max_time_step))
-        time_step = log_time_step.exp()
-        init.copy_(self.dt_proj.bias, time_step + torch.log(-torch.expm1(-time_step)))  # inverse of softplus
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Maps `hidden_states` of shape `(batch_size, seq_len, hidden_size)` to the same shape."""
-        hidden_states, gate = self.in_proj(hidden_states).chunk(2, dim=-1)
-        hidden_states = nn.functional.silu(self._causal_conv(hidden_states))
-
-        time_step, B, C = self.x_proj(hidden_states).split(
-            [self.time_step_rank, self.state_size, self.state_size], dim=-1
-        )
-        delta = nn.functional.softplus(self.dt_proj(time_step))
-        A = -torch.exp(self.A_log)
-        scanned = selective_scan(hidden_states, delta, A, B, C)
-        return self.out_proj((scanned + self.D * hidden_states) * nn.functional.silu(gate))
-
-    def _causal_conv(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        seq_len = hidden_states.shape[1]
-        if seq_len == 1:  # the other taps see only padding
-            return hidden_states * self.conv1d.weight[:, 0, -1] + self.conv1d.bias
-        return self.conv1d(hidden_states.transpose(1, 2))[..., :seq_len].transpose(1, 2)
+    from encoders_bdam import as_pair, load_encoder, resize_vit, share_config, use_last_hidden_state_only
+    from losses_bdam import TASKS, BDAMLossInputs, losses, text_keys
+    from mamba_bdam import BDAMMambaMixer
 
 
 # Attention
@@ -438,7 +112,7 @@ class BDAMMLP(nn.Module):
         return self.fc2(self.activation_fn(self.fc1(hidden_states)))
 
 
-# The bidirectional decoupled alignment module
+# The bidirectional decoupled alignment module (§III-B)
 
 
 class BDAMBranchLayer(GradientCheckpointingLayer):
@@ -566,7 +240,7 @@ class BDAMDecoupler(nn.Module):
         )
 
 
-# Fusion
+# Descriptions (§III-C) and their fusion with the picture (§III-D)
 
 
 @dataclass
@@ -713,10 +387,7 @@ def _linear_alignment(config: BDAMConfig, input_size: int) -> nn.Linear:
     return nn.Linear(input_size, config.fusion_hidden_size)
 
 
-# The model
-
-# The paper's tasks (Eq. 6), in its order.
-TASKS = ("info_nce_loss", "triplet_loss", "alignment_loss", "decoupling_loss")
+# The model, with the losses (§III-E) in `losses_bdam.py`
 
 
 @dataclass
@@ -725,10 +396,8 @@ class BDAMOutput(ModelOutput):
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned with `return_loss=True`):
             Sum of the four task losses of the paper (Eq. 6 with all weights 1). Training balances them instead.
-        info_nce_loss, triplet_loss, alignment_loss, decoupling_loss, gate_loss (`torch.FloatTensor`, *optional*):
-            The unweighted terms: Eq. 3, Eq. 4, Eq. 1, Eq. 2 and the gate regulariser.
-        clothing_query_loss (`torch.FloatTensor`, *optional*, returned if there are `clothing_query_input_ids`):
-            How badly the queries find the clothes of their pictures; of no effect on the picture side.
+        loss_dict (`dict[str, torch.FloatTensor]`, *optional*, returned with `return_loss=True`):
+            The unweighted losses that this model and batch have, by their names in `LOSSES` of `losses_bdam.py`.
         logits_per_image (`torch.FloatTensor` of shape `(image_batch_size, text_batch_size)`, *optional*):
             Similarities of gallery entries and queries, divided by τ.
         logits_per_text (`torch.FloatTensor` of shape `(text_batch_size, image_batch_size)`, *optional*):
@@ -756,12 +425,7 @@ class BDAMOutput(ModelOutput):
     """
 
     loss: torch.Tensor | None = None
-    info_nce_loss: torch.Tensor | None = None
-    triplet_loss: torch.Tensor | None = None
-    alignment_loss: torch.Tensor | None = None
-    decoupling_loss: torch.Tensor | None = None
-    gate_loss: torch.Tensor | None = None
-    clothing_query_loss: torch.Tensor | None = None
+    loss_dict: dict[str, torch.Tensor] | None = None
     logits_per_image: torch.Tensor | None = None
     logits_per_text: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
@@ -825,10 +489,10 @@ class BDAMModel(BDAMPreTrainedModel):
         super().__init__(config)
         vision_model = vision_model or AutoModel.from_config(config.vision_config)
         text_model = text_model or AutoModel.from_config(config.text_config)
-        config.vision_config = _share_config(vision_model, config.vision_config)
-        config.text_config = _share_config(text_model, config.text_config)
-        self.vision_model = _use_last_hidden_state_only(vision_model)
-        self.text_model = _use_last_hidden_state_only(text_model)
+        config.vision_config = share_config(vision_model, config.vision_config)
+        config.text_config = share_config(text_model, config.text_config)
+        self.vision_model = use_last_hidden_state_only(vision_model)
+        self.text_model = use_last_hidden_state_only(text_model)
 
         vision_size, text_size = config.vision_config.hidden_size, config.text_config.hidden_size
         self.text_projection = nn.Linear(text_size, config.projection_dim)
@@ -866,11 +530,11 @@ class BDAMModel(BDAMPreTrainedModel):
             ValueError: if a name leads to no encoder, or to one that lacks weights or fails to load; if no patch fits
                 into a picture.
         """
-        vision_model = _load_encoder(vision_model_name_or_path, "vision")
-        text_model = _load_encoder(text_model_name_or_path, "text")
+        vision_model = load_encoder(vision_model_name_or_path, "vision")
+        text_model = load_encoder(text_model_name_or_path, "text")
         check_image_size(vision_model.config, image_size)
         if image_size is not None and isinstance(vision_model, ViTModel):
-            vision_model = _resize_vit(vision_model, image_size)
+            vision_model = resize_vit(vision_model, image_size)
         config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)
         return cls(config, vision_model=vision_model, text_model=text_model)
 
@@ -1080,10 +744,24 @@ class BDAMModel(BDAMPreTrainedModel):
             vision_model_output=vision_outputs,
         )
         if return_loss:
-            clothing_keys = None if clothing is None else _text_keys(clothing_input_ids, clothing.attention_mask)
-            agreements = query_agreement, clothing_agreement
-            losses = self._task_losses(outputs, person_ids, clothing_keys, clothing_query, *agreements)
-            outputs = BDAMOutput(**losses, **outputs)
+            inputs = BDAMLossInputs(
+                image_embeds=image_embeds,
+                text_embeds=text_embeds,
+                identity_features=picture.identity_features,
+                person_ids=person_ids,
+                query_agreement=query_agreement,
+                clothing_features=picture.clothing_features,
+                gate=picture.gate,
+                fusion_weights=fusion_weights,
+                clothing_image_embeds=clothing_image_embeds,
+                clothing_text_embeds=clothing_text_embeds,
+                clothing_query_embeds=None if clothing_query is None else _normalize(clothing_query.features),
+                clothing_keys=None if clothing is None else text_keys(clothing_input_ids, clothing.attention_mask),
+                clothing_agreement=clothing_agreement,
+            )
+            loss_dict = losses(inputs, self.config, gather=self.training)
+            loss = sum(loss_dict[name] for name in TASKS if name in loss_dict)
+            outputs = BDAMOutput(loss=loss, loss_dict=loss_dict, **outputs)
         return outputs
 
     def fuse(
@@ -1100,7 +778,7 @@ class BDAMModel(BDAMPreTrainedModel):
         return _normalize(self.image_projection(picture.identity_features)), None
 
     def _encode_pictures(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
-        image_size, native_size = tuple(pixel_values.shape[-2:]), _as_pair(self.config.vision_config.image_size)
+        image_size, native_size = tuple(pixel_values.shape[-2:]), as_pair(self.config.vision_config.image_size)
         if image_size != native_size:
             if native_size[0] != native_size[1]:
                 raise ValueError(f"Pictures must be {native_size} (height, width) for this model, got {image_size}.")
@@ -1118,7 +796,7 @@ class BDAMModel(BDAMPreTrainedModel):
 
     def _num_prefix_tokens(self, hidden_states: torch.Tensor, pixel_values: torch.Tensor) -> int:
         """[CLS] and register tokens stand before the patches; an encoder that merges patches has neither."""
-        patch_height, patch_width = _as_pair(self.config.vision_config.patch_size)
+        patch_height, patch_width = as_pair(self.config.vision_config.patch_size)
         num_patches = (pixel_values.shape[-2] // patch_height) * (pixel_values.shape[-1] // patch_width)
         return max(hidden_states.shape[1] - num_patches, 0)
 
@@ -1160,182 +838,12 @@ class BDAMModel(BDAMPreTrainedModel):
             start += ids.shape[0]
         return encoded
 
-    def _task_losses(
-        self,
-        outputs: BDAMOutput,
-        person_ids: torch.Tensor | None,
-        clothing_keys: torch.Tensor | None,
-        clothing_query: BDAMTextOutput | None,
-        query_agreement: torch.Tensor | None,
-        clothing_agreement: torch.Tensor | None,
-    ) -> dict[str, Any]:
-        """
-        The unweighted losses, each computed in float32, and the sum of the paper's tasks.
-
-        In distributed training they are those of the global batch, the same on every process, so that N processes
-        with B / N samples each learn what one process with B does.
-        """
-        config, picture = self.config, outputs.picture_output
-        share = _gather if self.training and _num_processes() > 1 else _keep
-        image_embeds, text_embeds = share(outputs.image_embeds), share(outputs.text_embeds)
-        identity_features = share(picture.identity_features)
-        if person_ids is None:
-            person_ids = torch.arange(len(image_embeds), device=image_embeds.device)
-        else:
-            person_ids = share(person_ids)
-        losses: dict[str, Any] = {}
-        with torch.autocast(image_embeds.device.type, enabled=False):
-            same_person = person_ids[:, None] == person_ids[None, :]
-            weights = None if query_agreement is None else share(query_agreement)
-            losses["info_nce_loss"] = self._contrast(image_embeds, text_embeds, same_person, weights)
-            losses["triplet_loss"] = triplet_loss(
-                identity_features, person_ids, config.triplet_margin, config.triplet_mining
-            )
-            if config.use_bdam and clothing_keys is not None:
-                # Two pictures described in the same words are no negatives of each other.
-                clothing_keys = share(clothing_keys)
-                same_words = clothing_keys[:, None] == clothing_keys[None, :]
-                clothing_embeds = share(outputs.clothing_image_embeds), share(outputs.clothing_text_embeds)
-                weights = None if clothing_agreement is None else share(clothing_agreement)
-                losses["alignment_loss"] = self._contrast(*clothing_embeds, same_words, weights)
-                if clothing_query is not None:
-                    # Captions speak of the person as well, which f_clo is not to learn: pictures stand still.
-                    similarity = share(_normalize(clothing_query.features)) @ clothing_embeds[0].detach().T
-                    losses["clothing_query_loss"] = info_nce_loss(similarity / config.temperature, same_words)
-            if config.use_bdam:
-                losses["decoupling_loss"] = hsic_loss(
-                    identity_features, share(picture.clothing_features), config.hsic_kernel, config.hsic_normalize
-                )
-                weights = None if outputs.fusion_weights is None else share(outputs.fusion_weights)
-                losses["gate_loss"] = gate_regularizer(share(picture.gate), weights)
-        return {"loss": sum(losses[name] for name in TASKS if name in losses), **losses}
-
-    def _contrast(
-        self,
-        image_embeds: torch.Tensor,
-        text_embeds: torch.Tensor,
-        positives: torch.Tensor,
-        weights: torch.Tensor | None,
-    ) -> torch.Tensor:
-        similarity = image_embeds @ text_embeds.T / self.config.temperature
-        loss = info_nce_loss(similarity, positives, weights)
-        return (
-            (loss + info_nce_loss(similarity.T, positives.T, weights)) / 2 if self.config.symmetric_contrast else loss
-        )
-
     def _require_clothing_stream(self) -> None:
         if not self.config.use_bdam:
             raise ValueError("This model was built with `use_bdam=False`: it has no clothing stream.")
 
 
-# The global batch
-
-
-class BDAMGather(torch.autograd.Function):
-    """
-    Rows of all processes, (B, ...) → (num_processes · B, ...), in the order of the processes.
-
-    The backward adds up what the losses of all processes say about a row and hands it to the process that owns it.
-    DistributedDataParallel then averages over processes, which leaves the gradient of the one global loss.
-    """
-
-    @staticmethod
-    def forward(ctx, rows):
-        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(grad)
-        return grad.chunk(distributed.get_world_size())[distributed.get_rank()]
-
-
-def _gather(rows: torch.Tensor) -> torch.Tensor:
-    return BDAMGather.apply(_keep(rows))
-
-
-def _keep(rows: torch.Tensor) -> torch.Tensor:
-    return rows.float() if rows.is_floating_point() else rows
-
-
-def _num_processes() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-
-
-def _text_keys(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """A number per text (B,), the same for equal texts however far each process pads them: a polynomial hash."""
-    powers = torch.full_like(input_ids[0], 0x5851F42D4C957F2D).cumprod(dim=0)  # wraps around, as a hash may
-    return ((input_ids + 1) * attention_mask * powers).sum(dim=1)
-
-
-# Encoders and small helpers
-
-
-def _load_encoder(name_or_path: str, kind: str) -> PreTrainedModel:
-    """A pretrained encoder, or the `kind` half ("vision" or "text") of a pretrained dual encoder."""
-    try:
-        config = AutoConfig.from_pretrained(name_or_path)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"No {kind} encoder at {name_or_path!r}: it is neither a folder with a config.json nor a model on the Hub."
-        ) from error
-    config = getattr(config, f"{kind}_config", config)
-    telltale = {"vision": "patch_size", "text": "vocab_size"}[kind]
-    if not hasattr(config, telltale):
-        raise ValueError(
-            f"{name_or_path!r} ({config.model_type}) is no {kind} encoder: its config has no `{telltale}`."
-        )
-    if type(config) not in AutoModel._model_mapping:
-        raise ValueError(
-            f"{name_or_path!r} cannot be the {kind} encoder: `AutoModel` knows no model of type {config.model_type!r}."
-        )
-    encoder, loading = AutoModel.from_pretrained(name_or_path, config=config, output_loading_info=True)
-    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key.split("."))  # a pooler is not used
-    if missing:
-        raise ValueError(
-            f"{name_or_path!r} lacks {len(missing)} weights of its {kind} encoder ({config.model_type}), such as "
-            f"{missing[0]}: save that encoder by itself, and give its folder."
-        )
-    return encoder
-
-
-def _share_config(encoder: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedConfig:
-    """
-    Returns the config object that the layers of the encoder hold, so that a switch of the attention implementation
-    reaches them. Being put into a `BDAMConfig` erased its implementation, and a layer without one runs eager.
-    """
-    requested = config._attn_implementation or encoder.config._attn_implementation
-    encoder.config._attn_implementation = encoder.get_correct_attn_implementation(requested)
-    return encoder.config
-
-
-def _use_last_hidden_state_only(encoder: PreTrainedModel) -> PreTrainedModel:
-    """Drops or freezes what does not lead to `last_hidden_state`: gradients never reach it, which DDP refuses."""
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    unused = {"head", "mask_token"}
-    if encoder.config.model_type == "clip_vision_model":
-        unused.add("post_layernorm")
-    for name, parameter in encoder.named_parameters():
-        if unused & set(name.split(".")):
-            parameter.requires_grad_(False)
-    return encoder
-
-
-def _resize_vit(encoder: ViTModel, image_size: int | tuple[int, int]) -> PreTrainedModel:
-    """The same ViT for pictures of another size, its position embeddings interpolated to the new grid of patches."""
-    height, width = _as_pair(image_size)
-    config = type(encoder.config).from_dict({**encoder.config.to_dict(), "image_size": [height, width]})
-    resized = AutoModel.from_config(config, dtype=encoder.dtype)
-    with torch.no_grad():
-        positions = torch.zeros_like(resized.embeddings.position_embeddings)
-        positions = encoder.embeddings.interpolate_pos_encoding(positions, height, width)
-    state_dict = {**encoder.state_dict(), "embeddings.position_embeddings": positions}
-    resized.load_state_dict(state_dict)
-    return resized
+# Small helpers
 
 
 def _with_pooling(outputs: BaseModelOutput, pooler_output: torch.Tensor) -> BaseModelOutputWithPooling:
@@ -1380,21 +888,6 @@ def _crop(
     return recorded and tuple(state if state is None else state[index] for state in recorded)
 
 
-def _as_pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 BDAMModel.register_for_auto_class("AutoModel")
 
-__all__ = [
-    "BDAMModel",
-    "BDAMOutput",
-    "BDAMPictureOutput",
-    "BDAMPreTrainedModel",
-    "BDAMTextOutput",
-    "gate_regularizer",
-    "hsic_loss",
-    "info_nce_loss",
-    "selective_scan",
-    "triplet_loss",
-]
+__all__ = ["BDAMModel", "BDAMOutput", "BDAMPictureOutput", "BDAMPreTrainedModel", "BDAMTextOutput"]

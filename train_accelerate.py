@@ -132,7 +132,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # else each epoch draws on the random numbers that dropout uses
     )
-    balancer = build_balancer(recipe, model).to(accelerator.device)
+    balancer = build_balancer(recipe).to(accelerator.device)
     shared = shared_parameters(model)
     optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe.weight_decay), lr=recipe.learning_rate)
     model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
@@ -162,9 +162,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
                 image_ids = batch.pop("image_ids")
                 with accelerator.accumulate(model):
                     outputs = model(**batch, return_loss=True)
-                    losses = {name: outputs[name] for name, _ in recipe.loss_weights if name in outputs}
-                    if epoch < recipe.decoupling_after and "decoupling_loss" in losses:
-                        losses["decoupling_loss"] = 0 * losses["decoupling_loss"]
+                    losses = balancer.select(outputs.loss_dict, epoch)
                     check_finite(losses, state.step, image_ids)
                     loss_scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
                     loss = balancer(losses, shared, loss_scale)

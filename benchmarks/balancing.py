@@ -32,8 +32,7 @@ def main() -> None:
     rows = TrainingRows(train, processor.image_processor, keep=True)
     collator = build_collator(recipe, processor)
     draws = list(sampler)
-    weights = dict(recipe.loss_weights)
-    balancers = {"fixed": FixedWeights(weights), "gradnorm": GradNorm(weights)}
+    balancers = {"fixed": FixedWeights(recipe.loss_weights), "gradnorm": GradNorm(recipe.loss_weights)}
     shared = shared_parameters(model)
     optimizers = {
         name: torch.optim.Adam(parameter_groups(model, balancer, recipe.weight_decay), lr=recipe.learning_rate)
@@ -45,8 +44,8 @@ def main() -> None:
         batch = collator([rows[picture] for picture in draw])
         batch.pop("image_ids")
         outputs = model(**batch, return_loss=True)
-        losses = {loss: outputs[loss] for loss in weights if loss in outputs}
-        balancers[name](losses, shared).backward()
+        balancer = balancers[name]
+        balancer(balancer.select(outputs.loss_dict, epoch=0), shared).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizers[name].step()
         optimizers[name].zero_grad()

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
-from modeling_bdam import selective_scan
+from mamba_bdam import selective_scan
 
 
 BATCH_SIZE, CHANNELS, STATE_SIZE = 64, 512, 16

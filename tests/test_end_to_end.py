@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = [
     *TINY_RUN,
     "num_epochs=2",
-    "decoupling_after=1",
+    "loss_delays.decoupling_loss=1",
     "eval_every=1",
     "log_every=1",
 ]
@@ -42,7 +42,8 @@ def run(tmp_path_factory) -> Path:
 
 def test_training_leaves_a_model_and_a_log(run):
     names = {path.name for path in (run / "model").iterdir()}
-    assert {"model.safetensors", "config.json", "modeling_bdam.py", "processing_bdam.py", "recipe.yaml"} <= names
+    assert {"model.safetensors", "config.json", "processing_bdam.py", "recipe.yaml"} <= names
+    assert {"modeling_bdam.py", "encoders_bdam.py", "losses_bdam.py", "mamba_bdam.py"} <= names
     assert not list(run.glob("*.partial"))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum("validation_score" in line for line in log) == 2

@@ -13,7 +13,14 @@ ALLOWED = {*sys.stdlib_module_names, "torch", "transformers", "huggingface_hub",
 
 @pytest.mark.parametrize(
     "file, siblings",
-    [("configuration_bdam", set()), ("processing_bdam", set()), ("modeling_bdam", {"configuration_bdam"})],
+    [
+        ("configuration_bdam", set()),
+        ("encoders_bdam", set()),
+        ("losses_bdam", {"configuration_bdam"}),
+        ("mamba_bdam", set()),
+        ("modeling_bdam", {"configuration_bdam", "encoders_bdam", "losses_bdam", "mamba_bdam"}),
+        ("processing_bdam", set()),
+    ],
 )
 def test_the_ground_floor_looks_at_nothing_of_ours(file, siblings):
     imported = set()

@@ -26,7 +26,7 @@ from bdam.encoding.encoders import (
     weights_of,
 )
 from configuration_bdam import BDAMConfig
-from modeling_bdam import BDAMSelectiveScan
+from mamba_bdam import BDAMSelectiveScan
 from processing_bdam import BDAMProcessor
 
 

@@ -17,7 +17,7 @@ from bdam.evaluation.features import Features
 from bdam.evaluation.figures import PictureMaps, RankedQuery
 from bdam.evaluation.metrics import rank_queries
 from bdam.evaluation.protocols import mix
-from bdam.training.recipes import LossWeights
+from losses_bdam import LOSSES
 
 
 try:
@@ -301,7 +301,7 @@ def read_curves(path: Path) -> dict[str, dict[str, tuple[list[int], list[float]]
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number} is not JSON ({error}): remove the line.") from None
         for quantity, prefix in LOGGED.items():
-            for task in LossWeights.model_fields:
+            for task in LOSSES:
                 if prefix + task in values:
                     steps, of_task = panels.setdefault(quantity, {}).setdefault(task, ([], []))
                     steps.append(values["step"])

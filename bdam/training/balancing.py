@@ -7,7 +7,8 @@ from accelerate.utils import reduce
 from torch import nn
 
 from bdam.training.recipes import Recipe
-from modeling_bdam import TASKS, BDAMModel
+from losses_bdam import TASKS
+from modeling_bdam import BDAMModel
 
 
 class FixedWeights(nn.Module):
@@ -17,11 +18,19 @@ class FixedWeights(nn.Module):
     Args:
         weights: by name of the loss. A loss of weight 0 stays in the sum: its parameters then get gradients of zero,
             where distributed training would miss having any.
+        delays: by name of the loss, the epochs before it joins in; 0 for those that are not named.
     """
 
-    def __init__(self, weights: Mapping[str, float]):
+    def __init__(self, weights: Mapping[str, float], delays: Mapping[str, int] | None = None):
         super().__init__()
         self.weights = dict(weights)
+        self.delays = dict(delays or {})
+        self.present = tuple(self.weights)  # in the last step
+
+    def select(self, losses: Mapping[str, torch.Tensor], epoch: int) -> dict[str, torch.Tensor]:
+        """Those of a model's losses that have a weight, in the order of the weights; 0 for one that is delayed."""
+        chosen = {name: losses[name] for name in self.weights if name in losses}
+        return {name: 0 * loss if epoch < self.delays.get(name, 0) else loss for name, loss in chosen.items()}
 
     def forward(
         self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
@@ -31,14 +40,15 @@ class FixedWeights(nn.Module):
 
     def weigh(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Each loss times its weight."""
+        self.present = tuple(losses)
         return {name: self.weights[name] * loss for name, loss in losses.items()}
 
     def report(self) -> dict[str, float]:
-        """What a log should know of the balance."""
-        return {f"weight/{name}": weight for name, weight in self.weights.items()}
+        """The weights of the losses of the last step, for a log."""
+        return {f"weight/{name}": self.weights[name] for name in self.present}
 
 
-class GradNorm(nn.Module):
+class GradNorm(FixedWeights):
     r"""
     The paper's balance of tasks: weights `w_k = exp(s_k)` learned along with the model (Eq. 5 and 6).
 
@@ -61,11 +71,12 @@ class GradNorm(nn.Module):
 
     Args:
         weights: what each loss is multiplied by before it is balanced, by name; 1 in the paper. The first task of
-            `TASKS` that has a weight is the reference. Losses that are no task (the gate regulariser) or have weight
-            0 are not balanced.
+            `TASKS` that has a weight, and that the model has, is the reference. Losses that are no task (the gate
+            regularizer) or have weight 0 are not balanced.
         alpha: α, the weight of the GradNorm term.
         regularization: λ.
         renormalize: whether the w_k sum to the number of tasks.
+        delays: by name of the loss, the epochs before it joins in.
     """
 
     initial_losses: torch.Tensor
@@ -78,10 +89,10 @@ class GradNorm(nn.Module):
         alpha: float = 1.5,
         regularization: float = 0.1,
         renormalize: bool = False,
+        delays: Mapping[str, int] | None = None,
     ):
-        super().__init__()
+        super().__init__(weights, delays)
         self.tasks = tuple(name for name in TASKS if weights.get(name, 0) > 0)
-        self.fixed = FixedWeights(weights)
         self.alpha = alpha
         self.regularization = regularization
         self.renormalize = renormalize
@@ -97,21 +108,26 @@ class GradNorm(nn.Module):
         L_Total; its gradient reaches the model through the weighted losses alone, and the s_k.
 
         Args:
-            losses: the unweighted losses of the global batch, equal on all processes, by name.
+            losses: the unweighted losses of the global batch, equal on all processes, by name. A task that the model
+                does not have is not among them.
             shared: θ.
             loss_scale: what mixed precision multiplies losses by before their backward pass, lest gradients vanish.
         """
-        losses = self.fixed.weigh(losses)
-        tasks = [losses.pop(name) for name in self.tasks]
+        losses = self.weigh(losses)
+        present = self._present_tasks()
+        tasks = [losses.pop(self.tasks[index]) for index in present]
         values = reduce(torch.stack([loss.detach() for loss in tasks]).to(self.log_weights), "mean")
-        self.initial_losses.copy_(torch.where(self.initial_losses > 0, self.initial_losses, values))
-        ratios = values / self.initial_losses.clamp(min=torch.finfo(values.dtype).tiny)
-        self.loss_ratios.copy_(ratios / ratios.mean())
-        self.gradient_norms.copy_(_gradient_norms(tasks, shared, loss_scale))
+        initial = self.initial_losses[present]
+        initial = torch.where(initial > 0, initial, values)
+        ratios = values / initial.clamp(min=torch.finfo(values.dtype).tiny)
+        ratios = ratios / ratios.mean()
+        gradient_norms = _gradient_norms(tasks, shared, loss_scale)
+        self.initial_losses[present], self.loss_ratios[present] = initial, ratios
+        self.gradient_norms[present] = gradient_norms.to(self.gradient_norms)
 
         weights = self.task_weights()
-        norms = weights * self.gradient_norms
-        targets = self.loss_ratios * norms[0].detach()
+        norms = weights * gradient_norms
+        targets = ratios * norms[0].detach()
         balance = self.alpha * (norms - targets).abs().sum() + self.regularization * weights.log().square().sum()
         if not self.renormalize:
             pull = (weights * values).sum()
@@ -120,27 +136,35 @@ class GradNorm(nn.Module):
         return torch.stack([*weighted, *losses.values(), balance]).sum()
 
     def task_weights(self) -> torch.Tensor:
-        """w_k, (num_tasks,)."""
-        weights = self.log_weights.exp()
+        """w_k of the tasks of the last step, (num_tasks,)."""
+        weights = self.log_weights[self._present_tasks()].exp()
         return weights * (len(weights) / weights.sum()) if self.renormalize else weights
 
     def report(self) -> dict[str, float]:
         """Weights, and the gradient norms and loss ratios that they answer to."""
-        report = self.fixed.report()
-        weights, norms, ratios = self.task_weights().tolist(), self.gradient_norms.tolist(), self.loss_ratios.tolist()
-        for name, weight, norm, ratio in zip(self.tasks, weights, norms, ratios, strict=True):
+        report = super().report()
+        for index, weight in zip(self._present_tasks(), self.task_weights().tolist(), strict=True):
+            name = self.tasks[index]
             report[f"weight/{name}"] *= weight
-            report |= {f"gradient_norm/{name}": norm, f"loss_ratio/{name}": ratio}
+            report[f"gradient_norm/{name}"] = self.gradient_norms[index].item()
+            report[f"loss_ratio/{name}"] = self.loss_ratios[index].item()
         return report
 
+    def _present_tasks(self) -> list[int]:
+        return [index for index, name in enumerate(self.tasks) if name in self.present]
 
-def build_balancer(recipe: Recipe, model: BDAMModel) -> FixedWeights | GradNorm:
-    """The balancer that the recipe asks for, over the losses that the model has."""
-    absent = () if model.config.use_bdam else ("alignment_loss", "decoupling_loss", "gate_loss", "clothing_query_loss")
-    weights = {name: weight for name, weight in recipe.loss_weights if name not in absent}
+
+def build_balancer(recipe: Recipe) -> FixedWeights:
+    """The balancer that the recipe asks for."""
     if recipe.balancer == "fixed":
-        return FixedWeights(weights)
-    return GradNorm(weights, recipe.gradnorm_alpha, recipe.gradnorm_lambda, recipe.gradnorm_renormalize)
+        return FixedWeights(recipe.loss_weights, recipe.loss_delays)
+    return GradNorm(
+        recipe.loss_weights,
+        recipe.gradnorm_alpha,
+        recipe.gradnorm_lambda,
+        recipe.gradnorm_renormalize,
+        recipe.loss_delays,
+    )
 
 
 def shared_parameters(model: BDAMModel) -> list[nn.Parameter]:

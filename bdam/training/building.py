@@ -63,7 +63,7 @@ def build_collator(recipe: Recipe, processor: BDAMProcessor) -> TrainingCollator
         processor,
         recipe.description_dropout,
         recipe.identity_query,
-        clothing_queries=recipe.loss_weights.clothing_query_loss > 0,
+        clothing_queries=recipe.loss_weights.get("clothing_query_loss", 0) > 0,
         augment=recipe.augment,
         weigh_by_agreement=recipe.weigh_by_agreement,
     )

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetPydanticSchema,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -23,6 +25,7 @@ from typing_extensions import TypedDict
 from bdam.data.loading import resolve_source
 from bdam.training.yaml_text import MAX_BYTES, check_extent, parse_yaml
 from configuration_bdam import BDAMConfig
+from losses_bdam import LOSSES, TASKS
 
 
 # A value is of the type that it is written in: `1_0` is no number, and `no` neither true nor false.
@@ -50,18 +53,19 @@ ModelFields.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
 KEY = re.compile(r"[A-Za-z_]\w*(\.[\w-]+)*")
 
 
-class LossWeights(BaseModel):
-    """Weights of the losses in the total (Eq. 6): fixed, or where GradNorm starts from. At 0 a loss is off."""
+# A recipe that states some weights keeps the others as they are here.
+DEFAULT_WEIGHTS = {**dict.fromkeys(TASKS, 1.0), "gate_loss": 0.0, "clothing_query_loss": 0.0}
 
-    model_config = STRICT
 
-    info_nce_loss: NonNegativeFloat = 1.0
-    triplet_loss: NonNegativeFloat = 1.0
-    alignment_loss: NonNegativeFloat = 1.0
-    decoupling_loss: NonNegativeFloat = 1.0
-    gate_loss: NonNegativeFloat = 0.0
-    # Not the paper's: lets whole captions find clothes.
-    clothing_query_loss: NonNegativeFloat = 0.0
+def _by_loss(kind: Any) -> GetPydanticSchema:
+    """A mapping from names of losses to values of that kind; whatever else it has is an unknown key."""
+    mapping = TypedDict("mapping", dict.fromkeys(LOSSES, kind), total=False)  # type: ignore[misc]
+    mapping.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
+    return GetPydanticSchema(lambda _, handler: handler.generate_schema(mapping))
+
+
+def _with_defaults(weights: dict[str, float]) -> dict[str, float]:
+    return {**DEFAULT_WEIGHTS, **weights}
 
 
 class Recipe(BaseModel):
@@ -107,10 +111,13 @@ class Recipe(BaseModel):
     gradnorm_alpha: NonNegativeFloat = 1.5
     gradnorm_lambda: NonNegativeFloat = 0.1
     gradnorm_renormalize: bool = False
-    loss_weights: LossWeights = LossWeights()
-    # Epochs before the decoupling loss joins in: both streams start as copies of each other, and what it takes from
-    # them before they know what they are for is lost to both.
-    decoupling_after: NonNegativeInt = 0
+    # Weights of the losses in the total (Eq. 6): fixed, or where GradNorm starts from. At 0 a loss is off.
+    loss_weights: Annotated[dict[str, float], _by_loss(NonNegativeFloat), AfterValidator(_with_defaults)] = (
+        DEFAULT_WEIGHTS
+    )
+    # Epochs before a loss joins in. Both streams start as copies of each other, and what the decoupling loss takes
+    # from them before they know what they are for is lost to both.
+    loss_delays: Annotated[dict[str, int], _by_loss(NonNegativeInt)] = {}
 
     # Evaluation, in epochs; logs and checkpoints, in optimisation steps.
     eval_every: PositiveInt = 1

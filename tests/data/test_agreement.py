@@ -104,12 +104,12 @@ def test_a_recipe_that_does_not_state_a_newer_key_has_not_changed(tmp_path):
 def test_agreement_weighs_the_loss_that_learns_from_the_description_and_no_other(symmetric):
     model, batch = tiny_model(symmetric_contrast=symmetric), tiny_batch()
     plain = model(**batch, return_loss=True)
-    names = [name for name in plain if name.endswith("_loss")]
+    names = list(plain.loss_dict)
     assert len(names) > 3
 
     def changed(**agreement) -> set[str]:
         outputs = model(**batch, **agreement, return_loss=True)
-        return {name for name in names if not outputs[name].equal(plain[name])}
+        return {name for name in names if not outputs.loss_dict[name].equal(plain.loss_dict[name])}
 
     ones, some = plain.logits_per_image.new_ones(4), plain.logits_per_image.new_tensor([1.0, 0.5, 0.25, 0.75])
     assert changed(query_agreement=ones, clothing_agreement=ones) == set()

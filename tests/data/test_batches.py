@@ -128,7 +128,7 @@ def test_a_picture_that_nobody_described_trains_by_its_captions_alone(processor,
     alone = collator(undescribed)
     assert torch.equal(alone["input_ids"], batch["input_ids"][:8, : alone["input_ids"].shape[1]])
     outputs = tiny_model()(**{key: value for key, value in alone.items() if key != "image_ids"}, return_loss=True)
-    assert all(outputs[name].isfinite() for name in outputs if name.endswith("_loss"))
+    assert all(loss.isfinite() for loss in outputs.loss_dict.values())
 
 
 def test_descriptions_weigh_as_their_samples_agree(processor):

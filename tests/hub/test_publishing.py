@@ -32,7 +32,8 @@ ROOT = Path(__file__).parents[2]
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz0123456789"
 UPLOADED = {
     *("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
-    *("configuration_bdam.py", "modeling_bdam.py", "processing_bdam.py"),
+    *("configuration_bdam.py", "encoders_bdam.py", "losses_bdam.py", "mamba_bdam.py", "modeling_bdam.py"),
+    "processing_bdam.py",
     *("recipe.yaml", "results.json", "README.md"),
     *("gates.png", "successes.png", "failures.png"),
 }

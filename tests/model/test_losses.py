@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from modeling_bdam import gate_regularizer, hsic_loss, info_nce_loss, triplet_loss
+from configuration_bdam import BDAMConfig
+from losses_bdam import LOSSES, BDAMLossInputs, gate_regularizer, hsic_loss, info_nce_loss, triplet_loss
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -64,6 +65,31 @@ def test_info_nce_of_a_batch_of_one_person_is_zero_with_finite_gradients():
     loss.backward()
     assert loss.item() == 0
     assert similarity.grad.isfinite().all()
+
+
+def test_sdm_loss_is_the_divergence_of_matches_from_predictions_in_both_directions():
+    image, text = (torch.nn.functional.normalize(random(5, 4, seed=seed), dim=1) for seed in (0, 1))
+    persons = [0, 1, 0, 2, 1]
+    expected = 0.0
+    for left, right in ((image, text), (text, image)):
+        for i in range(5):
+            exponentials = [math.exp((left[i] @ right[j]).item() / 0.02) for j in range(5)]
+            for j in range(5):
+                p = exponentials[j] / sum(exponentials)
+                q = (persons[i] == persons[j]) / persons.count(persons[i])
+                expected += p * math.log(p / (q + 1e-8)) / 5
+    ids = torch.tensor(persons)
+    inputs = BDAMLossInputs(image_embeds=image, text_embeds=text, identity_features=image, person_ids=ids)
+    loss = LOSSES["sdm_loss"](inputs, BDAMConfig())
+    assert loss.dtype == torch.float64 and loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_sdm_loss_has_finite_gradients_where_a_prediction_is_certain():
+    image = torch.eye(4).requires_grad_()
+    inputs = BDAMLossInputs(image, 10 * torch.eye(4).flip(0), image, person_ids=torch.arange(4))
+    loss = LOSSES["sdm_loss"](inputs, BDAMConfig())
+    (gradient,) = torch.autograd.grad(loss, image)
+    assert loss.isfinite() and gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("mining", ["all", "hard"])

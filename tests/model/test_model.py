@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import TEXT, VISION, tiny_batch, tiny_config, tiny_model
 
-from modeling_bdam import BDAMModel, hsic_loss
+from losses_bdam import LOSSES, TASKS, hsic_loss
+from modeling_bdam import BDAMModel
 
 
 ABLATIONS = [
@@ -30,7 +31,7 @@ ABLATIONS = [
 def test_every_switch_trains_every_parameter(changes):
     model = tiny_model(**changes).train()
     outputs = model(**tiny_batch(), return_loss=True)
-    (outputs.loss + (outputs.gate_loss or 0)).backward()
+    (outputs.loss + outputs.loss_dict.get("gate_loss", 0)).backward()
     without_gradient = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert without_gradient == []
     torch.testing.assert_close(outputs.image_embeds.norm(dim=-1), torch.ones(4))
@@ -43,12 +44,19 @@ def test_the_losses_are_those_of_the_outputs():
     outputs = model(**batch, return_loss=True)
     picture = outputs.picture_output
     torch.testing.assert_close(
-        outputs.decoupling_loss, hsic_loss(picture.identity_features, picture.clothing_features)
+        outputs.loss_dict["decoupling_loss"], hsic_loss(picture.identity_features, picture.clothing_features)
     )
     similarity = outputs.clothing_image_embeds @ outputs.clothing_text_embeds.T / model.config.temperature
-    torch.testing.assert_close(outputs.alignment_loss, torch.nn.functional.cross_entropy(similarity, torch.arange(4)))
-    tasks = (outputs.info_nce_loss, outputs.triplet_loss, outputs.alignment_loss, outputs.decoupling_loss)
-    torch.testing.assert_close(outputs.loss, sum(tasks))
+    torch.testing.assert_close(
+        outputs.loss_dict["alignment_loss"], torch.nn.functional.cross_entropy(similarity, torch.arange(4))
+    )
+    torch.testing.assert_close(outputs.loss, sum(outputs.loss_dict[name] for name in TASKS))
+
+
+def test_a_model_without_clothing_stream_has_no_losses_of_one():
+    outputs = tiny_model(use_bdam=False)(**tiny_batch(), return_loss=True)
+    of_clothes = {"alignment_loss", "decoupling_loss", "gate_loss", "clothing_query_loss"}
+    assert LOSSES.keys() - outputs.loss_dict.keys() == of_clothes
 
 
 def test_captions_that_ask_for_clothes_teach_the_text_side_alone():
@@ -57,18 +65,18 @@ def test_captions_that_ask_for_clothes_teach_the_text_side_alone():
     query = model.get_clothing_text_features(batch["input_ids"]).pooler_output
     similarity = query @ outputs.clothing_image_embeds.T / model.config.temperature
     expected = torch.nn.functional.cross_entropy(similarity, torch.arange(4))
-    torch.testing.assert_close(outputs.clothing_query_loss, expected)
-    outputs.clothing_query_loss.backward()
+    torch.testing.assert_close(outputs.loss_dict["clothing_query_loss"], expected)
+    outputs.loss_dict["clothing_query_loss"].backward()
     assert all(parameter.grad is None for parameter in model.vision_model.parameters())
     assert all(parameter.grad is None for parameter in model.decoupler.parameters())
     assert any(parameter.grad is not None for parameter in model.text_model.parameters())
-    assert model(**batch, return_loss=True).clothing_query_loss is None
+    assert model(**batch, return_loss=True).loss_dict.keys() == outputs.loss_dict.keys() - {"clothing_query_loss"}
 
 
 def test_equal_clothing_descriptions_are_no_negatives_of_each_other():
     model, batch = tiny_model(), tiny_batch()
     batch["clothing_input_ids"][:] = batch["clothing_input_ids"][0]
-    assert model(**batch, return_loss=True).alignment_loss.item() == 0
+    assert model(**batch, return_loss=True).loss_dict["alignment_loss"].item() == 0
 
 
 def test_the_gate_splits_the_pooled_features():
@@ -155,7 +163,9 @@ def test_bfloat16_and_autocast_stay_close(mode):
     with torch.autocast("cpu", torch.bfloat16):
         autocast = model(**batch, return_loss=True)
     assert autocast.loss.dtype == torch.float32
-    torch.testing.assert_close(autocast.info_nce_loss, expected.info_nce_loss, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(
+        autocast.loss_dict["info_nce_loss"], expected.loss_dict["info_nce_loss"], rtol=0.05, atol=0.05
+    )
     half = copy.deepcopy(model).to(torch.bfloat16)(
         **{**batch, "pixel_values": batch["pixel_values"].bfloat16()}, return_loss=True
     )
@@ -224,7 +234,7 @@ def test_any_encoder_will_do(encoders):
     model = tiny_model(vision_config=vision, text_config=text, text_pooling="mean").train()
     outputs = model(**tiny_batch(), return_loss=True)  # 32 × 16 pictures: square encoders interpolate
     assert outputs.picture_output.identity_tokens.shape[1] == (32 // 8) * (16 // 8)
-    (outputs.loss + outputs.gate_loss).backward()
+    (outputs.loss + outputs.loss_dict["gate_loss"]).backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 

@@ -5,8 +5,8 @@ import torch
 from transformers import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-import modeling_bdam
-from modeling_bdam import BDAMMambaMixer, BDAMSelectiveScan, selective_scan
+import mamba_bdam
+from mamba_bdam import BDAMMambaMixer, BDAMSelectiveScan, selective_scan
 
 
 NAMES = ("u", "delta", "A", "B", "C")
@@ -115,14 +115,14 @@ def test_cpu_tensors_never_reach_the_cuda_kernel(monkeypatch):
     def refuse(*args):
         raise AssertionError("the CUDA kernel was called on CPU tensors")
 
-    monkeypatch.setattr(modeling_bdam, "selective_scan_fn", refuse)
+    monkeypatch.setattr(mamba_bdam, "selective_scan_fn", refuse)
     inputs = make_inputs(dtype=torch.float32)
     torch.testing.assert_close(selective_scan(*inputs), reference_scan(*inputs))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(
-    modeling_bdam.selective_scan_fn is None or not torch.cuda.is_available(),
+    mamba_bdam.selective_scan_fn is None or not torch.cuda.is_available(),
     reason="needs mamba_ssm and a CUDA device",
 )
 def test_cuda_kernel_equals_plain_recurrence():

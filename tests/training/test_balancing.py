@@ -7,7 +7,7 @@ from torch import nn
 
 from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shared_parameters
 from bdam.training.recipes import load_recipe
-from modeling_bdam import TASKS
+from losses_bdam import TASKS
 
 
 ONES = dict.fromkeys(TASKS, 1.0)
@@ -131,15 +131,37 @@ def test_a_task_of_weight_zero_is_out_of_the_balance_but_has_gradients():
     assert model[4].weight.grad[0].eq(0).all() and model[4].weight.grad[1:].ne(0).any()
 
 
+@pytest.mark.parametrize(
+    "balancer", [FixedWeights(ONES, {"triplet_loss": 2}), GradNorm(ONES, delays={"triplet_loss": 2})]
+)
+def test_a_delayed_loss_is_zero_until_its_epoch(balancer):
+    losses = dict.fromkeys(reversed(TASKS), torch.tensor(3.0)) | {"unweighted_loss": torch.tensor(1.0)}
+    selected = [balancer.select(losses, epoch) for epoch in range(3)]
+    assert all(tuple(of_epoch) == TASKS for of_epoch in selected)
+    assert [of_epoch["triplet_loss"].item() for of_epoch in selected] == [0, 0, 3]
+    assert all(of_epoch["info_nce_loss"] == 3 for of_epoch in selected)
+
+
+def test_gradnorm_balances_the_tasks_that_a_model_has():
+    model, batch = small_model(), torch.randn(16, 6, dtype=torch.double)
+    reports, totals = [], []
+    for weights in (ONES, {name: ONES[name] for name in TASKS[1:3]}):
+        balancer = GradNorm(weights, renormalize=True).double()
+        losses = {name: loss for name, loss in four_losses(model, batch).items() if name in TASKS[1:3]}
+        totals.append(balancer(losses, list(model[2].parameters())))
+        reports.append(balancer.report())
+    assert totals[0].equal(totals[1]) and reports[0] == reports[1]
+
+
 @pytest.mark.parametrize("use_bdam", [True, False])
 @pytest.mark.parametrize("name", ["gradnorm", "fixed"])
 def test_every_parameter_gets_a_gradient_whatever_is_switched_off(name, use_bdam):
     off = ["loss_weights.info_nce_loss=0", "loss_weights.alignment_loss=0", "model.dropout=0"]
     recipe = load_recipe("data=d", "output_dir=o", f"balancer={name}", *off)
     model = tiny_model(use_bdam=use_bdam, dropout=0.0).train()
-    balancer = build_balancer(recipe, model)
+    balancer = build_balancer(recipe)
     outputs = model(**tiny_batch(), return_loss=True)
-    losses = {name: outputs[name] for name, _ in recipe.loss_weights if name in outputs}
+    losses = balancer.select(outputs.loss_dict, epoch=0)
     balancer(losses, shared_parameters(model)).backward()
     missing = [
         name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None

@@ -95,6 +95,7 @@ def test_names_of_folders_are_taken_as_they_are_typed(tmp_path, monkeypatch, key
         ("num_epochs: 0", PLACES, "recipe.yaml: `num_epochs`: .*greater than 0, got 0"),
         ("seed: 1", ["output_dir=there"], "recipe.yaml: `data` is missing: .*data=…"),
         ("seed: 1", [*PLACES, "loss_weights.triplet=2"], "unknown key `loss_weights.triplet`"),
+        ("seed: 1", [*PLACES, "loss_delays.triplet=2"], "unknown key `loss_delays.triplet`"),
         ("seed: 1", [*PLACES, "mixed_precision=fp8"], "override 'mixed_precision=fp8': `mixed_precision`"),
         ("seed: 1", [*PLACES, "model.num_layers=3"], "override 'model.num_layers=3': unknown key `model.num_layers`"),
         ("seed: 1", [*PLACES, "model.vision_config={}"], "unknown key `model.vision_config`"),
