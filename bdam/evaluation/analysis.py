@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 
 from bdam.data.loading import load_split
@@ -57,7 +58,8 @@ def analyze_run(
     run: Path, data: str | None = None, split: str = "test", output: Path | None = None, seed: int = 0
 ) -> Analysis:
     """
-    Analyzes the model of a training run, and writes `analysis.json` and figures.
+    Analyzes the model of a training run, on the accelerator where there is one, and writes `analysis.json` and
+    figures.
 
     Args:
         run: folder with `model/` and `log.jsonl`.
@@ -72,7 +74,7 @@ def analyze_run(
         ValueError: if the log is not JSON.
     """
     model, processor = load_model(run / "model")
-    encoder = BDAMEncoder(model, processor)
+    encoder = BDAMEncoder(model.to(PartialState().device), processor)
     curves = read_curves(run / "log.jsonl")
     data = data or load_recipe(run / "model" / RECIPE).data
     dataset = load_split(data, split)

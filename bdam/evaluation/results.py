@@ -214,13 +214,7 @@ class Analysis(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def from_json(cls, path: Path) -> "Analysis":
-        """
-        Reads what [`to_json`] wrote.
-
-        Raises:
-            FileNotFoundError: if there is no file.
-            ValueError: if it holds anything else.
-        """
+        """Reads what [`to_json`] wrote; raises what [`Results.from_json`] does."""
         return _read(path, TypeAdapter(cls), "analysis")
 
 
