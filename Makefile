@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # A killed run leaves no half-made target behind.
 .DELETE_ON_ERROR:
 
-.PHONY: demo readme test oldest lint conformance clean
+.PHONY: demo readme results test oldest lint conformance clean
 
 # Data and model are made once, and again when what they are made of changes; `make clean` forgets them.
 demo: $(DEMO)/model/model.safetensors
@@ -35,6 +35,10 @@ $(DEMO)/pedestrians/dataset_dict.json: $(wildcard bdam/data/pedestrians/*.py) | 
 # Runs the blocks of the README and of the guides, each file in a fresh shell.
 readme:
 	$(PYTHON) tests/readme.py $(GUIDES)
+
+# Puts what the demo measures into docs/results/demo.json, and the README's table of it into the README.
+results: demo
+	$(BIN)/python tests/results_table.py $(DEMO)/results.json
 
 test: lint
 	$(BIN)/python -m pytest

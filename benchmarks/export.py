@@ -98,7 +98,7 @@ def search(encoders: dict[str, Encoder], data: str) -> dict[str, float]:
     test = load_split(data, "test")
     clothing_weight = encoders["torch"].model.config.clothing_weight
     recall = {
-        name: score(extract_features(encoder, test), "standard", "picture", "caption", clothing_weight)["r1"]
+        name: score(extract_features(encoder, test), "standard", "picture", "caption", clothing_weight).r1
         for name, encoder in encoders.items()
     }
     changes = {f"r1_change_{name}": round(recall[name] - recall["torch"], 2) for name in ("fp32", "int8")}

@@ -21,9 +21,9 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BatchEncoding
 
 from bdam.captions.lexicon import GARMENTS, mentions
+from bdam.data.writing import write_json
 from bdam.encoding.encoders import Encoder, load_encoder
 from bdam.encoding.extraction import embed_in_batches
-from bdam.evaluation.report import write_results
 from modeling_bdam import masked_mean
 
 
@@ -159,7 +159,7 @@ class Styles(BaseModel):
 
     def save(self, path: Path) -> None:
         """Writes the styles as JSON, whole or not at all."""
-        write_results(path, self.model_dump())
+        write_json(path, self.model_dump())
 
     @classmethod
     def load(cls, path: Path) -> "Styles":

@@ -2,9 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -40,38 +39,28 @@ def evaluate(
     """
     from accelerate import PartialState
 
-    from bdam.data.loading import load_split
-    from bdam.encoding.encoders import load_encoder
-    from bdam.encoding.extraction import feature_store
-    from bdam.evaluation import protocols
-    from bdam.evaluation.features import extract_features
-    from bdam.evaluation.origin import commit, data_source
+    from bdam.evaluation.evaluate import evaluate_checkpoint
+    from bdam.evaluation.origin import benchmark_of
     from bdam.evaluation.published import TABLE_I
-    from bdam.evaluation.report import published_table, results_table, write_results
-    from bdam.training.models import fingerprint, training_seed
+    from bdam.evaluation.report import published_table, results_table
 
-    dataset, state, records = load_split(data, split), PartialState(), []
-    for checkpoint in dict.fromkeys(checkpoints):
-        encoder = load_encoder(checkpoint)
-        encoder.model.to(state.device)
-        settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
-        store = feature_store(checkpoint, dataset, **settings)
-        features = extract_features(encoder, dataset, **settings, store=store)
-        own_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
-        weights = dict.fromkeys((0.0, own_weight if clothing_weight is None else clothing_weight))
-        origin = {
-            **{"split": split, "checkpoint": checkpoint, "weights": fingerprint(checkpoint)},
-            **{"data": data_source(dataset, data), "seed": training_seed(checkpoint)},
-            **{"commit": commit(), "mixed_precision": mixed_precision},
-        }
-        records += protocols.evaluate(features, tuple(weights), image_to_text, **origin)
-    if not state.is_main_process:
+    results = evaluate_checkpoint(
+        dict.fromkeys(checkpoints),
+        data,
+        split,
+        clothing_weights=None if clothing_weight is None else tuple(dict.fromkeys((0.0, clothing_weight))),
+        image_to_text=image_to_text,
+        batch_size=batch_size,
+        mixed_precision=mixed_precision,
+    )
+    if not PartialState().is_main_process:
         return
-    console.print(results_table(records))
-    if split == "test" and dataset.info.dataset_name in TABLE_I:
-        console.print(published_table(records, dataset.info.dataset_name))
+    console.print(results_table(results))
+    benchmark = benchmark_of(results[0].data) if results else None
+    if split == "test" and benchmark in TABLE_I:
+        console.print(published_table(results, benchmark))
     if output is not None:
-        write_results(output, records)
+        results.to_json(output)
 
 
 def analyze(
@@ -86,49 +75,11 @@ def analyze(
     seed: Seed = 0,
 ) -> None:
     """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
-    from bdam.data.loading import load_split
-    from bdam.encoding.encoders import BDAMEncoder
-    from bdam.evaluation import analysis, figures
-    from bdam.evaluation.features import extract_features
-    from bdam.evaluation.report import analysis_table, write_results
-    from bdam.training.models import RECIPE, fingerprint, load_model, training_seed
-    from bdam.training.recipes import load_recipe
-
-    model, processor = load_model(run / "model")
-    encoder = BDAMEncoder(model, processor)
-    curves = analysis.read_curves(run / "log.jsonl")
-    data = data or load_recipe(run / "model" / RECIPE).data
-    dataset = load_split(data, split)
-    features = extract_features(encoder, dataset)
-    parts = analysis.picture_parts(encoder, dataset)
-    gates = analysis.gate_values(parts)
-    examples = analysis.examples(features, dataset, model.config.clothing_weight, seed)
+    from bdam.evaluation.analysis import analyze_run
+    from bdam.evaluation.report import analysis_table
 
     output = output or run / "analysis"
-    output.mkdir(parents=True, exist_ok=True)
-    drawings: dict[str, tuple[Callable, Any]] = {
-        "gates.png": (figures.gate_histograms, gates if any(gates.values()) else None),
-        "embeddings.png": (figures.embedding_maps, analysis.picture_maps(features, seed)),
-        "weights.png": (figures.training_curves, curves),
-        "successes.png": (figures.ranked_grid, examples["successes"]),
-        "failures.png": (figures.ranked_grid, examples["failures"]),
-    }
-    for name, (draw, content) in drawings.items():
-        (output / name).unlink(missing_ok=True)
-        if content:
-            draw(content, output / name)
-    results = {
-        **{"run": str(run), "seed": training_seed(run / "model"), "sampling_seed": seed},
-        **{"weights": fingerprint(run / "model"), "clothing_weight": model.config.clothing_weight},
-        **{"data": data, "split": split, "num_pictures": len(dataset)},
-        **analysis.gate_statistics(parts),
-        "probes": analysis.disentanglement(parts, dataset, seed),
-        "groups": analysis.recall_by_group(features, dataset, model.config.clothing_weight),
-        "logged": list(curves),
-        "figures": {name: bool(content) for name, (_, content) in drawings.items()},
-    }
-    write_results(output / "analysis.json", results)
-    console.print(analysis_table(results))
+    console.print(analysis_table(analyze_run(run, data, split, output, seed)))
     console.print(f"Wrote {output}.")
 
 
@@ -151,15 +102,16 @@ def study(
     """Train and evaluate recipes with several seeds, and report what they score on the test split."""
     from bdam.evaluation.figures import study_figure
     from bdam.evaluation.report import study_table, write_study
+    from bdam.evaluation.results import Results
     from bdam.evaluation.study import aggregate, describe, plan_study, read_results, run_study
 
     recipes = [Path(source) for source in sources if "=" not in source]
     overrides = [source for source in sources if "=" in source]
     runs = plan_study(recipes, overrides, base or [], parse_seeds(seeds), output)
     failed = run_study(runs, shlex.split(launch))
-    if records := [record for run in runs for record in read_results(run)]:
-        rows = aggregate(records)
-        write_study(output, rows, describe(runs, records, shlex.join(["bdam", *sys.argv[1:]])))
+    if results := Results(result for run in runs for result in read_results(run)):
+        rows = aggregate(results)
+        write_study(output, rows, describe(runs, results, shlex.join(["bdam", *sys.argv[1:]])))
         study_figure(rows, output / "report.png")
         console.print(study_table(rows))
         console.print(f"Wrote {output}/report.md, .csv, .json and .png.")

@@ -3,20 +3,28 @@
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 
+from bdam.data.loading import load_split
 from bdam.data.pictures import read_column
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.encoding.extraction import embed_in_batches
-from bdam.evaluation.features import Features
+from bdam.evaluation import figures
+from bdam.evaluation.features import Features, extract_features
 from bdam.evaluation.figures import PictureMaps, RankedQuery
 from bdam.evaluation.metrics import rank_queries
 from bdam.evaluation.protocols import mix
+from bdam.evaluation.results import ANALYSIS, Analysis, GateStatistics, GroupRecall, MeanStd, Probes
+from bdam.training.models import RECIPE, fingerprint, load_model, training_seed
+from bdam.training.recipes import load_recipe
 from losses_bdam import LOSSES
 
 
@@ -32,8 +40,8 @@ except ImportError as error:
 
 # §IV-B of the paper; of its balanced fusion weights it does not say which is the picture's.
 PAPER = {
-    "gates": {"identity": {"mean": 0.61, "std": 0.17}, "clothing": {"mean": 0.38}},
-    "fusion_weights": {"picture": {"mean": 0.52}, "description": {"mean": 0.48}},
+    "gates": {"identity": MeanStd(mean=0.61, std=0.17), "clothing": MeanStd(mean=0.38)},
+    "fusion_weights": {"picture": MeanStd(mean=0.52), "description": MeanStd(mean=0.48)},
 }
 # Quantities of a training log, with the prefix that they put before the name of a task.
 LOGGED = {
@@ -45,6 +53,65 @@ LOGGED = {
 # Attributes of people whom a model may find more or less reliably.
 GROUPS = ("gender", "age", "skin_tone")
 RIDGE_PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+
+
+def analyze_run(
+    run: Path, data: str | None = None, split: str = "test", output: Path | None = None, seed: int = 0
+) -> Analysis:
+    """
+    Analyzes the model of a training run, on the accelerator where there is one, and writes `analysis.json` and
+    figures.
+
+    Args:
+        run: folder with `model/` and `log.jsonl`.
+        data: what to analyze it on, as for [`bdam.evaluation.evaluate.evaluate_checkpoint`]; by default, what it was
+            trained on.
+        split: `train`, `validation` or `test`.
+        output: folder to write; by default, `run/analysis`.
+        seed: what examples, maps and probes are drawn with.
+
+    Raises:
+        FileNotFoundError: if the model, the log or the data is not there.
+        ValueError: if the log is not JSON.
+    """
+    model, processor = load_model(run / "model")
+    encoder = BDAMEncoder(model.to(PartialState().device), processor)
+    curves = read_curves(run / "log.jsonl")
+    data = data or load_recipe(run / "model" / RECIPE).data
+    dataset = load_split(data, split)
+    features = extract_features(encoder, dataset)
+    parts = picture_parts(encoder, dataset)
+    gates = gate_values(parts)
+    ranked = examples(features, dataset, model.config.clothing_weight, seed)
+    drawings: dict[str, tuple[Callable, Any]] = {
+        "gates.png": (figures.gate_histograms, gates if any(gates.values()) else None),
+        "embeddings.png": (figures.embedding_maps, picture_maps(features, seed)),
+        "weights.png": (figures.training_curves, curves),
+        "successes.png": (figures.ranked_grid, ranked["successes"]),
+        "failures.png": (figures.ranked_grid, ranked["failures"]),
+    }
+    analysis = Analysis(
+        run=str(run),
+        seed=training_seed(run / "model"),
+        sampling_seed=seed,
+        weights=fingerprint(run / "model"),
+        clothing_weight=model.config.clothing_weight,
+        data=data,
+        split=split,
+        num_pictures=len(dataset),
+        **gate_statistics(parts),
+        probes=disentanglement(parts, dataset, seed),
+        groups=recall_by_group(features, dataset, model.config.clothing_weight),
+        logged=list(curves),
+        figures={name: bool(content) for name, (_, content) in drawings.items()},
+    )
+    output = output or run / "analysis"
+    for name, (draw, content) in drawings.items():
+        (output / name).unlink(missing_ok=True)
+        if content:
+            draw(content, output / name)
+    analysis.to_json(output / ANALYSIS)
+    return analysis
 
 
 def picture_parts(encoder: BDAMEncoder, dataset: Dataset, batch_size: int = 64) -> dict[str, torch.Tensor]:
@@ -83,18 +150,18 @@ def gate_values(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Ten
     return values
 
 
-def gate_statistics(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, dict]]:
-    """`mean` and `std` over pictures and channels of each of the [`gate_values`], with the `paper`'s beside them."""
+def gate_statistics(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, GateStatistics]]:
+    """Mean and standard deviation of each of the [`gate_values`], with the paper's beside them."""
     return {
         kind: {
-            name: {"mean": value.mean().item(), "std": value.std(correction=0).item(), "paper": PAPER[kind][name]}
+            name: GateStatistics(mean=value.mean().item(), std=value.std(correction=0).item(), paper=PAPER[kind][name])
             for name, value in of_kind.items()
         }
         for kind, of_kind in gate_values(parts).items()
     }
 
 
-def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int = 0) -> dict[str, dict]:
+def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int = 0) -> dict[str, Probes]:
     """
     How well linear probes read identity and clothing from `f_id` and from `f_clo`.
 
@@ -106,9 +173,8 @@ def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int 
     0.50 ± 0.02.
 
     Returns:
-        `{kind: {"areas": {"f_id": area, "f_clo": area}, "terms": [{"term": term, "f_id": area, "f_clo": area}, …]}}`
-        for the kinds `identity` and `clothing`, where `areas` are the means over the terms. A kind without any term
-        to ask for is left out, and so is a feature that the model does not have.
+        Probes by kind, `identity` and `clothing`. A kind without any term to ask for is left out, and so is a feature
+        that the model does not have.
     """
     descriptions = {kind: list(dataset[f"{kind}_description"]) for kind in ("identity", "clothing")}
     described = [row for row, of_picture in enumerate(zip(*descriptions.values(), strict=True)) if all(of_picture)]
@@ -130,10 +196,10 @@ def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int 
             if name in parts
         }
         columns: dict[str, list] = {"term": [terms[index] for index in asked], **areas}
-        results[kind] = {
-            "areas": {name: float(np.mean(of_terms)) for name, of_terms in areas.items()},
-            "terms": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
-        }
+        results[kind] = Probes(
+            areas={name: float(np.mean(of_terms)) for name, of_terms in areas.items()},
+            terms=[dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+        )
     return results
 
 
@@ -253,10 +319,10 @@ def examples(
     }
 
 
-def recall_by_group(features: Features, dataset: Dataset, clothing_weight: float) -> dict[str, dict[str, dict]]:
+def recall_by_group(features: Features, dataset: Dataset, clothing_weight: float) -> dict[str, dict[str, GroupRecall]]:
     """
-    How reliably whom is found: `{attribute: {value: {"r1": percentage, "num_queries": count}}}` of captions, searched
-    among pictures alone, by what the data set says of the person. Empty where it says nothing, or has no captions.
+    How reliably whom is found, by attribute and value that the data set says of the person: captions, searched among
+    pictures alone. Empty where it says nothing, or has no captions.
     """
     if "caption" not in features.queries or "identity_attributes" not in dataset.column_names:
         return {}
@@ -270,7 +336,7 @@ def recall_by_group(features: Features, dataset: Dataset, clothing_weight: float
             groups[name][attributes[picture][name]].append(found)
     return {
         name: {
-            value: {"r1": 100 * sum(found) / len(found), "num_queries": len(found)}
+            value: GroupRecall(r1=100 * sum(found) / len(found), num_queries=len(found))
             for value, found in sorted(of_name.items())
         }
         for name, of_name in groups.items()

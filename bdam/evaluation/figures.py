@@ -17,6 +17,7 @@ from PIL import Image
 
 from bdam.data.writing import written_whole
 from bdam.evaluation.report import headline_rows
+from bdam.evaluation.results import StudyRow
 
 
 # What a study's figure shows, side by side: in each panel some of the HEADLINES, under the name that is theirs there.
@@ -152,7 +153,7 @@ def training_curves(panels: dict[str, dict[str, tuple[list[int], list[float]]]],
     _save(figure, path)
 
 
-def study_figure(rows: list[dict], path: Path) -> None:
+def study_figure(rows: list[StudyRow], path: Path) -> None:
     """
     Draws the R-1 of every recipe as dots, mean ± standard deviation over the seeds, with chance as a dashed line.
 
@@ -168,11 +169,11 @@ def study_figure(rows: list[dict], path: Path) -> None:
     size = (12, 1.8 + 0.24 * heights[-1])
     figure, axes = plt.subplots(1, len(PANELS), figsize=size, sharey=True, layout="constrained")
     for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
-        for chance in {row[name]["chance"] for row in recipes.values() for name in names if name in row}:
+        for chance in {row[name].chance for row in recipes.values() for name in names if name in row}:
             axis.axvline(chance, color="0.5", linewidth=1, linestyle="--", zorder=1, label="chance")
         for name, (label, colour) in names.items():
             dots = [(height, row[name]) for height, row in zip(heights, recipes.values(), strict=True) if name in row]
-            means, deviations = [row["r1"] for _, row in dots], [row["r1_std"] or 0 for _, row in dots]
+            means, deviations = [row.r1 for _, row in dots], [row.r1_std or 0 for _, row in dots]
             places = [height for height, _ in dots]
             axis.errorbar(means, places, xerr=deviations, fmt="o", color=colour, label=label, markersize=5)
         axis.set_title(title, fontsize=10, loc="left", pad=20)

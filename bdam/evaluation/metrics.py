@@ -136,6 +136,29 @@ def rank_queries(
         ValueError: Unknown protocol, shapes that do not match, missing outfit or camera ids, an own picture that does
             not show the query's person, or a score that is not finite.
     """
+    _check_arguments(query_embeds, gallery_embeds, protocol)
+    by_camera = query_camera_ids is not None or gallery_camera_ids is not None
+    by_outfit = protocol != "standard"
+    query_ids = (query_person_ids, query_outfit_ids, query_camera_ids)
+    gallery_ids = (gallery_person_ids, gallery_outfit_ids, gallery_camera_ids)
+    query = _side("query", query_embeds, query_ids, by_outfit, by_camera)
+    gallery = _side("gallery", gallery_embeds, gallery_ids, by_outfit, by_camera)
+    if own_pictures is not None:
+        own_pictures = _one_per_row("own_pictures", own_pictures, query_embeds)
+        _check_own_pictures(own_pictures, query.persons, gallery.persons)
+    return _rank(query, gallery, own_pictures, protocol, chunk_size)
+
+
+class _Side(NamedTuple):
+    """Embeddings (N, D) of queries or gallery with their ids (N,), those only that the protocol looks at."""
+
+    embeds: Tensor
+    persons: Tensor
+    outfits: Tensor | None
+    cameras: Tensor | None
+
+
+def _check_arguments(query_embeds: Tensor, gallery_embeds: Tensor, protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     if query_embeds.ndim != 2 or gallery_embeds.ndim != 2 or query_embeds.shape[1] != gallery_embeds.shape[1]:
@@ -143,55 +166,64 @@ def rank_queries(
             "query_embeds and gallery_embeds must be (Q, D) and (G, D) with the same D, "
             f"got {tuple(query_embeds.shape)} and {tuple(gallery_embeds.shape)}"
         )
-    query_persons = _one_per_row("query_person_ids", query_person_ids, query_embeds)
-    gallery_persons = _one_per_row("gallery_person_ids", gallery_person_ids, gallery_embeds)
-    if protocol != "standard":
-        query_outfits = _one_per_row("query_outfit_ids", query_outfit_ids, query_embeds)
-        gallery_outfits = _one_per_row("gallery_outfit_ids", gallery_outfit_ids, gallery_embeds)
-    by_camera = query_camera_ids is not None or gallery_camera_ids is not None
-    if by_camera:
-        query_cameras = _one_per_row("query_camera_ids", query_camera_ids, query_embeds)
-        gallery_cameras = _one_per_row("gallery_camera_ids", gallery_camera_ids, gallery_embeds)
-    if own_pictures is not None:
-        own_pictures = _one_per_row("own_pictures", own_pictures, query_embeds)
-        _check_own_pictures(own_pictures, query_persons, gallery_persons)
-    dtype = torch.promote_types(torch.result_type(query_embeds, gallery_embeds), torch.float32)
-    gallery_embeds = gallery_embeds.to(dtype)
+
+
+def _side(name: str, embeds: Tensor, ids: tuple[Tensor | None, ...], by_outfit: bool, by_camera: bool) -> _Side:
+    """The embeddings with those of their person, outfit and camera ids that the protocol looks at."""
+    persons, outfits, cameras = ids
+    return _Side(
+        embeds,
+        _one_per_row(f"{name}_person_ids", persons, embeds),
+        _one_per_row(f"{name}_outfit_ids", outfits, embeds) if by_outfit else None,
+        _one_per_row(f"{name}_camera_ids", cameras, embeds) if by_camera else None,
+    )
+
+
+def _rank(query: _Side, gallery: _Side, own_pictures: Tensor | None, protocol: str, chunk_size: int) -> QueryRanks:
+    dtype = torch.promote_types(torch.result_type(query.embeds, gallery.embeds), torch.float32)
+    gallery = gallery._replace(embeds=gallery.embeds.to(dtype))
 
     # Sorted by person, the pictures of one person are one slice of the gallery.
-    sorted_persons, by_person = gallery_persons.sort()
-    start = torch.searchsorted(sorted_persons, query_persons)
-    length = torch.searchsorted(sorted_persons, query_persons, right=True) - start
+    sorted_persons, by_person = gallery.persons.sort()
+    start = torch.searchsorted(sorted_persons, query.persons)
+    length = torch.searchsorted(sorted_persons, query.persons, right=True) - start
     # Queries whose persons have about as many pictures share a chunk, which keeps its padding short.
     by_length = length.argsort()
     by_length = by_length[length[by_length] > 0]
 
+    num_queries = len(query.embeds)
     queries = QueryRanks(
-        first_rank=torch.zeros(len(query_embeds), dtype=torch.int64),
-        average_precision=torch.zeros(len(query_embeds), dtype=torch.float64),
-        inverse_negative_penalty=torch.zeros(len(query_embeds), dtype=torch.float64),
-        chance=torch.zeros(len(query_embeds), dtype=torch.float64),
+        first_rank=torch.zeros(num_queries, dtype=torch.int64),
+        average_precision=torch.zeros(num_queries, dtype=torch.float64),
+        inverse_negative_penalty=torch.zeros(num_queries, dtype=torch.float64),
+        chance=torch.zeros(num_queries, dtype=torch.float64),
     )
     for begin in range(0, len(by_length), chunk_size):
         rows = by_length[begin : begin + chunk_size]
         last = length[rows, None] - 1
         offsets = torch.arange(int(last.max()) + 1, device=rows.device)
         pictures = by_person[start[rows, None] + offsets.minimum(last)]
-        is_positive = offsets <= last
-        if protocol != "standard":
-            same_outfit = gallery_outfits[pictures] == query_outfits[rows, None]
-            is_positive &= same_outfit if protocol == "same-clothes" else ~same_outfit
-        if by_camera:
-            is_positive &= gallery_cameras[pictures] != query_cameras[rows, None]
+        is_positive = (offsets <= last) & _counts(query, gallery, rows, pictures, protocol)
         if own_pictures is not None:
             is_positive &= pictures != own_pictures[rows, None]
 
-        scores = _finite_scores(query_embeds, gallery_embeds, rows)
+        scores = _finite_scores(query.embeds, gallery.embeds, rows)
         ranks = _positive_ranks(scores, pictures, is_positive)
-        num_negatives = len(gallery_embeds) - length[rows]
+        num_negatives = len(gallery.embeds) - length[rows]
         for values, chunk_values in zip(queries, _summarise(ranks.cpu(), num_negatives.cpu()), strict=True):
             values[rows.cpu()] = chunk_values
     return queries
+
+
+def _counts(query: _Side, gallery: _Side, rows: Tensor, pictures: Tensor, protocol: str) -> Tensor:
+    """Which of the pictures (B, P) of the persons of some queries the protocol and the cameras let count."""
+    counts = torch.ones_like(pictures, dtype=torch.bool)
+    if query.outfits is not None and gallery.outfits is not None:
+        same_outfit = gallery.outfits[pictures] == query.outfits[rows, None]
+        counts &= same_outfit if protocol == "same-clothes" else ~same_outfit
+    if query.cameras is not None and gallery.cameras is not None:
+        counts &= gallery.cameras[pictures] != query.cameras[rows, None]
+    return counts
 
 
 def _finite_scores(query_embeds: Tensor, gallery_embeds: Tensor, rows: Tensor) -> Tensor:

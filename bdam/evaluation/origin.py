@@ -11,6 +11,7 @@ from datasets import Dataset
 
 import bdam
 from bdam.data.benchmarks import BENCHMARKS
+from bdam.data.loading import split_source
 
 
 def commit() -> str:
@@ -36,3 +37,10 @@ def data_source(dataset: Dataset, source: str) -> str:
     A joined data set has the names of all its parts in `source` only.
     """
     return dataset.info.description if dataset.info.dataset_name in BENCHMARKS else source
+
+
+def benchmark_of(source: str) -> str | None:
+    """The benchmark that a [`data_source`] names; None for other data, and for several data sets."""
+    parts = split_source(source)
+    name, separator, _ = parts[0].partition(":")
+    return name if separator and len(parts) == 1 and name in BENCHMARKS else None

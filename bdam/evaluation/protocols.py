@@ -1,4 +1,4 @@
-"""The evaluation of a split: protocols × galleries × queries, as flat records."""
+"""The evaluation of an embedded split: protocols × galleries × queries."""
 
 from random import Random
 from statistics import mean
@@ -8,11 +8,12 @@ import torch
 
 from bdam.evaluation.features import Features
 from bdam.evaluation.metrics import PROTOCOLS, NoPositivesError, retrieval_metrics
+from bdam.evaluation.results import Score
 
 
 def evaluate(
-    features: Features, clothing_weights: tuple[float, ...] = (0.0,), image_to_text: bool = False, **origin
-) -> list[dict]:
+    features: Features, clothing_weights: tuple[float, ...] = (0.0,), image_to_text: bool = False
+) -> list[Score]:
     """
     Scores every protocol that the data allows on every gallery, with every kind of query.
 
@@ -29,33 +30,31 @@ def evaluate(
         clothing_weights: the values of c.
         image_to_text: whether to search captions by gallery entries as well, which are then the `query`, and `caption`
             the `gallery`.
-        origin: `split`, `checkpoint`, `seed`, … of the records.
-
-    Returns:
-        Records `{protocol, gallery, query, clothing_weight, r1, r5, r10, map, minp, num_queries, num_gallery,
-        **origin}`, percentages as numbers 0–100.
     """
-    records = []
+    scores = []
     for protocol in PROTOCOLS if features.outfit_ids is not None else ("standard",):
         for gallery in features.galleries:
             for query in features.queries:
                 clothed = features.clothing is not None and gallery != "description" and query == "caption"
                 for clothing_weight in clothing_weights if clothed else (0.0,):
-                    directions = [(gallery, query, score)]
+                    directions = [score]
                     if image_to_text and query == "caption":
-                        directions.append((query, gallery, score_image_to_text))
-                    for target, asked, measure in directions:
+                        directions.append(score_image_to_text)
+                    for measure in directions:
                         try:
-                            metrics = measure(features, protocol, gallery, query, clothing_weight)
+                            scores.append(measure(features, protocol, gallery, query, clothing_weight))
                         except NoPositivesError:
                             continue
-                        setting = {"protocol": protocol, "gallery": target, "query": asked}
-                        records.append({**setting, "clothing_weight": clothing_weight, **metrics, **origin})
-    return records
+    return scores
 
 
-def score(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> dict[str, float]:
-    """The retrieval metrics of one setting; see [`evaluate`]."""
+def score(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> Score:
+    """
+    What one search scores; see [`evaluate`].
+
+    Raises:
+        NoPositivesError: if no query has a positive.
+    """
     query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
     asking = features.query_pictures[query]
     draws = [
@@ -68,16 +67,21 @@ def score(features: Features, protocol: str, gallery: str, query: str, clothing_
         )
         for entries in _draw_galleries(features)
     ]
-    return {name: mean(metrics[name] for metrics in draws) for name in draws[0]}
+    metrics = {name: mean(draw[name] for draw in draws) for name in draws[0]}
+    return Score(protocol=protocol, gallery=gallery, query=query, clothing_weight=clothing_weight, **metrics)
 
 
-def score_image_to_text(
-    features: Features, protocol: str, gallery: str, query: str, clothing_weight: float
-) -> dict[str, float]:
-    """The same setting, searched the other way round: gallery entries ask, and all queries of a kind are searched."""
+def score_image_to_text(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> Score:
+    """
+    What the same search scores the other way round: gallery entries ask, and all queries of a kind are searched.
+
+    Raises:
+        NoPositivesError: if no gallery entry has a positive.
+    """
     query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
     ids = _ids(features, features.gallery_pictures, features.query_pictures[query])
-    return retrieval_metrics(gallery_embeds, query_embeds, **ids, protocol=protocol)
+    metrics = retrieval_metrics(gallery_embeds, query_embeds, **ids, protocol=protocol)
+    return Score(protocol=protocol, gallery=query, query=gallery, clothing_weight=clothing_weight, **metrics)
 
 
 def _ids(features: Features, asking: torch.Tensor, searched: torch.Tensor) -> dict[str, Any]:
@@ -133,10 +137,10 @@ def best_clothing_weight(features: Features) -> float:
     if features.clothing is None:
         return 0.0
     tenths = [step / 10 for step in range(11)]
-    return max(tenths, key=lambda weight: score(features, "standard", "picture", "caption", weight)["r1"])
+    return max(tenths, key=lambda weight: score(features, "standard", "picture", "caption", weight).r1)
 
 
-def selection_score(records: list[dict]) -> float:
+def selection_score(scores: list[Score]) -> float:
     """The validation score that picks the best epoch: mean R-1 over all settings that search by picture alone."""
-    scores = [record["r1"] for record in records if record["gallery"] == "picture"]
-    return sum(scores) / len(scores)
+    of_pictures = [score.r1 for score in scores if score.gallery == "picture"]
+    return sum(of_pictures) / len(of_pictures)

@@ -1,9 +1,9 @@
 """Results for people and for programs."""
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.table import Table
 
 from bdam.data.benchmarks import BENCHMARKS
-from bdam.data.writing import written_whole
+from bdam.data.writing import write_json
 from bdam.evaluation.metrics import PROTOCOLS
 from bdam.evaluation.published import METHODS, TABLE_I
+from bdam.evaluation.results import METRICS, Analysis, MeanStd, Result, Results, StudyRow
 
 
-METRICS = {"r1": "R-1", "r5": "R-5", "r10": "R-10", "map": "mAP", "minp": "mINP"}
 # What a study is read by, the R-1 of these settings: `(protocol, gallery, query, clothing)`. The last three are one
 # search of the three galleries, side by side.
 HEADLINES = {
@@ -31,14 +31,16 @@ R-1 in percent: mean ± standard deviation over the seeds. *Mix* and *identity* 
 protocol; the mix counts clothing as much as validation chose for each run, identity leaves it out. *Clothes changed*
 searches by identity description among the person's pictures in other clothes. A dash: the model has no such stream or
 gallery. The last column is published by the paper, on CUHK-PEDES: another data set, not comparable with the others."""
+# What the results of one table may differ in beside the search.
+SOURCES = ("data", "split", "checkpoint")
 
 
-def results_table(records: list[dict]) -> Table:
+def results_table(results: Results) -> Table:
     """
-    One line per record, `c` being how much clothing counts; the models and the three galleries of a setting stand
+    One line per result, `c` being how much clothing counts; the models and the three galleries of a setting stand
     together.
     """
-    data, splits, models = ({record[name]: None for record in records} for name in ("data", "split", "checkpoint"))
+    data, splits, models = (dict.fromkeys(getattr(one, name) for one in results) for name in SOURCES)
     title = f"Person retrieval, {', '.join(splits)} split of {', '.join(data)} (%)"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     # Names of models are long: they are numbered where there are several, and told below.
@@ -48,27 +50,20 @@ def results_table(records: list[dict]) -> Table:
         table.add_column(name, overflow="fold")
     for name in (*METRICS.values(), "queries", "among"):
         table.add_column(name, justify="right", no_wrap=True)
-    previous = None
-    for record in sorted(records, key=_setting):
-        setting = _setting(record)
-        if previous not in (None, setting):
+    for setting, group in groupby(sorted(results, key=_setting), _setting):
+        if table.row_count:
             table.add_section()
-        protocol, query, clothing_weight = setting if setting != previous else ("", "", "")
-        table.add_row(
-            protocol,
-            query.replace("_", " "),
-            f"{clothing_weight}",
-            *([numbers[record["checkpoint"]]] if numbers else []),
-            record["gallery"],
-            *(f"{record[name]:.2f}" for name in METRICS),
-            str(record["num_queries"]),
-            str(record["num_gallery"]),
-        )
-        previous = setting
+        protocol, query, clothing_weight = setting
+        cells = [protocol, _words(query), f"{clothing_weight}"]
+        for one in group:
+            model = [numbers[one.checkpoint]] if numbers else []
+            values = (f"{getattr(one, name):.2f}" for name in METRICS)
+            table.add_row(*cells, *model, one.gallery, *values, str(one.num_queries), str(one.num_gallery))
+            cells = ["", "", ""]
     return table
 
 
-def published_table(records: list[dict], benchmark: str) -> Table:
+def published_table(results: Results, benchmark: str) -> Table:
     """
     What was measured on the test split of a benchmark, and what Table I of the paper publishes, marked as such; where
     the split is not as it was published, the table says that the two do not compare.
@@ -79,12 +74,12 @@ def published_table(records: list[dict], benchmark: str) -> Table:
         table.add_column(name, overflow="fold")
     for name in names:
         table.add_column(METRICS[name], justify="right", no_wrap=True)
-    for record in records:
-        if (record["protocol"], record["query"], record["gallery"]) == ("standard", "caption", "picture"):
-            label = f"{record['checkpoint']}, clothing {record['clothing_weight']}"
-            table.add_row(label, "", "measured", *(f"{record[name]:.2f}" for name in names))
+    for one in results:
+        if (one.protocol, one.query, one.gallery) == ("standard", "caption", "picture"):
+            label = f"{one.checkpoint}, clothing {one.clothing_weight}"
+            table.add_row(label, "", "measured", *(f"{getattr(one, name):.2f}" for name in names))
     table.add_section()
-    held, expected = records[0]["num_gallery"], BENCHMARKS[benchmark].published["test"].pictures
+    held, expected = results[0].num_gallery, BENCHMARKS[benchmark].published["test"].pictures
     if held != expected:
         table.caption = f"This split has {held:,} pictures, not the {expected:,} published: the two do not compare."
     for name, scores in TABLE_I[benchmark].items():
@@ -93,49 +88,47 @@ def published_table(records: list[dict], benchmark: str) -> Table:
     return table
 
 
-def analysis_table(analysis: dict) -> Table:
+def analysis_table(analysis: Analysis) -> Table:
     """Gates, fusion weights and probes beside the paper's figures; what there is nothing of says so."""
-    title = f"Inside {analysis['run']}: {analysis['split']} split, {analysis['num_pictures']} pictures"
+    title = f"Inside {analysis.run}: {analysis.split} split, {analysis.num_pictures} pictures"
     table = Table("", "", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for name in ("this run", "paper"):
         table.add_column(name, justify="right")
-    for kind, label in (("gates", "gate"), ("fusion_weights", "fusion weight")):
-        for name, value in analysis[kind].items():
-            table.add_row(label, name, _mean_and_std(value), _mean_and_std(value["paper"]))
-        if not analysis[kind]:
+    for label, of_kind in (("gate", analysis.gates), ("fusion weight", analysis.fusion_weights)):
+        for name, gate in of_kind.items():
+            table.add_row(label, name, _mean_and_std(gate), _mean_and_std(gate.paper))
+        if not of_kind:
             table.add_row(label, "", "none")
         table.add_section()
-    for kind, probe in analysis["probes"].items():
-        for name, area in probe["areas"].items():
-            table.add_row(
-                f"ROC AUC of {len(probe['terms'])} {kind} terms", f"from {name}", f"{area:.2f}", "chance 0.50"
-            )
-    if not analysis["probes"]:
+    for kind, probes in analysis.probes.items():
+        for name, area in probes.areas.items():
+            table.add_row(f"ROC AUC of {len(probes.terms)} {kind} terms", f"from {name}", f"{area:.2f}", "chance 0.50")
+    if not analysis.probes:
         table.add_row("ROC AUC of terms", "", "no terms to ask for")
     table.add_section()
-    for name, groups in analysis["groups"].items():
+    for name, groups in analysis.groups.items():
         for value, group in groups.items():
-            table.add_row(f"R-1 of {group['num_queries']} captions", f"{name} {value}", f"{group['r1']:.2f} %", "")
+            table.add_row(f"R-1 of {group.num_queries} captions", f"{name} {value}", f"{group.r1:.2f} %", "")
     table.add_section()
-    table.add_row("training log", "", ", ".join(analysis["logged"]) or "no losses")
-    for name, is_drawn in analysis["figures"].items():
+    table.add_row("training log", "", ", ".join(analysis.logged) or "no losses")
+    for name, is_drawn in analysis.figures.items():
         if not is_drawn:
             table.add_row(name, "", "nothing to draw")
     return table
 
 
-def headline_rows(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
+def headline_rows(rows: Iterable[StudyRow]) -> dict[str, dict[str, StudyRow]]:
     """The rows of HEADLINES by recipe and name; a recipe is without those that its model or data does not have."""
     names = {setting: name for name, setting in HEADLINES.items()}
-    found: dict[str, dict[str, dict]] = defaultdict(dict)
+    found: dict[str, dict[str, StudyRow]] = defaultdict(dict)
     for row in rows:
-        setting = (row["protocol"], row["gallery"], row["query"], row["clothing"])
+        setting = (row.protocol, row.gallery, row.query, row.clothing)
         if setting in names:
-            found[row["recipe"]][names[setting]] = row
+            found[row.recipe][names[setting]] = row
     return found
 
 
-def study_table(rows: list[dict]) -> Table:
+def study_table(rows: list[StudyRow]) -> Table:
     """The headlines of a study for a terminal; `rows` are those of [`bdam.evaluation.study.aggregate`]."""
     header, *lines = _headlines(rows)
     table = Table(title="R-1 (%), mean ± standard deviation over the seeds", box=SIMPLE, padding=(0, 1, 0, 0))
@@ -146,7 +139,7 @@ def study_table(rows: list[dict]) -> Table:
     return table
 
 
-def write_study(folder: Path, rows: list[dict], header: dict[str, str]) -> None:
+def write_study(folder: Path, rows: list[StudyRow], header: dict[str, str]) -> None:
     """
     Writes what a study found: `report.md` to read, which shows `report.png` beside it, and every number as
     `report.csv` and `report.json`.
@@ -156,65 +149,101 @@ def write_study(folder: Path, rows: list[dict], header: dict[str, str]) -> None:
         rows: those of [`bdam.evaluation.study.aggregate`], at least one.
         header: how the numbers came about, by the name of each circumstance.
     """
-    write_results(folder / "report.json", {**header, "rows": rows})
+    records = [asdict(row) for row in rows]
+    write_json(folder / "report.json", {**header, "rows": records})
     with (folder / "report.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, records[0])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(records)
     circumstances = "\n".join(f"- **{name}**: {text}" for name, text in header.items())
     parts = ["# Study", circumstances, markdown_table(_headlines(rows)), LEGEND, "![R-1 of every recipe](report.png)"]
-    rows = sorted(rows, key=lambda row: (PROTOCOLS.index(row["protocol"]), row["query"], row["clothing"]))
-    for title, group in groupby(rows, lambda row: f"{row['protocol']}, by {row['query']}, {row['clothing']}"):
+    rows = sorted(rows, key=lambda row: (PROTOCOLS.index(row.protocol), row.query, row.clothing))
+    for title, group in groupby(rows, lambda row: f"{row.protocol}, by {row.query}, {row.clothing}"):
         parts += [f"## {title.replace('_', ' ').capitalize()}", markdown_table(_full_table(group))]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def write_results(path: Path, records: list[dict] | dict) -> None:
-    """Writes the records as JSON, whole or not at all."""
-    with written_whole(path) as aside:
-        aside.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+def _mean_and_std(value: MeanStd) -> str:
+    return f"{value.mean:.2f}" if value.std is None else f"{value.mean:.2f} ± {value.std:.2f}"
 
 
-def _mean_and_std(value: dict) -> str:
-    return f"{value['mean']:.2f} ± {value['std']:.2f}" if "std" in value else f"{value['mean']:.2f}"
+def _setting(result: Result) -> tuple[str, str, float]:
+    return result.protocol, result.query, result.clothing_weight
 
 
-def _setting(record: dict) -> tuple[str, str, float]:
-    return record["protocol"], record["query"], record["clothing_weight"]
-
-
-def _headlines(rows: list[dict]) -> list[list[str]]:
+def _headlines(rows: list[StudyRow]) -> list[list[str]]:
     """Header and lines of the table that leads a study: a line per recipe, and chance."""
     recipes = headline_rows(rows)
     lines = [["recipe", "runs", *HEADLINES, "paper, CUHK-PEDES"]]
     for recipe, found in recipes.items():
         cells = [_spread(found[name], "r1") if name in found else "–" for name in HEADLINES]
         always = found["identity: picture"]
-        lines.append([recipe, str(always["runs"]), *cells, _published(always, ["r1"])])
-    chances = {name: f"{row['chance']:.1f}" for found in recipes.values() for name, row in found.items()}
+        lines.append([recipe, str(always.runs), *cells, _published(always, ["r1"])])
+    chances = {name: f"{row.chance:.1f}" for found in recipes.values() for name, row in found.items()}
     return [*lines, ["chance", "", *(chances.get(name, "–") for name in HEADLINES), ""]]
 
 
-def _full_table(rows: Iterable[dict]) -> list[list[str]]:
+def _full_table(rows: Iterable[StudyRow]) -> list[list[str]]:
     """Header and lines of one setting: every recipe on every gallery, and what the paper publishes of the recipe."""
     names = [name for name in METRICS if name != "minp"]
     header = ["recipe", "gallery", "c", *(METRICS[name] for name in names), "chance R-1"]
     lines = [[*header, f"paper, CUHK-PEDES: {' / '.join(METRICS[name] for name in names)}"]]
     for row in rows:
-        weight, chance = f"{row['clothing_weight']:.2f}", f"{row['chance']:.1f}"
+        weight, chance = f"{row.clothing_weight:.2f}", f"{row.chance:.1f}"
         spreads = [_spread(row, name) for name in names]
-        lines.append([row["recipe"], row["gallery"], weight, *spreads, chance, _published(row, names)])
+        lines.append([row.recipe, row.gallery, weight, *spreads, chance, _published(row, names)])
     return lines
 
 
-def _spread(row: dict, name: str) -> str:
-    deviation = row[f"{name}_std"]
-    return f"{row[name]:.1f}" if deviation is None else f"{row[name]:.1f} ± {deviation:.1f}"
+def _spread(row: StudyRow, name: str) -> str:
+    mean, deviation = getattr(row, name), getattr(row, f"{name}_std")
+    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
 
-def _published(row: dict, names: list[str]) -> str:
-    values = [row[f"published_{name}"] for name in names]
+def _published(row: StudyRow, names: list[str]) -> str:
+    values = [getattr(row, f"published_{name}") for name in names]
     return "–" if None in values else " / ".join(f"{value:.2f}" for value in values)
+
+
+def markdown_results(results: Results, also: Iterable[str] = ()) -> str:
+    """
+    The table of a model card: one line per result, the galleries of a search together.
+
+    Args:
+        also: fields of the results that have columns of their own, after the metrics.
+    """
+    lines = [["protocol", "query", "c", "gallery", *METRICS.values(), "queries", "among", *map(_words, also)]]
+    for (protocol, query, weight), group in _by_search(results).items():
+        for one in group:
+            values = (f"{getattr(one, name):.2f}" for name in METRICS)
+            others = (getattr(one, name) for name in ("num_queries", "num_gallery", *also))
+            cells = ("–" if other is None else str(other) for other in others)
+            lines.append([protocol, _words(query), f"{weight}", one.gallery, *values, *cells])
+    return markdown_table(lines)
+
+
+def markdown_summary(results: Results) -> str:
+    """The table of the README: one line per search, its R-1 on each gallery side by side, and its mAP by picture."""
+    galleries = ("picture", "picture+description", "description")
+    first, *others = (gallery.replace("+", " + ") for gallery in galleries)
+    lines = [["protocol", "query", "clothing weight", f"R-1: {first}", *others, f"mAP: {first}"]]
+    for (protocol, query, weight), group in _by_search(results).items():
+        of_gallery = {one.gallery: one for one in group}
+        r1 = (f"{of_gallery[name].r1:.1f}" if name in of_gallery else "–" for name in galleries)
+        lines.append([protocol, _words(query), f"{weight:g}", *r1, f"{of_gallery['picture'].map:.1f}"])
+    return markdown_table(lines)
+
+
+def _by_search(results: Iterable[Result]) -> dict[tuple[str, str, float], list[Result]]:
+    """Results by protocol, query and clothing weight, in this order."""
+    groups: dict[tuple[str, str, float], list[Result]] = defaultdict(list)
+    for one in sorted(results, key=lambda one: (PROTOCOLS.index(one.protocol), one.query, one.clothing_weight)):
+        groups[one.protocol, one.query, one.clothing_weight].append(one)
+    return groups
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def markdown_table(lines: list[list[str]]) -> str:

@@ -1,6 +1,5 @@
 """Studies: recipes × seeds, each trained and evaluated once, and what the seeds say together."""
 
-import json
 import os
 import shutil
 import statistics
@@ -11,22 +10,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-import torch
 from tqdm.auto import tqdm
 
-from bdam.data.loading import load_data, load_split
-from bdam.encoding.encoders import load_encoder
-from bdam.evaluation.features import extract_features
-from bdam.evaluation.origin import commit, data_source, machine
-from bdam.evaluation.protocols import evaluate
+from bdam.data.loading import load_data
+from bdam.evaluation.evaluate import evaluate_checkpoint
+from bdam.evaluation.origin import commit, machine
 from bdam.evaluation.published import ABLATION_TABLES
-from bdam.evaluation.report import write_results
+from bdam.evaluation.results import RESULTS, Result, Results, StudyRow
 from bdam.training.checkpoints import changed_keys
 from bdam.training.launching import run_launcher
-from bdam.training.models import RECIPE, fingerprint
+from bdam.training.models import RECIPE
 from bdam.training.recipes import Recipe, load_recipe
+from configuration_bdam import BDAMConfig
 
 
 # Arguments of `accelerate launch` for one process, as in the Makefile, and of the training script.
@@ -35,8 +32,6 @@ LAUNCH = (
     f"--num_cpu_threads_per_process {os.cpu_count()}"
 ).split()
 TRAINING = ["--keep_checkpoints", "1", "--resume"]
-# What a study writes into every record of a run, beside the setting and its metrics.
-ORIGIN = {"recipe", "seed", "split", "checkpoint", "data", "commit", "machine", "seconds"}
 # How much clothing counts: not at all, or as much as validation chose for the run.
 CLOTHING = ("identity alone", "mix")
 METRICS = ("r1", "r5", "r10", "map")
@@ -61,8 +56,8 @@ class Run:
 
     @property
     def results(self) -> Path:
-        """The records; written whole or not at all, so that a run is done once they are there."""
-        return self.folder / "results.json"
+        """The results; written whole or not at all, so that a run is done once they are there."""
+        return self.folder / RESULTS
 
 
 def plan_study(
@@ -127,9 +122,9 @@ def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
                     progress.close()
                     print(f"Stopped by signal {stopped_by}; the same command goes on.", file=sys.stderr)
                     raise SystemExit(128 + stopped_by)
-                records = _evaluate(run)
-                seconds = time.perf_counter() - start
-                write_results(run.results, [{**record, **origin, "seconds": seconds} for record in records])
+                results = _evaluate(run)
+                stamp = {"recipe": run.name, **origin, "seconds": time.perf_counter() - start}
+                Results(result.model_copy(update=stamp) for result in results).to_json(run.results)
                 shutil.rmtree(run.folder / "checkpoints")  # a run that is done does not go on
             except Exception:  # whatever it is, it must not cost the other runs
                 traceback.print_exc(file=log)
@@ -137,51 +132,50 @@ def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
     return failed
 
 
-def read_results(run: Run) -> list[dict]:
-    """The records of a run; none if it is not done."""
-    if not run.results.is_file():
-        return []
-    try:
-        records = json.loads(run.results.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        records = []
-    if not records or not records[0].keys() >= ORIGIN:
-        raise ValueError(f"{run.results} was not written by a study: remove it, and run the study again.")
-    return records
-
-
-def aggregate(records: list[dict]) -> list[dict]:
+def read_results(run: Run) -> Results:
     """
-    Mean and standard deviation (n − 1; None for a single run) over the seeds.
+    The results of a run, with recipe, machine and seconds; none if it is not done.
+
+    Raises:
+        ValueError: if something else wrote them.
+    """
+    if not run.results.is_file():
+        return Results()
+    remedy = "remove it, and run the study again."
+    try:
+        results = Results.from_json(run.results)
+    except ValueError as error:
+        raise ValueError(f"{run.results} was not written by a study: {remedy} {error}") from None
+    if not results or any(None in (result.recipe, result.machine, result.seconds) for result in results):
+        raise ValueError(f"{run.results} was not written by a study: {remedy}")
+    return results
+
+
+def aggregate(results: Iterable[Result]) -> list[StudyRow]:
+    """
+    Means over the seeds, in the order of the results.
 
     Args:
-        records: those of [`evaluate`] for the clothing weights 0 and the model's own, in this order, with `recipe` and
-            `seed`.
-
-    Returns:
-        Rows `{recipe, protocol, gallery, query, clothing, clothing_weight, runs, chance, r1, r1_std, …, map_std,
-        published_r1, …, published_map}`, in the order of the records. `clothing` is one of `CLOTHING`;
-        `clothing_weight` is a mean, too, since each run chooses its own; `published_…` is None where the paper has no
-        such row.
+        results: those of studies, for the clothing weights 0 and the model's own, in this order.
     """
-    of_run: dict[tuple, list[dict]] = defaultdict(list)
-    for record in records:
-        of_run[tuple(record[key] for key in ("recipe", "protocol", "gallery", "query", "seed"))].append(record)
-    groups: dict[tuple, list[dict]] = defaultdict(list)
+    of_run: dict[tuple, list[Result]] = defaultdict(list)
+    for result in results:
+        of_run[result.recipe, result.protocol, result.gallery, result.query, result.seed].append(result)
+    groups: dict[tuple, list[Result]] = defaultdict(list)
     for (*setting, _), weighed in of_run.items():
         # The order tells the two apart even where the model's own weight is 0; without clothing there is but one.
-        for clothing, record in zip(CLOTHING, weighed, strict=False):
-            groups[(*setting, clothing)].append(record)
+        for clothing, result in zip(CLOTHING, weighed, strict=False):
+            groups[(*setting, clothing)].append(result)
     return [_row(setting, group) for setting, group in groups.items()]
 
 
-def describe(runs: list[Run], records: list[dict], command: str) -> dict[str, str]:
+def describe(runs: list[Run], results: Results, command: str) -> dict[str, str]:
     """The circumstances of a study, for its report; where the runs differ in one, all its values."""
 
     def values(name: str) -> str:
-        return "; ".join(sorted({str(record[name]) for record in records}))
+        return "; ".join(sorted({str(getattr(result, name)) for result in results}))
 
-    seconds = {(record["recipe"], record["seed"]): record["seconds"] for record in records}
+    seconds = {(result.recipe, result.seed): result.seconds or 0 for result in results}
     header = {
         "command": f"`{command}`",
         "data": f"{values('data')}, test split, gallery of {values('num_gallery')} pictures",
@@ -199,18 +193,29 @@ def describe(runs: list[Run], records: list[dict], command: str) -> dict[str, st
     return header
 
 
-def _row(setting: tuple, group: list[dict]) -> dict:
-    def mean(name: str) -> float:
-        return statistics.mean(record[name] for record in group)
+def _row(setting: tuple, group: list[Result]) -> StudyRow:
+    recipe, protocol, gallery, query, clothing = setting
 
-    row = dict(zip(("recipe", "protocol", "gallery", "query", "clothing"), setting, strict=True))
-    row |= {"clothing_weight": mean("clothing_weight"), "runs": len(group), "chance": mean("chance")}
+    def values(name: str) -> list[float]:
+        return [getattr(result, name) for result in group]
+
+    is_published = protocol == "standard" and query == "caption" and recipe in ABLATION_TABLES
+    numbers: dict[str, Any] = {}
     for name in METRICS:
-        row[name] = mean(name)
-        row[f"{name}_std"] = statistics.stdev(record[name] for record in group) if len(group) > 1 else None
-    is_published = row["protocol"] == "standard" and row["query"] == "caption" and row["recipe"] in ABLATION_TABLES
-    published = ABLATION_TABLES[row["recipe"]] if is_published else [None] * len(METRICS)
-    return row | {f"published_{name}": value for name, value in zip(METRICS, published, strict=True)}
+        numbers[name] = statistics.mean(values(name))
+        numbers[f"{name}_std"] = statistics.stdev(values(name)) if len(group) > 1 else None
+        numbers[f"published_{name}"] = getattr(ABLATION_TABLES[recipe], name) if is_published else None
+    return StudyRow(
+        recipe=recipe,
+        protocol=protocol,
+        gallery=gallery,
+        query=query,
+        clothing=clothing,
+        clothing_weight=statistics.mean(values("clothing_weight")),
+        runs=len(group),
+        chance=statistics.mean(values("chance")),
+        **numbers,
+    )
 
 
 def _twins(runs: list[Run]) -> list[list[str]]:
@@ -227,22 +232,15 @@ def _train(run: Run, launch: list[str], log: TextIO) -> int:
     return run_launcher([*launcher, "-m", "train_accelerate", *run.sources, *TRAINING], log.buffer)
 
 
-def _evaluate(run: Run) -> list[dict]:
+def _evaluate(run: Run) -> Results:
     checkpoint = run.folder / "model"
-    encoder = load_encoder(str(checkpoint))
-    encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = load_split(run.recipe.data, "test")
-    features = extract_features(encoder, dataset, run.recipe.eval_batch_size)
-    return evaluate(
-        features,
-        (0.0, encoder.model.config.clothing_weight),
-        recipe=run.name,
-        seed=run.recipe.seed,
-        split="test",
-        checkpoint=str(checkpoint),
-        weights=fingerprint(checkpoint),
-        data=data_source(dataset, run.recipe.data),
-        mixed_precision="no",
+    weights = (0.0, BDAMConfig.from_pretrained(checkpoint).clothing_weight)
+    return evaluate_checkpoint(
+        checkpoint,
+        run.recipe.data,
+        clothing_weights=weights,
+        batch_size=run.recipe.eval_batch_size,
+        use_cache=False,
     )
 
 

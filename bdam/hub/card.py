@@ -10,6 +10,7 @@ from PIL import Image
 from bdam.data.benchmarks import BENCHMARKS
 from bdam.evaluation.published import TABLE_I
 from bdam.evaluation.report import markdown_table
+from bdam.evaluation.results import ANALYSIS, Analysis, Results
 from bdam.hub.results import circumstances, eval_results, headlines, name_data, tables
 from bdam.training.effort import read_effort
 from bdam.training.models import RECIPE
@@ -38,22 +39,22 @@ CAUTIONS = {
 ENGLISH = {"cuhk-pedes", "icfg-pedes", "rstpreid"}
 
 
-def build_card(run: Path, repo_id: str, records: list[dict]) -> ModelCard:
+def build_card(run: Path, repo_id: str, results: Results) -> ModelCard:
     """
-    The card of a run: its recipe, its records, its figures and, where the run was analysed on data that knows
+    The card of a run: its recipe, its results, its figures and, where the run was analysed on data that knows
     attributes, how well it finds whom.
 
     Args:
         run: the folder of the run.
         repo_id: where it is published.
-        records: those of [`public_records`].
+        results: those of [`public_results`].
     """
     recipe = read_recipe(run / "model" / RECIPE)
     config = BDAMConfig.from_pretrained(run / "model")
-    analysis = read_analysis(run, records[0]["weights"])
+    analysis = read_analysis(run, results[0].weights)
     trained_on = name_data(recipe["data"])
     return ModelCard.from_template(
-        _metadata(repo_id, recipe, records),
+        _metadata(repo_id, recipe, results),
         template_path=str(TEMPLATE),
         name=repo_id.partition("/")[2],
         repo_id=repo_id,
@@ -61,15 +62,15 @@ def build_card(run: Path, repo_id: str, records: list[dict]) -> ModelCard:
         use_fusion=config.use_fusion,
         clothing_weight=config.clothing_weight,
         num_validations=_num_validations(run, config.clothing_weight),
-        headlines=headlines(records, config.clothing_weight),
-        results=tables(records),
+        headlines=headlines(results, config.clothing_weight),
+        results=tables(results),
         cautions=CAUTIONS,
         trained_on={trained_on, *trained_on.split(" + ")},
-        published=_published(records),
-        galleries={record["gallery"] for record in records},
-        protocols={record["protocol"] for record in records},
-        circumstances=circumstances(records),
-        figures=[(caption, Path(file).name) for file, caption in figures(run, records[0]["weights"]).items()],
+        published=_published(results),
+        galleries={result.gallery for result in results},
+        protocols={result.protocol for result in results},
+        circumstances=circumstances(results),
+        figures=[(caption, Path(file).name) for file, caption in figures(run, results[0].weights).items()],
         analysis=analysis,
         bias=_bias(analysis),
         training=f"Trained on {trained_on} by the recipe below.",
@@ -92,16 +93,16 @@ def _is_local(name: str) -> bool:
     return Path(name).is_absolute()
 
 
-def read_analysis(run: Path, weights: str) -> dict | None:
+def read_analysis(run: Path, weights: str | None) -> Analysis | None:
     """What `bdam analyze` found in these weights, with `data` by its public name; None if it did not look at them."""
-    path = run / "analysis/analysis.json"
-    analysis = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if analysis.get("weights") != weights:
+    try:
+        analysis = Analysis.from_json(run / "analysis" / ANALYSIS)
+    except (FileNotFoundError, ValueError):  # there is none, or it is not of today's form
         return None
-    return {**analysis, "data": name_data(analysis["data"])}
+    return analysis.model_copy(update={"data": name_data(analysis.data)}) if analysis.weights == weights else None
 
 
-def figures(run: Path, weights: str) -> dict[str, str]:
+def figures(run: Path, weights: str | None) -> dict[str, str]:
     """Files of a run that show these weights, and not those of an earlier training, with what they show."""
     analysis = read_analysis(run, weights)
     found = {}
@@ -109,7 +110,7 @@ def figures(run: Path, weights: str) -> dict[str, str]:
         if not (run / file).is_file():
             continue
         if file != RANKED and analysis is not None:
-            found[file] = f"{caption}: {analysis['split']} split of {analysis['data']}"
+            found[file] = f"{caption}: {analysis.split} split of {analysis.data}"
         elif file == RANKED and _drawn_of(run / file) == weights:
             found[file] = caption
     return found
@@ -121,7 +122,7 @@ def _drawn_of(path: Path) -> str | None:
         return image.info.get("weights")
 
 
-def _metadata(repo_id: str, recipe: dict[str, Any], records: list[dict]) -> ModelCardData:
+def _metadata(repo_id: str, recipe: dict[str, Any], results: Results) -> ModelCardData:
     encoders = [recipe[f"{kind}_encoder"] for kind in ("vision", "text")]
     is_english = set(name_data(recipe["data"]).split(" + ")) <= ENGLISH
     return ModelCardData(
@@ -132,7 +133,7 @@ def _metadata(repo_id: str, recipe: dict[str, Any], records: list[dict]) -> Mode
         tags=["person-re-identification", "text-to-image-retrieval", "bdam", "custom_code"],
         base_model=[name for name in encoders if isinstance(name, str) and not _is_local(name)] or None,
         model_name=repo_id.partition("/")[2],
-        eval_results=eval_results(records),
+        eval_results=eval_results(results),
     )
 
 
@@ -151,19 +152,18 @@ def _num_validations(run: Path, clothing_weight: float) -> int:
         return 0
 
 
-def _published(records: list[dict]) -> list[tuple[str, str]]:
+def _published(results: Results) -> list[tuple[str, str]]:
     """Benchmarks of the paper whose test split was measured, and what the paper publishes for its own model there."""
     found = []
-    for record in records:
-        search = tuple(record[name] for name in ("split", "protocol", "query", "gallery"))
-        data = record["data"]
+    for result in results:
+        search, data = (result.split, result.protocol, result.query, result.gallery), result.data
         if search != ("test", "standard", "caption", "picture") or data not in TABLE_I:
             continue
         scores, expected = TABLE_I[data]["BDAM"], BENCHMARKS[data].published["test"].pictures
         text = f"R-1 {scores.r1:.2f}, R-5 {scores.r5:.2f}, R-10 {scores.r10:.2f}, mAP {scores.map:.2f}"
-        if record["num_gallery"] != expected:
+        if result.num_gallery != expected:
             text += (
-                f" (this split has {record['num_gallery']:,} pictures, not the {expected:,} published: the two do not "
+                f" (this split has {result.num_gallery:,} pictures, not the {expected:,} published: the two do not "
                 "compare)"
             )
         found.append((data, text))
@@ -182,11 +182,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
-def _bias(analysis: dict | None) -> str | None:
-    if not analysis or not analysis.get("groups"):
+def _bias(analysis: Analysis | None) -> str | None:
+    if analysis is None or not analysis.groups:
         return None
     lines = [["attribute", "value", "R-1", "captions"]]
-    for attribute, values in analysis["groups"].items():
+    for attribute, values in analysis.groups.items():
         for value, group in values.items():
-            lines.append([attribute.replace("_", " "), value, f"{group['r1']:.2f}", str(group["num_queries"])])
+            lines.append([attribute.replace("_", " "), value, f"{group.r1:.2f}", str(group.num_queries)])
     return markdown_table(lines)

@@ -14,8 +14,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from bdam.evaluation.results import RESULTS, Results
 from bdam.hub.card import FIGURES, build_card, figures, public_recipe
-from bdam.hub.results import is_record, public_records
+from bdam.hub.results import public_results
 from bdam.training.models import RECIPE, fingerprint, load_model
 from bdam.training.recipes import read_recipe
 from bdam.training.yaml_text import dump_yaml
@@ -45,7 +46,6 @@ MODEL_FILES = (
     "merges.txt",
     "sentencepiece.bpe.model",
 )
-RESULTS = "results.json"
 SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16}|-----BEGIN [A-Z ]*PRIVATE KEY)")
 LOCAL_PATH = re.compile(r"(?<![\w:/.<])(?:/(?:[\w.@+-]+/)+[\w.@+-]+|[A-Za-z]:\\\\?[\w.-]+\\\\?[\w.-]+)")
 # Loads the staged folder as a stranger does, without this package, and saves what it makes of the inputs.
@@ -74,8 +74,8 @@ def stage(run: Path, repo_id: str, folder: Path) -> None:
     check_repo_id(repo_id)
     model_folder = run / "model"
     model, processor = load_model(model_folder)
-    records = public_records(read_evaluation(run), repo_id)
-    shown = figures(run, records[0]["weights"])
+    results = public_results(read_evaluation(run), repo_id)
+    shown = figures(run, results[0].weights)
     if old := [file for file in FIGURES if (run / file).is_file() and file not in shown]:
         logger.warning("Not published, since nothing says that these weights made them: %s.", ", ".join(old))
     folder.mkdir(parents=True)
@@ -84,10 +84,10 @@ def stage(run: Path, repo_id: str, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
     recipe = public_recipe(read_recipe(model_folder / RECIPE))
     (folder / RECIPE).write_text(dump_yaml(recipe), encoding="utf-8")
-    (folder / RESULTS).write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    results.to_json(folder / RESULTS)
     for file in shown:
         shutil.copyfile(run / file, folder / Path(file).name)
-    build_card(run, repo_id, records).save(folder / "README.md")
+    build_card(run, repo_id, results).save(folder / "README.md")
     check_nothing_private(folder)
     check_reload(model, processor, folder)
 
@@ -136,9 +136,9 @@ def check_repo_id(repo_id: str) -> None:
         raise ValueError(f"{repo_id!r} is no repository: give USER/NAME, such as jane/bdam-cuhk-pedes.")
 
 
-def read_evaluation(run: Path) -> list[dict]:
+def read_evaluation(run: Path) -> Results:
     """
-    The records of a run, of its own weights; those of models that it was compared with are left out, with a warning.
+    The results of a run, of its own weights; those of models that it was compared with are left out, with a warning.
 
     Raises:
         FileNotFoundError: if there are none.
@@ -149,20 +149,17 @@ def read_evaluation(run: Path) -> list[dict]:
     if not path.is_file():
         raise FileNotFoundError(f"{run} was not evaluated, and nothing unmeasured is published: run {remedy} first.")
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        records = None
-    if not isinstance(records, list) or not all(map(is_record, records)):
-        raise ValueError(f"{path} is no evaluation of today's form: run {remedy} again.")
+        results = Results.from_json(path)
+    except ValueError:
+        raise ValueError(f"{path} is no evaluation of today's form: run {remedy} again.") from None
     weights = fingerprint(run / "model")
-    own = [record for record in records if record["weights"] == weights]
+    own = Results(result for result in results if result.weights == weights)
     if not own:
         raise ValueError(
             f"The weights in {run / 'model'} are not those that {path} was measured on: run {remedy} again."
         )
-    if len(own) < len(records):
-        others = dict.fromkeys(record["checkpoint"] for record in records if record["weights"] != weights)
-        logger.warning("%s: records of other models are not published: %s.", path, ", ".join(map(str, others)))
+    if others := dict.fromkeys(result.checkpoint for result in results if result.weights != weights):
+        logger.warning("%s: records of other models are not published: %s.", path, ", ".join(others))
     return own
 
 

@@ -16,6 +16,7 @@ from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation import analysis
 from bdam.evaluation.features import Features
+from bdam.evaluation.results import MeanStd
 from bdam.training.models import save_model
 from bdam.training.recipes import Recipe
 
@@ -55,11 +56,11 @@ def noisy(signal: np.ndarray) -> torch.Tensor:
 def test_probes_read_what_a_feature_says_and_nothing_else():
     dataset, tall, red = people()
     probes = analysis.disentanglement({"f_id": noisy(tall), "f_clo": noisy(red)}, dataset)
-    assert {term["term"] for term in probes["identity"]["terms"]} == {"short", "tall"}
-    assert {term["term"] for term in probes["clothing"]["terms"]} == {"blue", "red"}
+    assert {term["term"] for term in probes["identity"].terms} == {"short", "tall"}
+    assert {term["term"] for term in probes["clothing"].terms} == {"blue", "red"}
     for kind, own, other in (("identity", "f_id", "f_clo"), ("clothing", "f_clo", "f_id")):
-        assert probes[kind]["areas"][own] > 0.99
-        assert abs(probes[kind]["areas"][other] - 0.5) < 0.1
+        assert probes[kind].areas[own] > 0.99
+        assert abs(probes[kind].areas[other] - 0.5) < 0.1
 
 
 def test_probes_cannot_recognise_persons():
@@ -67,7 +68,7 @@ def test_probes_cannot_recognise_persons():
     dataset, _, _ = people()
     persons = torch.randn(400, 50, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=0)
     probes = analysis.disentanglement({"f_id": persons}, dataset)
-    assert all(abs(probe["areas"]["f_id"] - 0.5) < 0.1 for probe in probes.values())
+    assert all(abs(probe.areas["f_id"] - 0.5) < 0.1 for probe in probes.values())
 
 
 def test_without_descriptions_there_are_no_probes():
@@ -79,8 +80,8 @@ def test_attributes_are_asked_for_where_they_are_known():
     dataset = dataset.add_column("identity_attributes", [{"height": ("short", "tall")[bit]} for bit in tall])
     dataset = dataset.add_column("clothing_attributes", [{"coat": ("blue", "red")[bit]} for bit in red])
     probes = analysis.disentanglement({"f_id": noisy(tall), "f_clo": noisy(red)}, dataset)
-    assert [term["term"] for term in probes["identity"]["terms"]] == ["height short", "height tall"]
-    assert probes["clothing"]["areas"]["f_clo"] > 0.99
+    assert [term["term"] for term in probes["identity"].terms] == ["height short", "height tall"]
+    assert probes["clothing"].areas["f_clo"] > 0.99
 
 
 def test_telling_terms_are_frequent_of_one_kind_and_true_of_the_subject():
@@ -96,12 +97,12 @@ def test_telling_terms_are_frequent_of_one_kind_and_true_of_the_subject():
 def test_gate_statistics_by_hand():
     parts = {"gate": torch.tensor([[0.2, 0.4], [0.6, 0.8]]), "fusion_weights": torch.tensor([[0.9, 0.1], [0.7, 0.3]])}
     statistics = analysis.gate_statistics(parts)
-    assert statistics["gates"]["identity"]["mean"] == pytest.approx(0.5)
-    assert statistics["gates"]["identity"]["std"] == pytest.approx(0.05**0.5)
-    assert statistics["gates"]["clothing"]["mean"] == pytest.approx(0.5)
-    assert statistics["gates"]["identity"]["paper"] == {"mean": 0.61, "std": 0.17}
-    assert statistics["fusion_weights"]["picture"]["mean"] == pytest.approx(0.8)
-    assert statistics["fusion_weights"]["description"]["std"] == pytest.approx(0.1)
+    assert statistics["gates"]["identity"].mean == pytest.approx(0.5)
+    assert statistics["gates"]["identity"].std == pytest.approx(0.05**0.5)
+    assert statistics["gates"]["clothing"].mean == pytest.approx(0.5)
+    assert statistics["gates"]["identity"].paper == MeanStd(mean=0.61, std=0.17)
+    assert statistics["fusion_weights"]["picture"].mean == pytest.approx(0.8)
+    assert statistics["fusion_weights"]["description"].std == pytest.approx(0.1)
     assert analysis.gate_statistics({}) == {"gates": {}, "fusion_weights": {}}
 
 

@@ -38,13 +38,13 @@ def test_prcc_asks_by_description_in_the_roles_of_its_official_protocol(encoder,
     assert features.gallery_pictures.tolist() == list(range(6))
     assert features.query_pictures["identity_description"].tolist() == list(range(6, 18))
     assert features.galleries["description"].shape == (6, 12)
-    records = evaluate(features)
-    assert {record["protocol"]: record["num_queries"] for record in records} == {
+    scores = evaluate(features)
+    assert {score.protocol: score.num_queries for score in scores} == {
         "standard": 12,
         "same-clothes": 6,  # camera B
         "clothes-changed": 6,  # camera C
     }
-    assert {record["num_gallery"] for record in records} == {3}
+    assert {score.num_gallery for score in scores} == {3}
 
 
 def test_a_split_that_is_described_in_part_uses_what_it_has(encoder):

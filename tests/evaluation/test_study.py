@@ -23,6 +23,7 @@ from bdam.evaluation import study
 from bdam.evaluation.figures import study_figure
 from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.report import study_table, write_study
+from bdam.evaluation.results import Result, Results
 from bdam.evaluation.study import aggregate, describe, plan_study, run_study
 from bdam.training.effort import read_effort
 
@@ -67,32 +68,34 @@ def bdam(monkeypatch, capsys, data):
     return command
 
 
-def record(recipe, seed, r1, clothing_weight=0.0, **setting) -> dict:
-    metrics = {"r1": r1, "r5": 2 * r1, "r10": 3 * r1, "map": r1 / 2, "chance": 5.0}
+def result(recipe, seed, r1, clothing_weight=0.0, **setting) -> Result:
+    metrics = {"r1": r1, "r5": 2 * r1, "r10": 3 * r1, "map": r1 / 2, "minp": 0.0, "chance": 5.0}
     settings = {"protocol": "standard", "gallery": "picture", "query": "caption", **setting}
-    return {"recipe": recipe, "seed": seed, "clothing_weight": clothing_weight, **settings, **metrics}
+    sizes = {"clothing_weight": clothing_weight, "num_queries": 8, "num_gallery": 4}
+    origin = {"split": "test", "checkpoint": "model", "weights": "0", "data": "people", "commit": "1"}
+    return Result(recipe=recipe, seed=seed, mixed_precision="no", **settings, **metrics, **sizes, **origin)
 
 
 def test_mean_and_deviation_over_the_seeds():
-    records = [
-        record("full", 0, 10.0),
-        record("full", 0, 40.0, clothing_weight=0.6),
-        # This run chose to leave clothing out: both of its records are of weight 0.
-        record("full", 1, 14.0),
-        record("full", 1, 14.0),
-        record("full", 2, 12.0),
-        record("full", 2, 30.0, clothing_weight=0.3),
-        record("other", 0, 7.0, query="identity_description"),
+    results = [
+        result("full", 0, 10.0),
+        result("full", 0, 40.0, clothing_weight=0.6),
+        # This run chose to leave clothing out: both of its results are of weight 0.
+        result("full", 1, 14.0),
+        result("full", 1, 14.0),
+        result("full", 2, 12.0),
+        result("full", 2, 30.0, clothing_weight=0.3),
+        result("other", 0, 7.0, query="identity_description"),
     ]
-    alone, mix, other = aggregate(records)
-    assert (alone["recipe"], alone["clothing"], alone["clothing_weight"]) == ("full", "identity alone", 0)
-    assert alone["runs"] == 3
-    assert (alone["r1"], alone["r1_std"]) == (12, 2)
-    assert (alone["map"], alone["map_std"], alone["r5"], alone["chance"]) == (6, 1, 24, 5)
-    assert (mix["clothing"], mix["clothing_weight"], mix["r1"]) == ("mix", pytest.approx(0.3), 28)
-    assert mix["r1_std"] == pytest.approx(((12**2 + 14**2 + 2**2) / 2) ** 0.5)
-    assert (mix["published_r1"], mix["published_map"]) == (79.93, 72.61)
-    assert (other["r1"], other["r1_std"], other["runs"], other["published_r1"]) == (7, None, 1, None)
+    alone, mix, other = aggregate(results)
+    assert (alone.recipe, alone.clothing, alone.clothing_weight) == ("full", "identity alone", 0)
+    assert alone.runs == 3
+    assert (alone.r1, alone.r1_std) == (12, 2)
+    assert (alone.map, alone.map_std, alone.r5, alone.chance) == (6, 1, 24, 5)
+    assert (mix.clothing, mix.clothing_weight, mix.r1) == ("mix", pytest.approx(0.3), 28)
+    assert mix.r1_std == pytest.approx(((12**2 + 14**2 + 2**2) / 2) ** 0.5)
+    assert (mix.published_r1, mix.published_map) == (79.93, 72.61)
+    assert (other.r1, other.r1_std, other.runs, other.published_r1) == (7, None, 1, None)
 
 
 def test_every_published_row_has_a_recipe():
@@ -265,12 +268,12 @@ def test_a_folder_of_another_study_is_refused(finished, bdam, tmp_path):
 def test_recipes_that_differ_in_name_only_are_pointed_out(finished, data, tmp_path):
     same = ABLATIONS / "table4_without_gate_regulariser.yaml"
     runs = plan_study([FULL, same], [*SMALL, f"data={data}"], [DEMO], [0, 1], tmp_path)
-    records = json.loads((finished / "full/seed-0/results.json").read_text())
-    assert "full = table4_without_gate_regulariser" in describe(runs, records, "bdam study").values()
+    results = Results.from_json(finished / "full/seed-0/results.json")
+    assert "full = table4_without_gate_regulariser" in describe(runs, results, "bdam study").values()
 
 
 def test_one_seed_without_outfits_clothing_or_descriptions_still_makes_a_report(tmp_path):
-    rows = aggregate([record("mine", 0, 12.0)])
+    rows = aggregate([result("mine", 0, 12.0)])
     write_study(tmp_path, rows, {"command": "`bdam study`"})
     study_figure(rows, tmp_path / "report.png")
     assert "| mine | 1 | – | – | 12.0 | – | – | – |" in (tmp_path / "report.md").read_text()

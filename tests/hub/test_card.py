@@ -11,9 +11,10 @@ from tiny import tiny_model
 
 from bdam.evaluation.figures import RankedQuery, ranked_grid
 from bdam.evaluation.origin import data_source
+from bdam.evaluation.results import Result, Results
 from bdam.hub.card import build_card, figures
 from bdam.hub.publishing import read_evaluation
-from bdam.hub.results import name_data, public_records
+from bdam.hub.results import name_data, public_results
 from bdam.training.models import fingerprint, save_model
 from bdam.training.recipes import Recipe
 
@@ -62,18 +63,22 @@ def record(trained):
     return make
 
 
-def load(run: Path, records: list[dict], folder: Path) -> tuple[list[dict], ModelCard]:
-    """The records as they are published, and the card as the Hub reads it."""
-    public = public_records(records, "jane/people")
+def as_results(records: list[dict]) -> Results:
+    return Results(Result(**record) for record in records)
+
+
+def load(run: Path, records: list[dict], folder: Path) -> tuple[Results, ModelCard]:
+    """The results as they are published, and the card as the Hub reads it."""
+    public = public_results(as_results(records), "jane/people")
     build_card(run, "jane/people", public).save(folder / "README.md")
     return public, ModelCard.load(folder / "README.md")
 
 
-def measured(records: list[dict]) -> list[str]:
-    """What records say, number by number, in no order."""
+def measured(results: Results) -> list[str]:
+    """What results say, number by number, in no order."""
     return sorted(
-        repr(([record[name] for name in SETTING], metric, round(record[metric], 2)))
-        for record in records
+        repr(([getattr(result, name) for name in SETTING], metric, round(getattr(result, metric), 2)))
+        for result in results
         for metric in METRICS
     )
 
@@ -165,8 +170,8 @@ def test_every_record_is_found_once_under_its_own_setting_and_nothing_else(train
     assert len(entries) == len(public) and all(len(entry["metrics"]) == len(METRICS) for entry in entries)
     rows = [line for line in card.text.partition("## Results")[2].splitlines() if line.startswith("| ")]
     for one in public:
-        cells = [one["protocol"], one["query"].replace("_", " "), f"{one['clothing_weight']}", one["gallery"]]
-        cells += [f"{one[name]:.2f}" for name in METRICS]
+        cells = [one.protocol, one.query.replace("_", " "), f"{one.clothing_weight}", one.gallery]
+        cells += [f"{getattr(one, name):.2f}" for name in METRICS]
         assert any(row.startswith(f"| {' | '.join(cells)} |") for row in rows)
 
 
@@ -201,7 +206,7 @@ def test_the_numbers_of_another_model_are_not_published_as_of_this_one(trained, 
     run.mkdir()
     (run / "model").symlink_to(trained / "model")
     (run / "results.json").write_text(json.dumps([*others, *own]))
-    assert read_evaluation(run) == own
+    assert read_evaluation(run) == as_results(own)
     assert "records of other models are not published: clip" in caplog.text
     (run / "results.json").write_text(json.dumps(others))
     with pytest.raises(ValueError, match="are not those that .*results.json was measured on"):
@@ -222,10 +227,10 @@ def test_what_is_no_record_is_no_evaluation(trained, tmp_path, record, change):
 
 def test_one_setting_has_one_result_and_one_name_one_data_set(record):
     with pytest.raises(ValueError, match="2 different results of people, test, standard protocol, caption → picture"):
-        public_records([record(*SEARCHES[0]), record(*SEARCHES[0])], "jane/people")
+        public_results(as_results([record(*SEARCHES[0]), record(*SEARCHES[0])]), "jane/people")
     records = [record(*SEARCHES[0], data=data) for data in ("/a/people", "/b/people", "/b/others")]
     with pytest.raises(ValueError, match="/a/people and /b/people would both be called 'people' on the card"):
-        public_records(records, "jane/people")
+        public_results(as_results(records), "jane/people")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +378,9 @@ def test_figures_of_other_weights_are_not_shown(trained, tmp_path):
     (tmp_path / "analysis").mkdir()
     for name in ("ranked.png", "analysis/gates.png"):
         Image.new("RGB", (2, 2)).save(tmp_path / name)
-    analysis = {"split": "validation", "data": "/data/people"}
+    kinds: dict[str, dict] = dict.fromkeys(("gates", "fusion_weights", "probes", "groups", "figures"), {})
+    analysis = {"run": "run", "seed": 3, "sampling_seed": 0, "clothing_weight": 0.6, "num_pictures": 20, "logged": []}
+    analysis |= {"split": "validation", "data": "/data/people", **kinds}
     for noted in ({}, {"weights": "0" * 16}):
         (tmp_path / "analysis/analysis.json").write_text(json.dumps({**analysis, **noted}))
         assert figures(tmp_path, weights) == {}

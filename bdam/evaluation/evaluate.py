@@ -1,0 +1,78 @@
+"""The evaluation of checkpoints: load, embed, score, and say where the scores come from."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from bdam.data.loading import load_split
+from bdam.encoding.encoders import load_encoder
+from bdam.encoding.extraction import feature_store
+from bdam.evaluation.features import extract_features
+from bdam.evaluation.origin import commit, data_source
+from bdam.evaluation.protocols import evaluate
+from bdam.evaluation.results import Origin, Result, Results
+from bdam.training.models import fingerprint, training_seed
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path | Iterable[str],
+    data: str,
+    split: str = "test",
+    *,
+    clothing_weights: tuple[float, ...] | None = None,
+    image_to_text: bool = False,
+    batch_size: int = 64,
+    mixed_precision: str = "no",
+    use_cache: bool = True,
+) -> Results:
+    """
+    Scores a checkpoint, or several, by all protocols that the data allows, on all galleries, with all kinds of
+    queries; see [`bdam.evaluation.protocols.evaluate`]. Runs on the accelerator where there is one; processes that
+    `accelerate launch` started share the work, and all return the same results.
+
+    Args:
+        checkpoint: folder, or name on the Hub, of a BDAM, an exported or another dual encoder; or several of them.
+        data: folder of a data set, or benchmarks as `NAME:ROOT[+NAME:ROOT …]`.
+        split: `train`, `validation` or `test`.
+        clothing_weights: the values of c, how much clothing counts; by default 0 and the model's own.
+        image_to_text: whether to search captions by image as well.
+        batch_size: images per forward pass.
+        mixed_precision: `no`, `fp16` or `bf16`.
+        use_cache: whether to keep embeddings in the Hub's assets cache, and to use those that are there.
+
+    Example:
+
+    ```python
+    >>> results = evaluate_checkpoint("outputs/demo/model", "outputs/demo/pedestrians")
+    >>> results.to_json(Path("outputs/demo/results.json"))
+    ```
+
+    Raises:
+        FileNotFoundError: if a model or the data is not there.
+        ValueError: if a model is no dual encoder, or the split does not exist or has nothing to search by.
+    """
+    checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
+    dataset, device, results = load_split(data, split), PartialState().device, Results()
+    settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
+    for checkpoint in map(str, checkpoints):
+        encoder = load_encoder(checkpoint)
+        encoder.model.to(device)
+        store = feature_store(checkpoint, dataset, **settings) if use_cache else None
+        features = extract_features(encoder, dataset, **settings, store=store)
+        weights = clothing_weights
+        if weights is None:
+            weights = tuple(dict.fromkeys((0.0, getattr(encoder.model.config, "clothing_weight", 0.0))))
+        origin = Origin(
+            split=split,
+            checkpoint=checkpoint,
+            weights=fingerprint(checkpoint),
+            data=data_source(dataset, data),
+            seed=training_seed(checkpoint),
+            commit=commit(),
+            mixed_precision=mixed_precision,
+        ).model_dump(exclude_unset=True)
+        scores = evaluate(features, weights, image_to_text)
+        results += [Result(**score.model_dump(), **origin) for score in scores]
+    return results
