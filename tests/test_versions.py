@@ -1,15 +1,23 @@
-"""The oldest versions that setup.py allows are those that `make oldest` installs."""
+"""The version is written once; the oldest versions that pyproject.toml allows are what `make oldest` installs."""
 
-import runpy
 from pathlib import Path
 
 import pytest
-import setuptools
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+import bdam
+
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # before Python 3.11, pytest brings it
+    import tomli as tomllib
+
 
 ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # A build against CUDA, and trackers, which no test logs to.
 NOT_RUN = {"mamba-ssm", "tensorboard", "trackio", "wandb"}
 
@@ -22,15 +30,12 @@ def oldest() -> dict[str, Version]:
 
 
 def declared() -> tuple[list[str], list[str]]:
-    """The requirements in setup.py: those of who uses the package, with all extras, and those of who develops it."""
-    arguments: dict = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setattr(setuptools, "setup", lambda **given: arguments.update(given))
-        runpy.run_path("setup.py")
-    extras = arguments["extras_require"]
-    development = extras.pop("dev")
-    return sorted({*arguments["install_requires"], *sum(extras.values(), [])}), development
+    """The requirements of those who use the package, with all extras, and of those who develop it."""
+    project = PYPROJECT["project"]
+    extras = dict(project["optional-dependencies"])
+    development = sorted({*extras.pop("dev"), *extras.pop("docs")})
+    use = sorted({*project["dependencies"], *sum(extras.values(), [])})
+    return use, [text for text in development if Requirement(text).name != "bdam"]
 
 
 USE, DEVELOPMENT = declared()
@@ -49,3 +54,11 @@ def test_a_lower_bound_is_the_version_that_is_tested(oldest, text):
 @pytest.mark.parametrize("text", DEVELOPMENT)
 def test_tools_have_lower_bounds_too(text):
     assert str(Requirement(text).specifier).startswith(">=")
+
+
+def test_the_version_is_that_of_the_package_everywhere():
+    assert PYPROJECT["project"]["dynamic"] == ["version"]
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "bdam.__version__"}
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == bdam.__version__
+    assert f"\n## {bdam.__version__} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
