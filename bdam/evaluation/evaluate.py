@@ -46,7 +46,8 @@ def evaluate_checkpoint(
 
     ```python
     >>> results = evaluate_checkpoint("outputs/demo/model", "outputs/demo/pedestrians")
-    >>> results.to_json(Path("outputs/demo/results.json"))
+    >>> results[0].protocol, results[0].query, results[0].gallery
+    ('standard', 'caption', 'picture')
     ```
 
     Raises:
@@ -61,9 +62,8 @@ def evaluate_checkpoint(
         encoder.model.to(device)
         store = feature_store(checkpoint, dataset, **settings) if use_cache else None
         features = extract_features(encoder, dataset, **settings, store=store)
-        weights = clothing_weights
-        if weights is None:
-            weights = tuple(dict.fromkeys((0.0, getattr(encoder.model.config, "clothing_weight", 0.0))))
+        own_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
+        weights = clothing_weights or tuple(dict.fromkeys((0.0, own_weight)))
         origin = Origin(
             split=split,
             checkpoint=checkpoint,

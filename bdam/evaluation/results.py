@@ -84,8 +84,9 @@ class Results(list[Result]):
     Example:
 
     ```python
-    >>> results = Results.from_json(Path("outputs/demo/results.json"))
-    >>> results[0].protocol, results[0].r1
+    >>> results = Results.from_json(Path("docs/results/demo.json"))
+    >>> results[0].protocol, results[0].query, results[0].gallery
+    ('standard', 'caption', 'picture')
     ```
     """
 
