@@ -24,14 +24,14 @@ from bdam.data.batches import PersonBatchSampler, TrainingRows
 from bdam.data.loading import load_training_data
 from bdam.data.pictures import read_column
 from bdam.encoding.encoders import BDAMEncoder
+from bdam.encoding.models import save_model
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
+from bdam.recipes.recipe import Recipe, load_recipe
 from bdam.training.balancing import build_balancer, shared_parameters
 from bdam.training.building import build_collator, build_model, build_processor, check_agreement, parameter_groups
 from bdam.training.checkpoints import LATEST, TrainingState, choose_checkpoint, save_checkpoint
 from bdam.training.effort import Stopwatch
-from bdam.training.models import save_model
-from bdam.training.recipes import Recipe, load_recipe
 from bdam.training.safety import CollapseWarning, StopSignals, check_finite, check_output_dir
 from bdam.training.tracking import JSONLTracker, check_trackers, hyperparameters
 

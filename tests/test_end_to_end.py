@@ -16,8 +16,8 @@ from bdam import cli
 from bdam.captions.records import DescribedPicture, write_records
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.recipes.recipe import load_recipe
 from bdam.retrieval.gallery import Gallery
-from bdam.training.recipes import load_recipe
 
 
 ROOT = Path(__file__).parents[1]

@@ -43,12 +43,12 @@ def evaluate(
     from bdam.data.loading import load_split
     from bdam.encoding.encoders import load_encoder
     from bdam.encoding.extraction import feature_store
+    from bdam.encoding.models import fingerprint, training_seed
     from bdam.evaluation import protocols
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.origin import commit, data_source
     from bdam.evaluation.published import TABLE_I
     from bdam.evaluation.report import published_table, results_table, write_results
-    from bdam.training.models import fingerprint, training_seed
 
     dataset, state, records = load_split(data, split), PartialState(), []
     for checkpoint in dict.fromkeys(checkpoints):
@@ -88,11 +88,11 @@ def analyze(
     """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
     from bdam.data.loading import load_split
     from bdam.encoding.encoders import BDAMEncoder
+    from bdam.encoding.models import fingerprint, load_model, training_seed
     from bdam.evaluation import analysis, figures
     from bdam.evaluation.features import extract_features
     from bdam.evaluation.report import analysis_table, write_results
-    from bdam.training.models import RECIPE, fingerprint, load_model, training_seed
-    from bdam.training.recipes import load_recipe
+    from bdam.recipes.recipe import RECIPE, load_recipe
 
     model, processor = load_model(run / "model")
     encoder = BDAMEncoder(model, processor)

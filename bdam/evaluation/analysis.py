@@ -17,7 +17,7 @@ from bdam.evaluation.features import Features
 from bdam.evaluation.figures import PictureMaps, RankedQuery
 from bdam.evaluation.metrics import rank_queries
 from bdam.evaluation.protocols import mix
-from bdam.training.recipes import LossWeights
+from bdam.recipes.recipe import LossWeights
 
 
 try:

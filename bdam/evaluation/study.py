@@ -18,15 +18,14 @@ from tqdm.auto import tqdm
 
 from bdam.data.loading import load_data, load_split
 from bdam.encoding.encoders import load_encoder
+from bdam.encoding.models import fingerprint
 from bdam.evaluation.features import extract_features
+from bdam.evaluation.launching import run_launcher
 from bdam.evaluation.origin import commit, data_source, machine
 from bdam.evaluation.protocols import evaluate
 from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.report import write_results
-from bdam.training.checkpoints import changed_keys
-from bdam.training.launching import run_launcher
-from bdam.training.models import RECIPE, fingerprint
-from bdam.training.recipes import Recipe, load_recipe
+from bdam.recipes.recipe import RECIPE, Recipe, changed_keys, load_recipe
 
 
 # Arguments of `accelerate launch` for one process, as in the Makefile, and of the training script.

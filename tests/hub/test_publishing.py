@@ -20,9 +20,9 @@ from tiny import SENTENCES, tiny_model
 import push_to_hub
 from bdam import cli
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.encoding.models import load_model, save_model
 from bdam.hub.publishing import publish, stage
-from bdam.training.models import load_model, save_model
-from bdam.training.recipes import Recipe
+from bdam.recipes.recipe import Recipe
 
 
 # huggingface_hub's own way of sending bytes.

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from tiny import SENTENCES, tiny_model
 
+from bdam.encoding.models import fingerprint
 from bdam.retrieval.pipeline import BDAMPipeline
-from bdam.training.models import fingerprint
 
 
 PICTURES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "white")]

@@ -14,7 +14,7 @@ import torch
 from accelerate import debug_launcher
 
 import train_accelerate
-from bdam.training.recipes import Recipe, load_recipe
+from bdam.recipes.recipe import Recipe, load_recipe
 
 
 # A run that is not killed touches its files some 170 times: it does not end before it was killed five times.

@@ -8,7 +8,7 @@ import torch
 
 import train_accelerate
 from bdam.data.pedestrians import generate_pedestrians
-from bdam.training.recipes import load_recipe
+from bdam.recipes.recipe import load_recipe
 from bdam.training.safety import CollapseWarning, check_finite, check_output_dir
 
 

@@ -6,10 +6,8 @@ import pytest
 import yaml
 from tiny import TEXT, VISION
 
-from bdam.training.checkpoints import changed_keys
-from bdam.training.models import write_recipe
-from bdam.training.recipes import Recipe, load_recipe, read_recipe
-from bdam.training.yaml_text import dump_yaml, parse_yaml
+from bdam.recipes.recipe import Recipe, changed_keys, load_recipe, read_recipe, write_recipe
+from bdam.recipes.yaml_text import dump_yaml, parse_yaml
 from train_accelerate import parse_arguments
 
 

@@ -11,14 +11,12 @@ from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedTokenizerBase
 
-from bdam.training.recipes import Recipe, read_recipe
-from bdam.training.yaml_text import dump_yaml
+from bdam.recipes.recipe import RECIPE, Recipe, read_recipe, write_recipe
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor
 
 
-RECIPE = "recipe.yaml"
 # A tokenizer without a limit of its own has 1e30.
 NO_LIMIT = 1 << 30
 POSITION_TABLE = re.compile("position|^wpe$")
@@ -40,11 +38,6 @@ def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
     write_recipe(aside, recipe)
     shutil.rmtree(directory, ignore_errors=True)
     aside.rename(directory)
-
-
-def write_recipe(directory: Path, recipe: Recipe) -> None:
-    """Beside what was trained stands how."""
-    (directory / RECIPE).write_text(dump_yaml(recipe.model_dump(mode="json")), encoding="utf-8")
 
 
 def load_model(checkpoint: str | Path):
