@@ -21,7 +21,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     py_modules=["configuration_bdam", "modeling_bdam", "processing_bdam", "push_to_hub", "train_accelerate"],
-    package_data={"bdam.hub": ["model_card.md"]},
+    package_data={"bdam": ["py.typed"], "bdam.hub": ["model_card.md"]},
     packages=find_packages(include=["bdam", "bdam.*"]),
     entry_points={"console_scripts": ["bdam = bdam.cli:main"]},
     # Each lower bound is the oldest version that `make oldest` runs the tests with (constraints-oldest.txt).

@@ -87,6 +87,7 @@ def analyze(
 ) -> None:
     """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
     from bdam.data.loading import load_split
+    from bdam.encoding.devices import default_device
     from bdam.encoding.encoders import BDAMEncoder
     from bdam.encoding.models import fingerprint, load_model, training_seed
     from bdam.evaluation import analysis, figures
@@ -95,7 +96,7 @@ def analyze(
     from bdam.recipes.recipe import RECIPE, load_recipe
 
     model, processor = load_model(run / "model")
-    encoder = BDAMEncoder(model, processor)
+    encoder = BDAMEncoder(model.to(default_device()), processor)
     curves = analysis.read_curves(run / "log.jsonl")
     data = data or load_recipe(run / "model" / RECIPE).data
     dataset = load_split(data, split)

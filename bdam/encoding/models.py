@@ -9,12 +9,9 @@ from textwrap import shorten
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoProcessor, PreTrainedTokenizerBase
 
 from bdam.recipes.recipe import RECIPE, Recipe, read_recipe, write_recipe
-from configuration_bdam import BDAMConfig
-from modeling_bdam import BDAMModel
-from processing_bdam import BDAMProcessor
 
 
 # A tokenizer without a limit of its own has 1e30.
@@ -23,10 +20,6 @@ POSITION_TABLE = re.compile("position|^wpe$")
 # `model.safetensors`, `pytorch_model-00001-of-00002.bin`, `model.fp16.safetensors` and the like.
 WEIGHTS = re.compile(r"(pytorch_)?model(\.(?P<variant>[^.-]+))?(-\d+-of-\d+)?\.(safetensors|bin)")
 LFS_POINTER = b"version https://git-lfs"
-
-AutoConfig.register(BDAMConfig.model_type, BDAMConfig)
-AutoModel.register(BDAMConfig, BDAMModel)
-AutoProcessor.register(BDAMConfig, BDAMProcessor)
 
 
 def save_model(directory: Path, model, processor, recipe: Recipe) -> None:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import torch
 from tqdm.auto import tqdm
 
 from bdam.data.loading import load_data, load_split
+from bdam.encoding.devices import default_device
 from bdam.encoding.encoders import load_encoder
 from bdam.encoding.models import fingerprint
 from bdam.evaluation.features import extract_features
@@ -28,12 +28,12 @@ from bdam.evaluation.report import write_results
 from bdam.recipes.recipe import RECIPE, Recipe, changed_keys, load_recipe
 
 
-# Arguments of `accelerate launch` for one process, as in the Makefile, and of the training script.
+# Arguments of `accelerate launch` for one process, as in the Makefile, and of `bdam train`.
 LAUNCH = (
     "--num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no "
     f"--num_cpu_threads_per_process {os.cpu_count()}"
 ).split()
-TRAINING = ["--keep_checkpoints", "1", "--resume"]
+TRAINING = ["--keep-checkpoints", "1", "--resume"]
 # What a study writes into every record of a run, beside the setting and its metrics.
 ORIGIN = {"recipe", "seed", "split", "checkpoint", "data", "commit", "machine", "seconds"}
 # How much clothing counts: not at all, or as much as validation chose for the run.
@@ -223,13 +223,13 @@ def _twins(runs: list[Run]) -> list[list[str]]:
 def _train(run: Run, launch: list[str], log: TextIO) -> int:
     """Returns the signal that stopped it, 0 if none. In processes of its own: it may use several, and die alone."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, *launch]
-    return run_launcher([*launcher, "-m", "train_accelerate", *run.sources, *TRAINING], log.buffer)
+    return run_launcher([*launcher, "-m", "bdam.cli", "train", *run.sources, *TRAINING], log.buffer)
 
 
 def _evaluate(run: Run) -> list[dict]:
     checkpoint = run.folder / "model"
     encoder = load_encoder(str(checkpoint))
-    encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    encoder.model.to(default_device())
     dataset = load_split(run.recipe.data, "test")
     features = extract_features(encoder, dataset, run.recipe.eval_batch_size)
     return evaluate(
