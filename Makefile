@@ -23,7 +23,7 @@ demo: $(DEMO)/model/model.safetensors
 	$(BIN)/bdam search $(DEMO)/gallery --grid $(DEMO)/ranked.png "A young woman in a red coat with a black backpack." \
 		"An older man with grey hair, in jeans and a dark jacket." "A tall person in a blue shirt who carries a bag."
 
-$(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcard *_bdam.py) train_accelerate.py recipes/demo.yaml
+$(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcard *_bdam.py bdam/training/*.py) recipes/demo.yaml
 	rm -rf $(DEMO)/checkpoints $(DEMO)/gallery
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		--num_cpu_threads_per_process $(CORES) train_accelerate.py recipes/demo.yaml \

@@ -478,7 +478,14 @@ class BDAMModel(BDAMPreTrainedModel):
         config ([`BDAMConfig`]): the architecture.
         vision_model, text_model (`PreTrainedModel`, *optional*): encoders to take over, e.g. pretrained ones; built
             from `config` otherwise. See [`BDAMModel.from_vision_text_pretrained`].
-    """
+
+    Example:
+
+    ```python
+    >>> model = BDAMModel.from_pretrained("outputs/demo/model")
+    >>> outputs = model(**processor(images=picture, text="A tall man in a red coat.", return_tensors="pt"))
+    >>> scores = outputs.text_embeds @ outputs.image_embeds.T
+    ```"""
 
     def __init__(
         self,

@@ -3,13 +3,14 @@
 import typer
 from rich.markup import escape
 
-from bdam.commands import captions, data, evaluation, export, search
+from bdam.commands import captions, data, evaluation, export, publishing, search, training
 from bdam.commands.options import errors
 
 
 app = typer.Typer(help="Text-to-image person retrieval that separates who a person is from what they wear.")
 app.add_typer(data.app, name="data")
 app.add_typer(captions.app, name="caption")
+app.command(context_settings=training.UNPARSED)(training.train)
 app.command()(evaluation.evaluate)
 app.command()(evaluation.analyze)
 app.command()(search.index)
@@ -17,9 +18,15 @@ app.command()(search.search)
 app.command()(export.export)
 app.command("app")(search.serve)
 app.command()(evaluation.study)
+app.command()(publishing.push)
 
 
 def main() -> None:
+    run(app)
+
+
+def run(app: typer.Typer) -> None:
+    """Runs the command line of this process; what is wrong with its input ends it with one line and exit code 1."""
     try:
         app()
     except (ValueError, OSError, ImportError) as error:

@@ -15,9 +15,9 @@ import torch
 
 from bdam.data.batches import PersonBatchSampler, TrainingRows
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.recipes.recipe import load_recipe
 from bdam.training.balancing import FixedWeights, GradNorm, shared_parameters
 from bdam.training.building import build_collator, build_model, build_processor, parameter_groups
-from bdam.training.recipes import load_recipe
 
 
 ROUNDS = 60

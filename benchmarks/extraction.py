@@ -23,8 +23,8 @@ from bdam.data.benchmarks import load_benchmark
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.encoding.extraction import embed_pictures
+from bdam.recipes.recipe import load_recipe
 from bdam.training.building import build_model, build_processor, learn_tokenizer
-from bdam.training.recipes import load_recipe
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from tiny import TINY_RUN, save_dual_encoder
 
-import train_accelerate
 from bdam import cli
 from bdam.captions.records import DescribedPicture, write_records
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.recipes.recipe import load_recipe
 from bdam.retrieval.gallery import Gallery
-from bdam.training.recipes import load_recipe
+from bdam.training.loop import train
 
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     generate_pedestrians(8, 4, 5, image_size=(32, 16)).save_to_disk(folder / "data")
     places = [f"data={folder / 'data'}", f"output_dir={folder}", "seed=7"]
-    train_accelerate.train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL))
+    train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL))
     return folder
 
 
@@ -146,7 +146,7 @@ def benchmark(run, tmp_path_factory) -> Path:
 
 def test_a_benchmark_trains_and_is_evaluated_with_the_texts_that_it_has(benchmark, tmp_path, bdam):
     places = [f"data=own:{benchmark}", f"output_dir={tmp_path}"]
-    train_accelerate.train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL))
+    train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL))
     queries = {"validation": {"caption", "identity_description"}, "test": {"identity_description"}}
     # Of the validation split, one picture alone is described.
     galleries = {
@@ -206,9 +206,10 @@ def test_mistakes_are_one_clear_line(run, bdam, tmp_path):
         assert code == 1 and output.startswith("error:") and message in output
 
 
-def test_the_training_script_names_a_mistake_and_stops(tmp_path):
-    command = [sys.executable, ROOT / "train_accelerate.py", ROOT / "recipes/demo.yaml", "learning_rat=1", "data=d"]
-    stopped = subprocess.run(command, capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("start", [[ROOT / "train_accelerate.py"], ["-m", "bdam.cli", "train"]])
+def test_the_training_script_names_a_mistake_and_stops(start):
+    command = [sys.executable, *start, ROOT / "recipes/demo.yaml", "learning_rat=1", "data=d"]
+    stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert stopped.returncode == 1
     assert "error: Recipe" in stopped.stderr and "unknown key `learning_rat`" in stopped.stderr
     assert "Traceback" not in stopped.stderr

@@ -186,7 +186,13 @@ def describe_pictures(
     Raises:
         ValueError: if another run is writing the file, or a line of it is no record.
         ServerError: if the server cannot answer anything; what was described until then is kept.
-    """
+
+    Example:
+
+    ```python
+    >>> pictures, path = find_pictures("pictures/")
+    >>> tally = describe_pictures(pictures, path, MLLM("Qwen/Qwen2.5-VL-7B-Instruct", "http://127.0.0.1:8000/v1"))
+    ```"""
     with DescriptionFile(path) as file:
         known = list(read_records(path))
         if retry_failed:

@@ -12,8 +12,8 @@ from huggingface_hub import try_to_load_from_cache
 from torch.nn.functional import normalize
 from transformers import BatchFeature
 
+from bdam.encoding.models import fingerprint, load_model
 from bdam.encoding.reading import read_sentence
-from bdam.training.models import fingerprint, load_model
 
 
 # The text halves of these were trained on sentences padded to their full length.

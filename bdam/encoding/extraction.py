@@ -21,7 +21,7 @@ import bdam
 from bdam.data.pictures import file_stamp
 from bdam.data.writing import written_whole
 from bdam.encoding.encoders import Encoder, commit_on_hub
-from bdam.training.models import fingerprint
+from bdam.encoding.models import fingerprint
 
 
 AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -17,14 +17,14 @@ from bdam.data.loading import load_split
 from bdam.data.pictures import read_column
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.encoding.extraction import embed_in_batches
+from bdam.encoding.models import fingerprint, load_model, training_seed
 from bdam.evaluation import figures
 from bdam.evaluation.features import Features, extract_features
 from bdam.evaluation.figures import PictureMaps, RankedQuery
 from bdam.evaluation.metrics import rank_queries
 from bdam.evaluation.protocols import mix
 from bdam.evaluation.results import ANALYSIS, Analysis, GateStatistics, GroupRecall, MeanStd, Probes
-from bdam.training.models import RECIPE, fingerprint, load_model, training_seed
-from bdam.training.recipes import load_recipe
+from bdam.recipes.recipe import RECIPE, load_recipe
 from losses_bdam import LOSSES
 
 

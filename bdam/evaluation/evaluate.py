@@ -9,11 +9,11 @@ from accelerate import PartialState
 from bdam.data.loading import load_split
 from bdam.encoding.encoders import load_encoder
 from bdam.encoding.extraction import feature_store
+from bdam.encoding.models import fingerprint, training_seed
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.origin import commit, data_source
 from bdam.evaluation.protocols import evaluate
 from bdam.evaluation.results import Origin, Result, Results
-from bdam.training.models import fingerprint, training_seed
 
 
 def evaluate_checkpoint(

@@ -58,7 +58,14 @@ def retrieval_metrics(
 
     Raises:
         NoPositivesError: No query has a positive.
-    """
+
+    Example:
+
+    ```python
+    >>> persons = torch.tensor([0, 1])
+    >>> retrieval_metrics(torch.eye(2), torch.eye(2), persons, persons)["r1"]
+    100.0
+    ```"""
     queries = rank_queries(
         query_embeds,
         gallery_embeds,

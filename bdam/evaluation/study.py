@@ -16,22 +16,20 @@ from tqdm.auto import tqdm
 
 from bdam.data.loading import load_data
 from bdam.evaluation.evaluate import evaluate_checkpoint
+from bdam.evaluation.launching import run_launcher
 from bdam.evaluation.origin import commit, machine
 from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.results import RESULTS, Result, Results, StudyRow
-from bdam.training.checkpoints import changed_keys
-from bdam.training.launching import run_launcher
-from bdam.training.models import RECIPE
-from bdam.training.recipes import Recipe, load_recipe
+from bdam.recipes.recipe import RECIPE, Recipe, changed_keys, load_recipe
 from configuration_bdam import BDAMConfig
 
 
-# Arguments of `accelerate launch` for one process, as in the Makefile, and of the training script.
+# Arguments of `accelerate launch` for one process, as in the Makefile, and of `bdam train`.
 LAUNCH = (
     "--num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no "
     f"--num_cpu_threads_per_process {os.cpu_count()}"
 ).split()
-TRAINING = ["--keep_checkpoints", "1", "--resume"]
+TRAINING = ["--keep-checkpoints", "1", "--resume"]
 # How much clothing counts: not at all, or as much as validation chose for the run.
 CLOTHING = ("identity alone", "mix")
 METRICS = ("r1", "r5", "r10", "map")
@@ -229,7 +227,7 @@ def _twins(runs: list[Run]) -> list[list[str]]:
 def _train(run: Run, launch: list[str], log: TextIO) -> int:
     """Returns the signal that stopped it, 0 if none. In processes of its own: it may use several, and die alone."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, *launch]
-    return run_launcher([*launcher, "-m", "train_accelerate", *run.sources, *TRAINING], log.buffer)
+    return run_launcher([*launcher, "-m", "bdam.cli", "train", *run.sources, *TRAINING], log.buffer)
 
 
 def _evaluate(run: Run) -> Results:

@@ -12,10 +12,9 @@ from bdam.evaluation.published import TABLE_I
 from bdam.evaluation.report import markdown_table
 from bdam.evaluation.results import ANALYSIS, Analysis, Results
 from bdam.hub.results import circumstances, eval_results, headlines, name_data, tables
+from bdam.recipes.recipe import RECIPE, read_recipe
+from bdam.recipes.yaml_text import dump_yaml
 from bdam.training.effort import read_effort
-from bdam.training.models import RECIPE
-from bdam.training.recipes import read_recipe
-from bdam.training.yaml_text import dump_yaml
 from configuration_bdam import BDAMConfig
 
 

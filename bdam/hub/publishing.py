@@ -14,12 +14,12 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from bdam.encoding.models import fingerprint, load_model
 from bdam.evaluation.results import RESULTS, Results
 from bdam.hub.card import FIGURES, build_card, figures, public_recipe
 from bdam.hub.results import public_results
-from bdam.training.models import RECIPE, fingerprint, load_model
-from bdam.training.recipes import read_recipe
-from bdam.training.yaml_text import dump_yaml
+from bdam.recipes.recipe import RECIPE, read_recipe
+from bdam.recipes.yaml_text import dump_yaml
 from modeling_bdam import BDAMModel
 
 

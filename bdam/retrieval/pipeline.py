@@ -8,6 +8,7 @@ import torch
 from PIL.Image import Image
 from PIL.Image import new as new_image
 
+from bdam.encoding.devices import default_device
 from bdam.encoding.encoders import Encoder, load_encoder, weights_of
 from bdam.encoding.extraction import Embeddings, embed_chunks, embed_sentences
 from bdam.retrieval.parts import Space
@@ -39,7 +40,7 @@ class BDAMPipeline:
 
     Args:
         checkpoint: folder of a model, or its name on the Hub; any that [`load_encoder`] knows.
-        device: where it runs, such as `"cuda"`; the CPU by default.
+        device: where it runs, such as `"cuda"`; by default the accelerator, if there is one.
         mixed_precision: `"no"`, `"fp16"` or `"bf16"`.
         compile: whether its picture and text encoders pass `torch.compile`, which pays for large collections.
         batch_size: pictures or sentences per forward pass.
@@ -57,13 +58,13 @@ class BDAMPipeline:
     def __init__(
         self,
         checkpoint: str | Path,
-        device: str = "cpu",
+        device: str | torch.device | None = None,
         mixed_precision: str = "no",
         compile: bool = False,
         batch_size: int = 64,
     ):
         self.encoder: Encoder = load_encoder(str(checkpoint))
-        self.model = self.encoder.model.to(device)
+        self.model = self.encoder.model.to(default_device() if device is None else device)
         self.options: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
         if compile:
             if not hasattr(self.model, "vision_model"):

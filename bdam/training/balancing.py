@@ -6,7 +6,7 @@ import torch
 from accelerate.utils import reduce
 from torch import nn
 
-from bdam.training.recipes import Recipe
+from bdam.recipes.recipe import Recipe
 from losses_bdam import TASKS
 from modeling_bdam import BDAMModel
 

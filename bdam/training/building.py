@@ -18,8 +18,8 @@ from transformers import (
 
 from bdam.data.batches import TrainingCollator
 from bdam.data.schema import AGREEMENT_FEATURES
-from bdam.training.models import limit_texts
-from bdam.training.recipes import Recipe
+from bdam.encoding.models import limit_texts
+from bdam.recipes.recipe import Recipe
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor

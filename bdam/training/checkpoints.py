@@ -8,13 +8,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from bdam.training.models import RECIPE, write_recipe
-from bdam.training.recipes import Recipe, read_recipe, resolve_places
+from bdam.recipes.recipe import RECIPE, Recipe, changed_keys, write_recipe
 
 
 LATEST = "latest"
-# Keys that change where and how fast a run goes, not what it learns.
-FREE_KEYS = ("output_dir", "num_workers", "keep_in_memory", "eval_batch_size", "checkpoint_every", "report_to")
 
 
 @dataclass
@@ -93,19 +90,6 @@ def choose_checkpoint(output_dir: Path, resume: str | None, recipe: Recipe) -> P
     if checkpoint is not None:
         _check_recipe(checkpoint, recipe)
     return checkpoint
-
-
-def changed_keys(directory: Path, recipe: Recipe) -> dict[str, tuple]:
-    """Where `recipe` would learn something else than the recipe in `directory`: the values then and now, by key."""
-    # A key that was not there yet was as it is where a recipe does not state it.
-    defaults = Recipe.model_construct().model_dump(mode="json")
-    then = {**defaults, **resolve_places(read_recipe(directory / RECIPE))}
-    now = recipe.model_dump(mode="json")
-    return {
-        key: (then.get(key), now.get(key))
-        for key in now | then
-        if key not in FREE_KEYS and then.get(key) != now.get(key)
-    }
 
 
 def _check_recipe(checkpoint: Path, recipe: Recipe) -> None:

@@ -31,7 +31,7 @@ def check_output_dir(directory: Path, num_bytes: int) -> None:
     if free < num_bytes:
         raise OSError(
             f"output_dir {directory} has {free / 1e9:.2f} GB free, but the model and its checkpoints take "
-            f"{num_bytes / 1e9:.2f} GB: free some space, or keep fewer with --keep_checkpoints."
+            f"{num_bytes / 1e9:.2f} GB: free some space, or keep fewer with --keep-checkpoints."
         )
 
 

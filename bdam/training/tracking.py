@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate.tracking import GeneralTracker, get_available_trackers, on_main_process
 
-from bdam.training.recipes import Recipe
+from bdam.recipes.recipe import Recipe
 
 
 def check_trackers(names: Iterable[str]) -> None:

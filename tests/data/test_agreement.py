@@ -12,9 +12,8 @@ from bdam.data.benchmarks import read_rows
 from bdam.data.loading import load_data
 from bdam.data.pictures import read_column
 from bdam.data.schema import AGREEMENT_FEATURES, FEATURES
+from bdam.recipes.recipe import Recipe, changed_keys
 from bdam.training.building import check_agreement
-from bdam.training.checkpoints import changed_keys
-from bdam.training.recipes import Recipe
 
 
 IMAGES = ("0.png", "1.png", "2.png", "3.png")

@@ -13,11 +13,11 @@ from bdam.data.pictures import open_pictures
 from bdam.encoding import onnx
 from bdam.encoding.encoders import BDAMEncoder, load_encoder
 from bdam.encoding.extraction import feature_store
+from bdam.encoding.models import fingerprint
 from bdam.encoding.onnx import OnnxEncoder, export_onnx
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import evaluate
 from bdam.retrieval.pipeline import BDAMPipeline
-from bdam.training.models import fingerprint
 
 
 ROWS = [

@@ -14,11 +14,11 @@ from bdam import cli
 from bdam.data.loading import load_split
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.encoders import BDAMEncoder
+from bdam.encoding.models import save_model
 from bdam.evaluation import analysis
 from bdam.evaluation.features import Features
 from bdam.evaluation.results import MeanStd
-from bdam.training.models import save_model
-from bdam.training.recipes import Recipe
+from bdam.recipes.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import results_table
 from tiny import tiny_model
 
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.encoding.models import save_model
 from bdam.evaluation.evaluate import evaluate_checkpoint
 from bdam.evaluation.report import markdown_summary
 from bdam.evaluation.results import Result, Results
-from bdam.training.models import save_model
-from bdam.training.recipes import Recipe
+from bdam.recipes.recipe import Recipe
 
 
 ROOT = Path(__file__).parents[2]

@@ -9,14 +9,14 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from tiny import tiny_model
 
+from bdam.encoding.models import fingerprint, save_model
 from bdam.evaluation.figures import RankedQuery, ranked_grid
 from bdam.evaluation.origin import data_source
 from bdam.evaluation.results import Result, Results
 from bdam.hub.card import build_card, figures
 from bdam.hub.publishing import read_evaluation
 from bdam.hub.results import name_data, public_results
-from bdam.training.models import fingerprint, save_model
-from bdam.training.recipes import Recipe
+from bdam.recipes.recipe import Recipe
 
 
 SEARCHES = [

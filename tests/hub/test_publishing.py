@@ -20,9 +20,9 @@ from tiny import SENTENCES, tiny_model
 import push_to_hub
 from bdam import cli
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.encoding.models import load_model, save_model
 from bdam.hub.publishing import publish, stage
-from bdam.training.models import load_model, save_model
-from bdam.training.recipes import Recipe
+from bdam.recipes.recipe import Recipe
 
 
 # huggingface_hub's own way of sending bytes.
@@ -166,11 +166,14 @@ def test_the_repository_of_another_model_is_left_alone(staged, hub):
     assert hub.repositories["jane/people"].branches["main"] == before
 
 
-def test_a_dry_run_uploads_nothing(finished, tmp_path, monkeypatch, capsys, hub):
+@pytest.mark.parametrize("app, command", [(push_to_hub.app, ["push_to_hub.py"]), (cli.app, ["bdam", "push"])])
+def test_a_dry_run_uploads_nothing(app, command, finished, tmp_path, monkeypatch, capsys, hub):
     folder = tmp_path / "staged"
-    monkeypatch.setattr(sys, "argv", ["push_to_hub.py", str(finished), "jane/people", "--dry-run", str(folder)])
-    push_to_hub.main()
+    monkeypatch.setattr(sys, "argv", [*command, str(finished), "jane/people", "--dry-run", str(folder)])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(app)
     output = capsys.readouterr().out
+    assert not stop.value.code
     assert "Nothing was uploaded" in output and "model.safetensors" in output
     assert {path.name for path in folder.iterdir()} == UPLOADED
     assert not hub.requests
@@ -246,7 +249,8 @@ def test_a_repository_has_a_user_and_a_name(run, tmp_path, repo_id):
         stage(run, repo_id, tmp_path / "staged")
 
 
-def test_an_unknown_run_is_one_clear_line(tmp_path, monkeypatch):
+def test_an_unknown_run_is_one_clear_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["push_to_hub.py", str(tmp_path / "nowhere"), "jane/people"])
-    with pytest.raises(SystemExit, match="error: No model at"):
-        push_to_hub.main()
+    with pytest.raises(SystemExit) as stop:
+        cli.run(push_to_hub.app)
+    assert stop.value.code == 1 and capsys.readouterr().err.startswith("error: No model at")

@@ -7,9 +7,9 @@ import torch
 from tiny import SENTENCES, SIZES, TEXT, VISION, save_dual_encoder, tiny_batch, tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
 
+from bdam.encoding.models import load_model
+from bdam.recipes.recipe import Recipe
 from bdam.training.building import build_model, learn_tokenizer
-from bdam.training.models import load_model
-from bdam.training.recipes import Recipe
 from configuration_bdam import BDAMConfig
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from tiny import SENTENCES, tiny_model
 
+from bdam.encoding.models import fingerprint
 from bdam.retrieval.pipeline import BDAMPipeline
-from bdam.training.models import fingerprint
 
 
 PICTURES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "white")]
@@ -99,3 +99,10 @@ def test_a_space_of_the_hub_has_its_name_and_commit(checkpoint, tmp_path):
     assert loaded.returncode == 0, loaded.stderr
     space = json.loads(loaded.stdout.splitlines()[-1])
     assert (space["checkpoint"], space["weights"]) == ("jane/people", commit)
+
+
+def test_the_default_device_is_the_accelerator_where_there_is_one(checkpoint, monkeypatch):
+    monkeypatch.setattr("bdam.retrieval.pipeline.default_device", lambda: torch.device("meta"))
+    with pytest.raises(RuntimeError, match="meta"):
+        BDAMPipeline(checkpoint)
+    assert BDAMPipeline(checkpoint, "cpu").model.device == torch.device("cpu")

@@ -13,8 +13,8 @@ from threading import Timer
 import torch
 from accelerate import debug_launcher
 
-import train_accelerate
-from bdam.training.recipes import Recipe, load_recipe
+from bdam.recipes.recipe import Recipe, load_recipe
+from bdam.training.loop import train
 
 
 # A run that is not killed touches its files some 170 times: it does not end before it was killed five times.
@@ -52,9 +52,9 @@ def run(recipe: Recipe, num_processes: int, touches: int | None, delay: float) -
         if touches is not None:
             kill_at_touch(touches, delay, recipe.output_dir)
         if num_processes == 1:
-            train_accelerate.train(recipe, resume="latest", cpu=True)
+            train(recipe, resume="latest", cpu=True)
         else:
-            debug_launcher(train_accelerate.train, args=(recipe, "latest", 2, True), num_processes=num_processes)
+            debug_launcher(train, args=(recipe, "latest", 2, True), num_processes=num_processes)
         os._exit(0)
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)

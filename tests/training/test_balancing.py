@@ -5,8 +5,8 @@ import torch
 from tiny import tiny_batch, tiny_model
 from torch import nn
 
+from bdam.recipes.recipe import load_recipe
 from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shared_parameters
-from bdam.training.recipes import load_recipe
 from losses_bdam import TASKS
 
 

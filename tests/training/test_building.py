@@ -7,10 +7,10 @@ from PIL import Image
 from tiny import SENTENCES, SIZES, TEXT, VISION, save_dual_encoder
 from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
 
+from bdam.encoding.models import save_model
+from bdam.recipes.recipe import Recipe
 from bdam.retrieval.pipeline import BDAMPipeline
 from bdam.training.building import build_collator, build_model, build_processor, learn_tokenizer
-from bdam.training.models import save_model
-from bdam.training.recipes import Recipe
 
 
 TEXTS = Dataset.from_dict(

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from tiny import TINY_RUN
 
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.recipes.recipe import load_recipe
 from bdam.training.checkpoints import TrainingState, choose_checkpoint, find_checkpoints
-from bdam.training.recipes import load_recipe
 
 
 ROOT = Path(__file__).parents[2]

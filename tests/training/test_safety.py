@@ -2,13 +2,14 @@ import logging
 import math
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 import torch
 
-import train_accelerate
 from bdam.data.pedestrians import generate_pedestrians
-from bdam.training.recipes import load_recipe
+from bdam.recipes.recipe import load_recipe
+from bdam.training.loop import train
 from bdam.training.safety import CollapseWarning, check_finite, check_output_dir
 
 
@@ -29,7 +30,7 @@ def test_a_run_that_diverges_stops_and_says_where(tmp_path):
     places = [f"data={tmp_path / 'data'}", f"output_dir={tmp_path / 'run'}"]
     recipe = load_recipe("recipes/demo.yaml", *places, *small, "warmup_epochs=0", "max_grad_norm=1e30")
     with pytest.raises(FloatingPointError, match="A loss is not finite at step [1-9]"):
-        train_accelerate.train(recipe, cpu=True)
+        train(recipe, cpu=True)
 
 
 def test_collapse_is_warned_of_once(caplog):
@@ -48,8 +49,8 @@ def test_an_output_dir_that_cannot_take_the_run_is_refused_at_the_start(tmp_path
     with pytest.raises(OSError, match="Cannot write to output_dir .*file"):
         check_output_dir(tmp_path / "file", 0)
     with pytest.raises(OSError, match="Cannot write to output_dir /proc"):
-        check_output_dir(train_accelerate.Path("/proc/run"), 0)
+        check_output_dir(Path("/proc/run"), 0)
     usage = namedtuple("usage", "total used free")(10**9, 10**9, 10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"0.00 GB free, but .* take 2.00 GB: .*--keep_checkpoints"):
+    with pytest.raises(OSError, match=r"0.00 GB free, but .* take 2.00 GB: .*--keep-checkpoints"):
         check_output_dir(tmp_path, 2 * 10**9)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from bdam.training.recipes import load_recipe
+from bdam.recipes.recipe import load_recipe
 from bdam.training.tracking import JSONLTracker, check_trackers, hyperparameters
 
 

@@ -6,11 +6,9 @@ import pytest
 import yaml
 from tiny import TEXT, VISION
 
-from bdam.training.checkpoints import changed_keys
-from bdam.training.models import write_recipe
-from bdam.training.recipes import Recipe, load_recipe, read_recipe
-from bdam.training.yaml_text import dump_yaml, parse_yaml
-from train_accelerate import parse_arguments
+from bdam.commands.training import parse_arguments
+from bdam.recipes.recipe import Recipe, changed_keys, load_recipe, read_recipe, write_recipe
+from bdam.recipes.yaml_text import dump_yaml, parse_yaml
 
 
 PLACES = ["data=here", "output_dir=there"]
@@ -225,7 +223,7 @@ def test_recipes_that_were_stored_as_typed_still_compare_equal(tmp_path, monkeyp
 COMMANDS = [
     (["demo.yaml", "data=X", "--cpu", "output_dir=Y"], ["demo.yaml", "data=X", "output_dir=Y"], None, True),
     (
-        ["--cpu", "demo.yaml", "data=X", "--keep_checkpoints", "3", "seed=1"],
+        ["--cpu", "demo.yaml", "data=X", "--keep-checkpoints", "3", "seed=1"],
         ["demo.yaml", "data=X", "seed=1"],
         None,
         True,
@@ -252,11 +250,11 @@ def test_options_stand_anywhere(words, recipe, resume, cpu):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["demo.yaml", "--gpu", "data=X"], "unknown: --gpu. There are --resume [CHECKPOINT], --keep_checkpoints N"),
+        (["demo.yaml", "--gpu", "data=X"], "unknown: --gpu. There are --resume [CHECKPOINT], --keep-checkpoints N"),
         (["demo.yaml", "--learning_rate=1e-4"], "keys of the recipe are written without dashes"),
         (["--cpu"], "recipe"),
-        (["demo.yaml", "--keep_checkpoints", "0"], "must be a whole number from 1, got '0'"),
-        (["demo.yaml", "--keep_checkpoints", "1_0"], "must be a whole number from 1, got '1_0'"),
+        (["demo.yaml", "--keep-checkpoints", "0"], "must be a whole number from 1, got '0'"),
+        (["demo.yaml", "--keep-checkpoints", "1_0"], "must be a whole number from 1, got '1_0'"),
     ],
 )
 def test_unknown_options_say_what_is_known(words, message, capsys):

@@ -23,11 +23,15 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from bdam.data.loading import resolve_source
-from bdam.training.yaml_text import MAX_BYTES, check_extent, parse_yaml
+from bdam.recipes.yaml_text import MAX_BYTES, check_extent, dump_yaml, parse_yaml
 from configuration_bdam import BDAMConfig
 from losses_bdam import LOSSES, TASKS
 
 
+# The name of its file, next to the weights.
+RECIPE = "recipe.yaml"
+# Keys that change where and how fast a run goes, not what it learns.
+FREE_KEYS = ("output_dir", "num_workers", "keep_in_memory", "eval_batch_size", "checkpoint_every", "report_to")
 # A value is of the type that it is written in: `1_0` is no number, and `no` neither true nor false.
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -180,6 +184,24 @@ def resolve_places(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a recipe, what is local in absolute paths, so that they mean the same in any folder."""
     return {
         key: PLACES[key](value) if key in PLACES and isinstance(value, str) else value for key, value in values.items()
+    }
+
+
+def write_recipe(directory: Path, recipe: Recipe) -> None:
+    """Writes the recipe to `directory`, next to the weights that were trained by it."""
+    (directory / RECIPE).write_text(dump_yaml(recipe.model_dump(mode="json")), encoding="utf-8")
+
+
+def changed_keys(directory: Path, recipe: Recipe) -> dict[str, tuple]:
+    """Where `recipe` would learn something else than the recipe in `directory`: the values then and now, by key."""
+    # A key that was not there yet was as it is where a recipe does not state it.
+    defaults = Recipe.model_construct().model_dump(mode="json")
+    then = {**defaults, **resolve_places(read_recipe(directory / RECIPE))}
+    now = recipe.model_dump(mode="json")
+    return {
+        key: (then.get(key), now.get(key))
+        for key in now | then
+        if key not in FREE_KEYS and then.get(key) != now.get(key)
     }
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 RUN = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they run in the background
-from bdam.training import launching
+from bdam.evaluation import launching
 launching.PATIENCE = float(sys.argv[1])
 sys.exit(128 + launching.run_launcher([sys.executable, *sys.argv[2:]], sys.stdout.buffer))
 """

@@ -9,26 +9,17 @@ from textwrap import shorten
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoProcessor, PreTrainedTokenizerBase
 
-from bdam.training.recipes import Recipe, read_recipe
-from bdam.training.yaml_text import dump_yaml
-from configuration_bdam import BDAMConfig
-from modeling_bdam import BDAMModel
-from processing_bdam import BDAMProcessor
+from bdam.recipes.recipe import RECIPE, Recipe, read_recipe, write_recipe
 
 
-RECIPE = "recipe.yaml"
 # A tokenizer without a limit of its own has 1e30.
 NO_LIMIT = 1 << 30
 POSITION_TABLE = re.compile("position|^wpe$")
 # `model.safetensors`, `pytorch_model-00001-of-00002.bin`, `model.fp16.safetensors` and the like.
 WEIGHTS = re.compile(r"(pytorch_)?model(\.(?P<variant>[^.-]+))?(-\d+-of-\d+)?\.(safetensors|bin)")
 LFS_POINTER = b"version https://git-lfs"
-
-AutoConfig.register(BDAMConfig.model_type, BDAMConfig)
-AutoModel.register(BDAMConfig, BDAMModel)
-AutoProcessor.register(BDAMConfig, BDAMProcessor)
 
 
 def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
@@ -40,11 +31,6 @@ def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
     write_recipe(aside, recipe)
     shutil.rmtree(directory, ignore_errors=True)
     aside.rename(directory)
-
-
-def write_recipe(directory: Path, recipe: Recipe) -> None:
-    """Beside what was trained stands how."""
-    (directory / RECIPE).write_text(dump_yaml(recipe.model_dump(mode="json")), encoding="utf-8")
 
 
 def load_model(checkpoint: str | Path):

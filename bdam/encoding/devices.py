@@ -1,0 +1,8 @@
+"""Where models run."""
+
+import torch
+
+
+def default_device() -> torch.device:
+    """The accelerator of this process, if there is one; otherwise the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

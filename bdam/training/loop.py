@@ -1,0 +1,269 @@
+"""The training loop."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import set_seed
+from datasets import Dataset, DatasetDict
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from bdam.data.batches import PersonBatchSampler, TrainingRows
+from bdam.data.loading import load_training_data
+from bdam.data.pictures import read_column
+from bdam.encoding.encoders import BDAMEncoder
+from bdam.encoding.models import save_model
+from bdam.evaluation.features import extract_features
+from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
+from bdam.recipes.recipe import Recipe
+from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shared_parameters
+from bdam.training.building import build_collator, build_model, build_processor, check_agreement, parameter_groups
+from bdam.training.checkpoints import TrainingState, choose_checkpoint, save_checkpoint
+from bdam.training.effort import Stopwatch
+from bdam.training.safety import CollapseWarning, StopSignals, check_finite, check_output_dir
+from bdam.training.tracking import JSONLTracker, check_trackers, hyperparameters
+from modeling_bdam import BDAMModel, BDAMOutput
+from processing_bdam import BDAMProcessor
+
+
+def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, cpu: bool = False) -> int:
+    """
+    Trains a model by a recipe. In `recipe.output_dir` it writes `model/` (weights, code, processor and recipe of the
+    best epoch by validation), `checkpoints/` to resume from, and `log.jsonl`. SIGTERM and SIGINT end training after
+    the step, with a checkpoint.
+
+    Args:
+        recipe: see [`load_recipe`].
+        resume: None for a new run; `"latest"` to resume from the newest checkpoint, or start where there is none; or
+            the folder of a checkpoint.
+        keep_checkpoints: how many checkpoints to keep.
+        cpu: whether to train on the CPU even where there is an accelerator.
+
+    Returns:
+        0 at the end of the recipe; the number of the signal that stopped it before.
+
+    Raises:
+        ValueError: if the recipe does not fit the data, the processes or the checkpoint.
+        OSError: if the data is not there, or `output_dir` cannot be written or holds another run.
+        FloatingPointError: if a loss is NaN or infinite.
+
+    Example:
+
+    ```python
+    >>> train(load_recipe("recipes/demo.yaml", "data=outputs/few", "output_dir=outputs/small", "num_epochs=1"))
+    0
+    ```"""
+    check_trackers(recipe.report_to)
+    tracker = JSONLTracker(Path(recipe.output_dir))
+    accelerator = _build_accelerator(recipe, tracker, cpu)
+    checkpoint = choose_checkpoint(Path(recipe.output_dir), resume, recipe)
+    stopwatch = Stopwatch(accelerator, checkpoint)
+    set_seed(recipe.seed)
+    data = load_training_data(recipe.data)
+    run = _build_run(recipe, accelerator, stopwatch, data, keep_checkpoints)
+    accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker)
+    set_seed(recipe.seed, device_specific=True)  # each process drops out its own features
+    if checkpoint is not None:
+        accelerator.load_state(str(checkpoint))
+    accelerator.init_trackers("bdam", config=hyperparameters(recipe))
+    return run.work(data["validation"])
+
+
+def _build_accelerator(recipe: Recipe, tracker: JSONLTracker, cpu: bool) -> Accelerator:
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision=recipe.mixed_precision,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        log_with=[*recipe.report_to, tracker],
+        project_dir=recipe.output_dir,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+
+
+def _build_run(
+    recipe: Recipe, accelerator: Accelerator, stopwatch: Stopwatch, data: DatasetDict, keep_checkpoints: int
+) -> "_Run":
+    check_agreement(recipe, data["train"])
+    processor = build_processor(recipe, data["train"])
+    model = build_model(recipe, processor)
+    # A checkpoint holds the weights and two moments of each.
+    check_output_dir(Path(recipe.output_dir), (1 + 3 * (keep_checkpoints + 1)) * 4 * model.num_parameters())
+    sampler = _build_sampler(recipe, accelerator, data["train"])
+    batches = DataLoader(
+        TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
+        batch_sampler=sampler,
+        collate_fn=build_collator(recipe, processor),
+        num_workers=recipe.num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+        generator=torch.Generator(),  # else each epoch draws on the random numbers that dropout uses
+    )
+    balancer = build_balancer(recipe).to(accelerator.device)
+    shared = shared_parameters(model)
+    optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe.weight_decay), lr=recipe.learning_rate)
+    model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
+    steps_per_epoch = math.ceil(len(batches) / recipe.gradient_accumulation_steps)
+    num_steps = recipe.num_epochs * steps_per_epoch
+    return _Run(
+        recipe=recipe,
+        accelerator=accelerator,
+        stopwatch=stopwatch,
+        processor=processor,
+        model=model,
+        sampler=sampler,
+        batches=batches,
+        balancer=balancer,
+        shared=shared,
+        optimizer=optimizer,
+        scheduler=get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup_epochs * steps_per_epoch), num_steps),
+        state=TrainingState(num_processes=accelerator.num_processes),
+        num_steps=num_steps,
+        keep_checkpoints=keep_checkpoints,
+        collapse=CollapseWarning(),
+    )
+
+
+def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> PersonBatchSampler:
+    person_ids = read_column(train, "person_id")
+    sampler = PersonBatchSampler(person_ids, recipe.persons_per_batch, recipe.pictures_per_person, seed=recipe.seed)
+    if sampler.batch_size % accelerator.num_processes:
+        raise ValueError(
+            f"{accelerator.num_processes} processes cannot share batches of {sampler.batch_size} pictures equally: "
+            "change persons_per_batch."
+        )
+    return sampler
+
+
+@dataclass
+class _Run:
+    """A run: what it trains, with what, and how far it is. `model`, `optimizer` and `batches` are accelerate's."""
+
+    recipe: Recipe
+    accelerator: Accelerator
+    stopwatch: Stopwatch
+    processor: BDAMProcessor
+    model: BDAMModel
+    sampler: PersonBatchSampler
+    batches: DataLoader
+    balancer: FixedWeights | GradNorm
+    shared: list[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    state: TrainingState
+    num_steps: int
+    keep_checkpoints: int
+    collapse: CollapseWarning
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.recipe.output_dir)
+
+    def work(self, validation: Dataset) -> int:
+        """Trains the epochs that are left; returns the signal that stopped it, or 0."""
+        recipe, state = self.recipe, self.state
+        progress = tqdm(
+            desc="Training",
+            total=self.num_steps,
+            initial=state.step,
+            disable=not self.accelerator.is_local_main_process,
+        )
+        with StopSignals() as signals:
+            for epoch in range(state.epoch, recipe.num_epochs):
+                if stopped_by := self.train_epoch(epoch, progress, signals):
+                    return stopped_by
+                state.epoch, state.batch = epoch + 1, 0
+                if state.epoch % recipe.eval_every == 0 or state.epoch == recipe.num_epochs:
+                    self.validate(validation)
+        self.save_checkpoint()
+        if state.best_score > -math.inf:
+            self.stopwatch.write(self.output_dir / "model")
+        progress.close()
+        self.accelerator.end_training()
+        return 0
+
+    def train_epoch(self, epoch: int, progress: tqdm, signals: StopSignals) -> int:
+        """Trains the batches of an epoch that are left; returns the signal that stopped it, or 0."""
+        recipe, state = self.recipe, self.state
+        self.sampler.set_epoch(epoch)
+        self.model.train()
+        for batch in self.accelerator.skip_first_batches(self.batches, state.batch):
+            outputs, losses, loss = self.train_batch(epoch, batch)
+            state.batch += 1
+            if not self.accelerator.sync_gradients:
+                continue
+            self.scheduler.step()
+            state.step += 1
+            progress.update()
+            progress.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", best=f"{state.best_score:.1f}")
+            if state.step % recipe.log_every == 0:
+                self.log(outputs, losses, loss)
+            stopped_by = signals.agreed(self.accelerator)
+            if stopped_by or state.step % recipe.checkpoint_every == 0:
+                self.save_checkpoint()
+            if stopped_by:
+                return stopped_by
+        return 0
+
+    def train_batch(self, epoch: int, batch: dict) -> tuple[BDAMOutput, dict[str, torch.Tensor], torch.Tensor]:
+        """One forward and backward pass; returns the outputs, the losses by name, and their balanced sum."""
+        accelerator, recipe = self.accelerator, self.recipe
+        image_ids = batch.pop("image_ids")
+        with accelerator.accumulate(self.model):
+            outputs = self.model(**batch, return_loss=True)
+            losses = self.balancer.select(outputs.loss_dict, epoch)
+            check_finite(losses, self.state.step, image_ids)
+            loss_scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
+            loss = self.balancer(losses, self.shared, loss_scale)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return outputs, losses, loss
+
+    def log(self, outputs: BDAMOutput, losses: dict[str, torch.Tensor], loss: torch.Tensor) -> None:
+        statistics = feature_statistics(outputs)
+        self.collapse.check(statistics["identity_feature_spread"], self.state.step)
+        values = {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
+        rate = {"learning_rate": self.scheduler.get_last_lr()[0]}
+        self.accelerator.log({**values, **self.balancer.report(), **statistics, **rate}, step=self.state.step)
+
+    def save_checkpoint(self) -> None:
+        self.stopwatch.write(self.output_dir / "checkpoints")
+        save_checkpoint(self.accelerator, self.output_dir, self.recipe, self.state.step, self.keep_checkpoints)
+
+    def validate(self, dataset: Dataset) -> None:
+        """Scores the model on the validation split, and saves it if it is the best so far."""
+        model, state = self.accelerator.unwrap_model(self.model), self.state
+        score, clothing_weight = validation_score(model, self.processor, dataset, self.recipe.eval_batch_size)
+        self.accelerator.log({"validation_score": score, "clothing_weight": clothing_weight}, step=state.step)
+        if self.accelerator.is_main_process and score > state.best_score:
+            model.config.clothing_weight = clothing_weight
+            save_model(self.output_dir / "model", model, self.processor, self.recipe)
+            self.stopwatch.write(self.output_dir / "model")
+        state.best_score = max(state.best_score, score)
+
+
+def validation_score(
+    model: BDAMModel, processor: BDAMProcessor, dataset: Dataset, batch_size: int
+) -> tuple[float, float]:
+    """The score that picks the best epoch, and the clothing weight that it was reached with."""
+    features = extract_features(BDAMEncoder(model, processor), dataset, batch_size)
+    clothing_weight = best_clothing_weight(features)
+    return selection_score(evaluate(features, (0.0, clothing_weight))), clothing_weight
+
+
+def feature_statistics(outputs: BDAMOutput) -> dict[str, float]:
+    """Spread of the identity features over the batch, relative to their size, and the means of both gates."""
+    picture = outputs.picture_output
+    features = picture.identity_features.detach().float()
+    spread = features.std(dim=0).square().mean().sqrt() / features.square().mean().sqrt()
+    statistics = {"identity_feature_spread": spread.item()}
+    if picture.gate is not None:
+        statistics["gate_mean"] = picture.gate.float().mean().item()
+    if outputs.fusion_weights is not None:
+        statistics["image_weight_mean"] = outputs.fusion_weights[:, 0].float().mean().item()
+    return statistics
