@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # A killed run leaves no half-made target behind.
 .DELETE_ON_ERROR:
 
-.PHONY: demo readme results test oldest lint docs conformance clean
+.PHONY: demo readme results test oldest lint docs notebooks conformance clean
 
 # Data and model are made once, and again when what they are made of changes; `make clean` forgets them.
 demo: $(DEMO)/model/model.safetensors
@@ -59,6 +59,10 @@ docs: $(VENV)/dev.installed
 	mkdir -p outputs
 	NO_COLOR=1 $(BIN)/zensical build --clean --strict > outputs/site.log 2>&1 || { cat outputs/site.log; exit 1; }
 	! grep '^griffe: ' outputs/site.log
+
+# On the data, model and gallery of the demo.
+notebooks: demo $(VENV)/dev.installed
+	$(BIN)/python tests/notebooks.py $(wildcard notebooks/*.ipynb)
 
 # Many of transformers' tests skip by design, in CI, too.
 conformance: $(VENV)/dev.installed

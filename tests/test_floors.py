@@ -8,7 +8,7 @@ import pytest
 
 
 ROOT = Path(__file__).parents[1]
-ALLOWED = {*sys.stdlib_module_names, "torch", "transformers", "huggingface_hub", "mamba_ssm"}
+ALLOWED = {*sys.stdlib_module_names, "torch", "transformers", "huggingface_hub", "mamba_ssm", "numpy", "PIL"}
 
 
 @pytest.mark.parametrize(

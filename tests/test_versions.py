@@ -33,7 +33,7 @@ def declared() -> tuple[list[str], list[str]]:
     """The requirements of those who use the package, with all extras, and of those who develop it."""
     project = PYPROJECT["project"]
     extras = dict(project["optional-dependencies"])
-    development = sorted({*extras.pop("dev"), *extras.pop("docs")})
+    development = sorted({*extras.pop("dev"), *extras.pop("docs"), *extras.pop("notebooks")})
     use = sorted({*project["dependencies"], *sum(extras.values(), [])})
     return use, [text for text in development if Requirement(text).name != "bdam"]
 
