@@ -13,8 +13,8 @@ LINK = re.compile(r"\[(`[^`\]]+`)\](?![\[(])")
 
 def to_google(text: str) -> str:
     """The docstring with types as plain text, and links as code."""
-    text = TYPE.sub(lambda found: f"{found[1]}{_plain(found[2])}{found[3]}", text)
-    return LINK.sub(r"\1", text)
+    text = LINK.sub(r"\1", text)
+    return TYPE.sub(lambda found: f"{found[1]}{_plain(found[2])}{found[3]}", text)
 
 
 def _plain(type_: str) -> str:
