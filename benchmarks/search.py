@@ -5,7 +5,7 @@ product and `topk` in the same run, and FAISS with its recall.
     python benchmarks/search.py [--pictures 100000]
 
 The vectors have the sizes of the paper's model, 256 for the identity and 768 for the clothing. Random vectors have no
-near neighbours, which is as hard for a graph as it gets: real ones are easier, and `bdam index --approximate` prints
+near neighbours, which is as hard for a graph as it gets: real ones are easier, and `bdam index --index hnsw` prints
 the recall for those of a gallery.
 """
 
@@ -22,12 +22,13 @@ import pyarrow as pa
 import torch
 from torch.nn.functional import normalize
 
-from bdam.retrieval.collection import LocalCollection
-from bdam.retrieval.indexes import recall
-from bdam.retrieval.parts import Parts, Space
+from bdam.retrieval.recall import measure_recall
+from bdam.retrieval.stores.base import EmbeddingSpace
+from bdam.retrieval.stores.local import LocalStore
+from bdam.retrieval.stores.parts import Parts
 
 
-SPACE = Space("random", "random", 256, 768)
+SPACE = EmbeddingSpace("random", "random", 256, 768)
 CLOTHING_WEIGHT = 0.5
 ROWS_PER_PART = 1024
 NUM_QUERIES = 200
@@ -45,18 +46,18 @@ def main() -> None:
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
         before = memory()
         start = time.perf_counter()
-        gallery = LocalCollection(SPACE, Parts(Path(folder)))
+        gallery = LocalStore(SPACE, Parts(Path(folder)))
         gallery.search(queries[0], 10, {})
         read_seconds, read_memory = time.perf_counter() - start, memory() - before
         exact, plain = alternate(
             queries, lambda query: gallery.search(query, 10, {}), lambda query: (vectors @ query).topk(10)
         )
         start = time.perf_counter()
-        approximate = LocalCollection(SPACE, Parts(Path(folder)), approximate=True)
+        approximate = LocalStore(SPACE, Parts(Path(folder)), index="hnsw")
         approximate.search(queries[0], 10, {})
         build_seconds = time.perf_counter() - start
         graph, _ = alternate(queries, lambda query: approximate.search(query, 10, {}), lambda query: None)
-        found = recall(approximate.index, queries)
+        found = measure_recall(approximate, queries)
     figures = {
         "benchmark": "search",
         "pictures": num_pictures,

@@ -111,9 +111,9 @@ def test_pictures_can_be_indexed_with_their_descriptions_and_pruned(run, bdam):
     assert code == 1 and f"error: No descriptions at {folder}/descriptions.jsonl: write them by" in output
     lines = [{"image": name, "identity_description": "A man."} for name in names]
     (folder / "descriptions.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    code, output = bdam("index", run / "model", folder, gallery, "--descriptions", "--approximate")
+    code, output = bdam("index", run / "model", folder, gallery, "--descriptions", "--index", "hnsw")
     assert code == 0 and "3 pictures, 3 of them new." in output, output
-    assert "Of the first ten that an exact search finds, the graph finds 100.0% at clothing weight 0" in output
+    assert "Of the first ten that an exact search finds, hnsw finds 100.0% at clothing weight 0" in output
     (folder / names[0]).unlink()
     code, output = bdam("index", run / "model", folder, gallery, "--prune")
     assert code == 0 and f"forgetting {names[0]}" in output and "2 pictures, 0 of them new, 1 forgotten." in output

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bdam.data.pictures import name_some
-from bdam.retrieval.collection import Collection, State
+from bdam.retrieval.stores.base import ImageState, Store
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Addition:
         ]
 
 
-def compare(collection: Collection, pictures: Mapping[str, State], content: Callable[[str], int]) -> Comparison:
+def compare(store: Store, pictures: Mapping[str, ImageState], content: Callable[[str], int]) -> Comparison:
     """
-    Compares pictures with those of a collection. Equal stamps and paths are equal pictures; otherwise content decides.
+    Compares pictures with those of a store. Equal stamps and paths are equal pictures; otherwise content decides.
 
     Args:
         pictures: the state of each, by name, whose `content` is not looked at.
@@ -67,9 +67,9 @@ def compare(collection: Collection, pictures: Mapping[str, State], content: Call
     Raises:
         ValueError: if another picture, whose file is still there, has the name of one of them.
     """
-    known = collection.states(pictures.keys())
-    earlier_names = collection.names_by_stamp({new.stamp for name, new in pictures.items() if name not in known})
-    earlier = collection.states(earlier_names.values())
+    known = store.states(pictures.keys())
+    earlier_names = store.names_by_stamp({new.stamp for name, new in pictures.items() if name not in known})
+    earlier = store.states(earlier_names.values())
     comparison = Comparison()
     for place, (name, new) in enumerate(pictures.items()):
         if name not in known:
@@ -85,7 +85,9 @@ def compare(collection: Collection, pictures: Mapping[str, State], content: Call
     return comparison
 
 
-def _compare_namesakes(comparison: Comparison, place: int, name: str, new: State, known: State, is_same: bool) -> None:
+def _compare_namesakes(
+    comparison: Comparison, place: int, name: str, new: ImageState, known: ImageState, is_same: bool
+) -> None:
     if new.path and known.path and new.path != known.path and not _is_gone(known):
         if not is_same:
             raise ValueError(f"Both {known.path} and {new.path} are named {name}: index a folder that holds both.")
@@ -95,5 +97,5 @@ def _compare_namesakes(comparison: Comparison, place: int, name: str, new: State
         comparison.changed.append(place)
 
 
-def _is_gone(state: State) -> bool:
+def _is_gone(state: ImageState) -> bool:
     return state.path is not None and not Path(state.path).is_file()

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from bdam.retrieval.finder import MAX_HITS, MAX_SENTENCE, Example, Finder, open_example
+from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, Example, open_example
 from bdam.retrieval.gallery import Gallery, Hit
 
 
@@ -93,7 +93,7 @@ class Answers:
     pictures, and the places of the values chosen of each column.
     """
 
-    def __init__(self, finder: Finder):
+    def __init__(self, finder: BoundedSearch):
         self.finder = finder
 
     def to_wish(
@@ -168,7 +168,7 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
     >>> client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
     {'warnings': [], 'hits': [{'picture': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
     ```"""
-    finder = Finder(gallery)
+    finder = BoundedSearch(gallery)
     with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         gradio.api(endpoint(finder), api_name="search", **LIMITS)
         gradio.Markdown(TITLE, elem_id="title")
@@ -255,7 +255,7 @@ def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = 
         delete_files_created_by_app(page, age=None)
 
 
-def endpoint(finder: Finder) -> Callable[..., dict[str, list]]:
+def endpoint(finder: BoundedSearch) -> Callable[..., dict[str, list]]:
     """[`Gallery.search`] for programs."""
 
     def search(
@@ -296,14 +296,14 @@ def caption(hit: Hit) -> str:
     return f"{hit.score:.3f}\nidentity {hit.identity:.3f}\nclothing {hit.clothing:.3f}\n{hit.picture}"
 
 
-def _build_controls(finder: Finder) -> list[Any]:
+def _build_controls(finder: BoundedSearch) -> list[Any]:
     """Boxes for the person and the clothes, sliders for their weight and for the number of hits, and the filters."""
-    pipeline = finder.gallery.pipeline
-    has_clothes = pipeline.space.clothing_size > 0
+    embedder = finder.gallery.embedder
+    has_clothes = embedder.space.clothing_size > 0
     weight = _slider(
         0,
         1,
-        pipeline.clothing_weight if has_clothes else 0,
+        embedder.clothing_weight if has_clothes else 0,
         step=0.05,
         label="Clothing weight",
         info="0: who they are · 1: what they wear",
@@ -324,7 +324,7 @@ def _build_controls(finder: Finder) -> list[Any]:
 
 
 def _slider(*arguments: Any, **options: Any) -> gradio.Slider:
-    """One whose number may be emptied while it is typed anew: [`Finder.search`] checks it, where Gradio trips."""
+    """One whose number may be emptied while it is typed: [`BoundedSearch.search`] checks it, where Gradio fails."""
     slider = gradio.Slider(*arguments, **options)
     slider.preprocess = lambda payload: payload  # type: ignore[method-assign]
     return slider

@@ -15,9 +15,9 @@ from datasets import Dataset, load_dataset
 from PIL import Image
 from tiny import COLOURS, SENTENCES, tiny_model
 
+from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.gallery import Gallery
-from bdam.retrieval.pipeline import BDAMPipeline
-from bdam.retrieval.sources import read_pictures
+from bdam.retrieval.sources import open_source
 
 
 def data_set(**columns) -> Dataset:
@@ -71,7 +71,7 @@ def test_filters_leave_the_rest_out(pipeline, pictures):
     assert {hit.row["folder"] for hit in hits} == {"camera1"} and len(hits) == 3
     assert len(gallery.search(SENTENCES[0], filter={"folder": ["camera0", "camera1"]})) == 6
     assert gallery.search(SENTENCES[0], filter={"folder": "nowhere"}) == []
-    assert gallery.collection.choices() == {"folder": ["camera0", "camera1"]}
+    assert gallery.store.choices() == {"folder": ["camera0", "camera1"]}
 
 
 def test_columns_of_a_data_set_can_be_filtered_by(pipeline):
@@ -105,14 +105,14 @@ def test_what_cannot_be_searched_for_is_said(pipeline, pictures, options, messag
 def test_descriptions_are_fused_with_the_pictures_that_have_one(pipeline, pictures):
     alone = Gallery.from_images(pipeline, pictures)
     described = Gallery.from_images(pipeline, pictures, {"camera0/red.png": SENTENCES[0]})
-    known = list(alone.collection.states())
-    entries = zip(alone.collection.find(known), described.collection.find(known), strict=True)
+    known = list(alone.store.states())
+    entries = zip(alone.store.find(known), described.store.find(known), strict=True)
     changed = [one.picture for one, other in entries if not torch.allclose(one.vector, other.vector, atol=1e-5)]
     assert changed == ["camera0/red.png"]
 
 
 def test_a_gallery_is_kept_and_read_again(checkpoint, pipeline, pictures, tmp_path):
-    made = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    made = Gallery.from_images(pipeline, pictures, uri=tmp_path / "gallery")
     read = Gallery.load(tmp_path / "gallery")
     assert read.search(SENTENCES[0]) == made.search(SENTENCES[0]) and len(read) == 6
     assert read.picture("camera0/red.png").getpixel((0, 0)) == (255, 0, 0)
@@ -124,7 +124,7 @@ def test_a_gallery_is_kept_and_read_again(checkpoint, pipeline, pictures, tmp_pa
 
 
 def test_the_files_of_a_gallery_are_a_data_set(pipeline, tmp_path):
-    Gallery.from_images(pipeline, data_set(image_id=list(COLOURS)), place=tmp_path / "gallery")
+    Gallery.from_images(pipeline, data_set(image_id=list(COLOURS)), uri=tmp_path / "gallery")
     rows = load_dataset(
         "parquet", data_files=f"{tmp_path}/gallery/*.parquet", split="train", cache_dir=str(tmp_path / "cache")
     )
@@ -133,7 +133,7 @@ def test_the_files_of_a_gallery_are_a_data_set(pipeline, tmp_path):
 
 
 def test_only_what_is_new_or_changed_is_embedded(pipeline, pictures, tmp_path):
-    gallery = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    gallery = Gallery.from_images(pipeline, pictures, uri=tmp_path / "gallery")
     before = gallery.search(SENTENCES[0])
     assert gallery.add(pictures).added == 0
     Image.new("RGB", (16, 32), "pink").save(pictures / "camera0/pink.png")
@@ -147,7 +147,7 @@ def test_only_what_is_new_or_changed_is_embedded(pipeline, pictures, tmp_path):
 
 def test_two_pictures_of_one_name_are_told_apart(pipeline, pictures, tmp_path):
     (pictures / "camera1/red.png").write_bytes((pictures / "camera1/navy.png").read_bytes())
-    gallery = Gallery.from_images(pipeline, pictures / "camera0", place=tmp_path / "gallery")
+    gallery = Gallery.from_images(pipeline, pictures / "camera0", uri=tmp_path / "gallery")
     before = gallery.search(SENTENCES[0])
     with pytest.raises(ValueError, match="Both .*0/red.png and .*1/red.png are named red.png: index a folder"):
         gallery.add(pictures / "camera1")
@@ -157,23 +157,23 @@ def test_two_pictures_of_one_name_are_told_apart(pipeline, pictures, tmp_path):
 
 
 def test_what_is_removed_is_found_no_more(pipeline, pictures, tmp_path):
-    gallery = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    gallery = Gallery.from_images(pipeline, pictures, uri=tmp_path / "gallery")
     gallery.remove(["camera0/red.png"])
     (pictures / "camera1/navy.png").unlink()
     with pytest.raises(FileNotFoundError, match="navy.png is gone since it was indexed"):
         gallery.picture("camera1/navy.png")
-    assert gallery.find_gone(read_pictures(pictures)) == ["camera1/navy.png"]
+    assert gallery.find_gone(open_source(pictures)) == ["camera1/navy.png"]
     gallery.remove(["camera1/navy.png"])
     for after in (gallery, Gallery.load(tmp_path / "gallery", pipeline)):
         assert len(after) == 4
         assert not {"camera0/red.png", "camera1/navy.png"} & set(names(after.search(SENTENCES[0])))
-    gallery.remove(list(gallery.collection.states()))
+    gallery.remove(list(gallery.store.states()))
     assert len(gallery) == 0 and gallery.search(SENTENCES[0]) == []
 
 
 def test_galleries_are_joined_without_embedding_anew(pipeline, pictures, tmp_path):
-    whole = Gallery.from_images(pipeline, pictures, place=tmp_path / "whole")
-    joined = Gallery.from_images(pipeline, pictures / "camera0", place=tmp_path / "joined")
+    whole = Gallery.from_images(pipeline, pictures, uri=tmp_path / "whole")
+    joined = Gallery.from_images(pipeline, pictures / "camera0", uri=tmp_path / "joined")
     assert joined.add(tmp_path / "whole").added == 6
     assert len(joined) == 9 and len(Gallery.load(tmp_path / "joined", pipeline)) == 9
     assert joined.add(tmp_path / "whole").added == 0
@@ -183,13 +183,13 @@ def test_galleries_are_joined_without_embedding_anew(pipeline, pictures, tmp_pat
 
 
 def test_vectors_of_other_weights_are_refused(processor, pipeline, pictures, tmp_path):
-    Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    Gallery.from_images(pipeline, pictures, uri=tmp_path / "gallery")
     tiny_model(seed=1).save_pretrained(tmp_path / "other")
     processor.save_pretrained(tmp_path / "other")
-    other = BDAMPipeline(tmp_path / "other")
+    other = Embedder(tmp_path / "other")
     for do in (
         lambda: Gallery.load(tmp_path / "gallery", other),
-        lambda: Gallery.from_images(other, pictures, place=tmp_path / "gallery"),
+        lambda: Gallery.from_images(other, pictures, uri=tmp_path / "gallery"),
         lambda: Gallery.from_images(other, tmp_path / "gallery"),
     ):
         with pytest.raises(ValueError, match=f"holds vectors .* do not compare with those of {tmp_path}/other"):
@@ -198,7 +198,7 @@ def test_vectors_of_other_weights_are_refused(processor, pipeline, pictures, tmp
 
 def test_a_gallery_outlives_the_place_of_its_model(checkpoint, pictures, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "model")
-    Gallery.from_images(tmp_path / "model", pictures, place=tmp_path / "gallery")
+    Gallery.from_images(tmp_path / "model", pictures, uri=tmp_path / "gallery")
     (tmp_path / "model").rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match="No model at .*gallery was made with it; if it has moved, give"):
         Gallery.load(tmp_path / "gallery")
@@ -207,7 +207,7 @@ def test_a_gallery_outlives_the_place_of_its_model(checkpoint, pictures, tmp_pat
 
 def test_damaged_files_are_named_and_mended(pipeline, pictures, tmp_path):
     folder = tmp_path / "gallery"
-    gallery = Gallery.from_images(pipeline, pictures / "camera0", place=folder)
+    gallery = Gallery.from_images(pipeline, pictures / "camera0", uri=folder)
     gallery.add(pictures)
     expected = gallery.search(SENTENCES[0])
     part = sorted(folder.glob("part-*"))[0]
@@ -215,7 +215,7 @@ def test_damaged_files_are_named_and_mended(pipeline, pictures, tmp_path):
     with pytest.raises(ValueError, match=f"{part.name} is damaged .* delete it, then index again"):
         Gallery.load(folder, pipeline)
     part.unlink()
-    mended = Gallery.from_images(pipeline, pictures / "camera0", place=folder)
+    mended = Gallery.from_images(pipeline, pictures / "camera0", uri=folder)
     assert {hit.picture for hit in mended.search(SENTENCES[0])} == {hit.picture for hit in expected}
     (folder / "gallery.json").write_text("{")
     with pytest.raises(ValueError, match="gallery.json is damaged"):
@@ -228,9 +228,9 @@ INDEX = """
 import sys
 from bdam.encoding import extraction
 from bdam.retrieval.gallery import Gallery
-from bdam.retrieval.pipeline import BDAMPipeline
+from bdam.retrieval.embedder import Embedder
 extraction.BATCHES_PER_CHUNK = 1
-Gallery.from_images(BDAMPipeline(sys.argv[1], batch_size=4), sys.argv[2], place=sys.argv[3])
+Gallery.from_images(Embedder(sys.argv[1], batch_size=4), sys.argv[2], uri=sys.argv[3])
 """
 
 
@@ -245,7 +245,7 @@ def test_a_killed_run_goes_on(checkpoint, pipeline, tmp_path):
             time.sleep(0.02)
         run.send_signal(signal.SIGKILL)
     kept = Gallery.load(folder, pipeline)
-    before = kept.collection.states()
+    before = kept.store.states()
     assert 0 < len(kept) < 1500
     assert kept.add(tmp_path / "pictures").added == 1500 - len(before)
     stored = np.concatenate([pq.read_table(path)["picture"].to_numpy() for path in folder.glob("part-*.parquet")])
@@ -254,7 +254,7 @@ def test_a_killed_run_goes_on(checkpoint, pipeline, tmp_path):
 
 def test_two_processes_index_what_one_does(checkpoint, pipeline, pictures, tmp_path):
     folder = tmp_path / "gallery"
-    Gallery.from_images(pipeline, pictures, place=folder)
+    Gallery.from_images(pipeline, pictures, uri=folder)
     Image.new("RGB", (16, 32), "purple").save(pictures / "camera0/red.png")
     Image.new("RGB", (16, 32), "pink").save(pictures / "camera0/pink.png")
     command = [sys.executable, __file__, str(checkpoint), str(pictures), str(folder)]
@@ -270,19 +270,19 @@ def test_two_processes_index_what_one_does(checkpoint, pipeline, pictures, tmp_p
 
 def test_an_approximate_search_is_nearly_exact_and_kept(pipeline, pictures, tmp_path):
     pytest.importorskip("faiss")
-    exact = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
-    approximate = Gallery.load(tmp_path / "gallery", pipeline, approximate=True)
+    exact = Gallery.from_images(pipeline, pictures, uri=tmp_path / "gallery")
+    approximate = Gallery.load(tmp_path / "gallery", pipeline, index="hnsw")
     assert names(approximate.search(SENTENCES[0])) == names(exact.search(SENTENCES[0]))
     filters = {"folder": "camera1"}
     assert approximate.search(SENTENCES[0], filter=filters) == exact.search(SENTENCES[0], filter=filters)
     assert approximate.measure_recall(k=3) == {0.0: 1.0, 0.4: 1.0, 1.0: 1.0}
-    (graph,) = (tmp_path / "gallery").glob("graph-*.faiss")
+    (graph,) = (tmp_path / "gallery").glob("index-HNSW32-*.faiss")
     written = graph.stat().st_mtime_ns
-    Gallery.load(tmp_path / "gallery", pipeline, approximate=True).search(SENTENCES[0])
+    Gallery.load(tmp_path / "gallery", pipeline, index="hnsw").search(SENTENCES[0])
     assert graph.stat().st_mtime_ns == written
     exact.remove(["camera0/red.png"])
-    Gallery.load(tmp_path / "gallery", pipeline, approximate=True).search(SENTENCES[0])
-    assert not graph.exists() and len(list((tmp_path / "gallery").glob("graph-*.faiss"))) == 1
+    Gallery.load(tmp_path / "gallery", pipeline, index="hnsw").search(SENTENCES[0])
+    assert not graph.exists() and len(list((tmp_path / "gallery").glob("index-HNSW32-*.faiss"))) == 1
 
 
 def test_a_model_without_clothing_stream_searches_by_identity(processor, pictures, tmp_path):
@@ -294,7 +294,7 @@ def test_a_model_without_clothing_stream_searches_by_identity(processor, picture
 
 
 def test_folders_and_data_sets_that_hold_no_pictures_are_refused(pipeline, tmp_path):
-    with pytest.raises(FileNotFoundError, match="No folder at"):
+    with pytest.raises(FileNotFoundError, match="Nothing at"):
         Gallery.from_images(pipeline, tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="No pictures in"):
         Gallery.from_images(pipeline, tmp_path)
@@ -307,7 +307,7 @@ def test_folders_and_data_sets_that_hold_no_pictures_are_refused(pipeline, tmp_p
 def index(checkpoint: str, source: str, place: str) -> None:
     """What each of two processes runs."""
     Accelerator(cpu=True)
-    Gallery.from_images(checkpoint, source, place=place)
+    Gallery.from_images(checkpoint, source, uri=place)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from selenium.webdriver.common.keys import Keys
 from tiny import SENTENCES, tiny_model
 
 from bdam.data.pedestrians import generate_pedestrians
-from bdam.retrieval.finder import Finder, open_example
+from bdam.retrieval.bounded_search import BoundedSearch, open_example
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.page import caption
 
@@ -60,7 +60,7 @@ def place(processor, tmp_path_factory) -> Path:
         (folder / f"pictures/camera {index % 2}").mkdir(parents=True, exist_ok=True)
         picture.save(folder / f"pictures/camera {index % 2}/{index:02}.png")
     people[0]["image"].save(folder / f"pictures/{HACK}.png".replace("'", "`"))
-    Gallery.from_images(folder / "model", folder / "pictures", place=folder / "gallery")
+    Gallery.from_images(folder / "model", folder / "pictures", uri=folder / "gallery")
     (folder / "pictures/camera 1/07.png").unlink()
     return folder
 
@@ -229,7 +229,7 @@ def test_examples_stand_upright_and_are_small():
 
 
 def test_a_deleted_picture_has_a_placeholder(gallery):
-    finder = Finder(gallery)
+    finder = BoundedSearch(gallery)
     assert "camera 1/07.png" in names(finder.search(text=SENTENCE, k=30))
     assert finder.thumbnail("camera 1/05.png").size == (32, 64)
     assert finder.thumbnail("camera 1/07.png").size == (160, 320)
@@ -257,7 +257,7 @@ def test_the_space_searches_what_is_beside_it(place, tmp_path):
     shutil.copytree(ROOT / "spaces/search", tmp_path, dirs_exist_ok=True)
     shutil.copytree(place / "model", tmp_path / "model")
     people = generate_pedestrians(1, 1, 2, image_size=(64, 32))["test"]
-    gallery = Gallery.from_images(place / "model", people, place=tmp_path / "gallery")
+    gallery = Gallery.from_images(place / "model", people, uri=tmp_path / "gallery")
 
     async def build():  # in a loop, since Gradio makes one where there is none, and leaves it open
         return runpy.run_path(str(tmp_path / "app.py"))["page"]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tiny import SENTENCES, tiny_model
 
-from bdam.retrieval.pipeline import BDAMPipeline
+from bdam.retrieval.embedder import Embedder
 from bdam.training.models import fingerprint
 
 
@@ -17,7 +17,7 @@ PICTURES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "wh
 
 
 def test_a_vector_holds_identity_and_clothing(checkpoint, processor):
-    pipeline = BDAMPipeline(checkpoint)
+    pipeline = Embedder(checkpoint)
     pictures, sentences = pipeline(images=PICTURES), pipeline(SENTENCES)
     with torch.inference_mode():
         outputs = tiny_model()(**processor(images=PICTURES, text=SENTENCES, return_tensors="pt"))
@@ -34,7 +34,7 @@ def test_a_vector_holds_identity_and_clothing(checkpoint, processor):
 
 
 def test_one_picture_and_one_sentence_will_do(checkpoint):
-    pipeline = BDAMPipeline(checkpoint)
+    pipeline = Embedder(checkpoint)
     assert torch.equal(pipeline(images=PICTURES[0]), pipeline(images=PICTURES[:1]))
     assert torch.equal(pipeline(SENTENCES[0]), pipeline(SENTENCES[:1]))
     for wrong in ({}, {"text": SENTENCES, "images": PICTURES}):
@@ -44,23 +44,23 @@ def test_one_picture_and_one_sentence_will_do(checkpoint):
 
 def test_descriptions_are_fused_with_the_pictures_that_have_one(checkpoint, processor):
     descriptions = [SENTENCES[0], None, SENTENCES[1]]
-    fused = BDAMPipeline(checkpoint, batch_size=2)(images=PICTURES, descriptions=descriptions)
+    fused = Embedder(checkpoint, batch_size=2)(images=PICTURES, descriptions=descriptions)
     with torch.inference_mode():
         inputs = processor(images=PICTURES, identity_text=descriptions, return_tensors="pt")
         expected = tiny_model()(**inputs).image_embeds
     torch.testing.assert_close(fused[:, : expected.shape[1]], expected)
-    alone = BDAMPipeline(checkpoint)(images=PICTURES)
-    torch.testing.assert_close(BDAMPipeline(checkpoint)(images=PICTURES, descriptions=[None] * 3), alone)
+    alone = Embedder(checkpoint)(images=PICTURES)
+    torch.testing.assert_close(Embedder(checkpoint)(images=PICTURES, descriptions=[None] * 3), alone)
 
 
 def test_half_precision_gives_nearly_the_same(checkpoint):
-    whole, half = (BDAMPipeline(checkpoint, mixed_precision=kind)(images=PICTURES) for kind in ("no", "bf16"))
+    whole, half = (Embedder(checkpoint, mixed_precision=kind)(images=PICTURES) for kind in ("no", "bf16"))
     assert half.dtype == torch.float32 and not torch.equal(whole, half)
     assert torch.nn.functional.cosine_similarity(whole, half).min() > 0.999
 
 
 def test_what_is_lost_of_a_sentence_is_told(checkpoint):
-    pipeline = BDAMPipeline(checkpoint)
+    pipeline = Embedder(checkpoint)
     assert pipeline.check_sentence(SENTENCES[3]) == []
     cut, unknown = pipeline.check_sentence("A xqzt man. " * 100)
     assert cut.startswith('The sentence was cut after "… ') and cut.endswith("of 300): the model reads 32 tokens.")
@@ -74,16 +74,16 @@ def test_a_space_knows_its_folder_from_anywhere(way, checkpoint, tmp_path, monke
     place = shutil.copytree(checkpoint, tmp_path / "model")
     (tmp_path / "link").symlink_to(place)
     monkeypatch.chdir(place if way == "." else tmp_path)
-    space = BDAMPipeline(way.format(parent=tmp_path.name)).space
+    space = Embedder(way.format(parent=tmp_path.name)).space
     assert space.checkpoint == str(place.resolve()) and space.weights == fingerprint(place)
     monkeypatch.chdir("/")
-    assert BDAMPipeline(space.checkpoint).space == space
+    assert Embedder(space.checkpoint).space == space
 
 
 FROM_THE_HUB = """
 import dataclasses, json
-from bdam.retrieval.pipeline import BDAMPipeline
-print(json.dumps(dataclasses.asdict(BDAMPipeline("jane/people").space)))
+from bdam.retrieval.embedder import Embedder
+print(json.dumps(dataclasses.asdict(Embedder("jane/people").space)))
 """
 
 

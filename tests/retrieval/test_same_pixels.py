@@ -16,7 +16,7 @@ from bdam.captions.pictures import picture_url
 from bdam.data.loading import load_split
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
-from bdam.retrieval.finder import open_example
+from bdam.retrieval.bounded_search import open_example
 from bdam.retrieval.gallery import Gallery
 
 
@@ -53,7 +53,7 @@ def names(tmp_path_factory) -> dict:
 
 
 def vectors_of(gallery: Gallery) -> torch.Tensor:
-    return torch.stack([entry.vector for entry in gallery.collection.find(list(gallery.collection.states()))])
+    return torch.stack([entry.vector for entry in gallery.store.find(list(gallery.store.states()))])
 
 
 def assert_same(vectors: torch.Tensor, expected: torch.Tensor) -> None:
@@ -72,7 +72,7 @@ def test_everything_sees_the_same_picture(names, pipeline, processor, tmp_path):
     paths = [str(folder / name) for name in names]
     in_memory = Gallery.from_images(pipeline, Dataset.from_dict({"image": [{"path": path} for path in paths]}))
     assert_same(
-        torch.stack([entry.vector for entry in in_memory.collection.find(list(in_memory.collection.states()))]),
+        torch.stack([entry.vector for entry in in_memory.store.find(list(in_memory.store.states()))]),
         expected,
     )
 

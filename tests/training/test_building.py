@@ -7,7 +7,7 @@ from PIL import Image
 from tiny import SENTENCES, SIZES, TEXT, VISION, save_dual_encoder
 from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
 
-from bdam.retrieval.pipeline import BDAMPipeline
+from bdam.retrieval.embedder import Embedder
 from bdam.training.building import build_collator, build_model, build_processor, learn_tokenizer
 from bdam.training.models import save_model
 from bdam.training.recipes import Recipe
@@ -93,7 +93,7 @@ def test_a_long_caption_is_cut_to_what_the_text_encoder_takes(text_encoder, most
     assert model(**batch, return_loss=True).loss.isfinite()
 
     save_model(tmp_path / "model", model, processor, long)
-    pipeline = BDAMPipeline(tmp_path / "model")
+    pipeline = Embedder(tmp_path / "model")
     assert pipeline(essay).isfinite().all()
     (warning,) = pipeline.check_sentence(essay)
     assert warning.endswith(f"of 10008): the model reads {most} tokens.")

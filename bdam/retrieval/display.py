@@ -23,7 +23,7 @@ def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image.Im
     right or wrong only where an example of the gallery is, of which the same is known.
     """
     example = show_picture(gallery, like) if isinstance(like, str) else like
-    entries = gallery.collection.find([like]) if isinstance(like, str) else []
+    entries = gallery.store.find([like]) if isinstance(like, str) else []
     person = entries[0].row.get("person_id") if entries else None
     right = None if person is None else [hit.row.get("person_id") == person for hit in hits]
     pictures, scores = [show_picture(gallery, hit.picture) for hit in hits], [hit.score for hit in hits]

@@ -10,7 +10,7 @@ from PIL.Image import new as new_image
 
 from bdam.encoding.encoders import Encoder, load_encoder, weights_of
 from bdam.encoding.extraction import Embeddings, embed_chunks, embed_sentences
-from bdam.retrieval.parts import Space
+from bdam.retrieval.stores.base import EmbeddingSpace
 from processing_bdam import to_upright_rgb
 
 
@@ -31,7 +31,7 @@ class EmbeddedRows(NamedTuple):
     contents: torch.Tensor
 
 
-class BDAMPipeline:
+class Embedder:
     """
     Embeds pictures and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalised: a query
     weighted `[(1 - c)·identity ; c·clothing]` scores `(1 - c)·identity + c·clothing` by one inner product, for any
@@ -47,9 +47,9 @@ class BDAMPipeline:
     Example:
 
     ```python
-    >>> pipeline = BDAMPipeline("outputs/demo/model")
-    >>> pictures = pipeline(images=[red_coat, blue_coat])
-    >>> query = pipeline.weigh(pipeline(text="A tall man in a red coat."), clothing_weight=0.6)
+    >>> embedder = Embedder("outputs/demo/model")
+    >>> pictures = embedder(images=[red_coat, blue_coat])
+    >>> query = embedder.weigh(embedder(text="A tall man in a red coat."), clothing_weight=0.6)
     >>> (query @ pictures.T).topk(1).indices
     tensor([[0]])
     ```"""
@@ -72,8 +72,8 @@ class BDAMPipeline:
             self.model.text_model.compile()
         embeddings = embed_sentences(self.encoder, ["Somebody."])
         sizes = [embeddings[name].shape[1] if name in embeddings else 0 for name in ("identity", "clothing")]
-        place = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
-        self.space = Space(place, weights_of(checkpoint), *sizes)
+        path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
+        self.space = EmbeddingSpace(path, weights_of(checkpoint), *sizes)
         self.clothing_weight: float = getattr(self.model.config, "clothing_weight", 0.0)
 
     def __call__(

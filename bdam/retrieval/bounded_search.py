@@ -1,4 +1,4 @@
-"""Searches for strangers: whatever they send ends in hits or in a ValueError that they can read."""
+"""Search with untrusted input: whatever is sent ends in hits or in a ValueError that the sender can read."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -9,8 +9,8 @@ from PIL import Image
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.pictures import open_picture
+from bdam.retrieval.display import show_picture
 from bdam.retrieval.gallery import Gallery, Hit
-from bdam.retrieval.report import show_picture
 
 
 MAX_SENTENCE = 1000  # characters
@@ -24,9 +24,9 @@ Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
 Example = str | Image.Image | None
 
 
-class Finder:
+class BoundedSearch:
     """
-    A gallery as strangers may search it.
+    Searches a gallery within bounds on what is sent.
 
     Args:
         gallery: what is searched, by one thread at a time: tokenizers and clients of databases promise no more.
@@ -34,10 +34,10 @@ class Finder:
 
     def __init__(self, gallery: Gallery):
         self.gallery = gallery
-        self.choices = gallery.collection.choices()
+        self.choices = gallery.store.choices()
         self._lock = Lock()
 
-    def search(self, **wish: Any) -> list[Hit]:
+    def search(self, **query: Any) -> list[Hit]:
         """
         As [`Gallery.search`], within bounds.
 
@@ -45,7 +45,7 @@ class Finder:
             ValueError: as there; and if a sentence is too long, `k` too large, or anything of the wrong type.
         """
         try:
-            return self._search(**wish)
+            return self._search(**query)
         except ValidationError as error:
             mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
             raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
