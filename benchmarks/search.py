@@ -2,7 +2,7 @@
 Searching a gallery of random vectors: writing, reading, time per query and memory; exact search against a plain
 product and `topk` in the same run, and FAISS with its recall.
 
-    python benchmarks/search.py [--pictures 100000]
+    python benchmarks/search.py [--images 100000]
 
 The vectors have the sizes of the paper's model, 256 for the identity and 768 for the clothing. Random vectors have no
 near neighbours, which is as hard for a graph as it gets: real ones are easier, and `bdam index --index hnsw` prints
@@ -36,10 +36,10 @@ NUM_QUERIES = 200
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=100_000)
-    num_pictures = parser.parse_args().pictures
+    parser.add_argument("--images", type=int, default=100_000)
+    num_images = parser.parse_args().images
     random = torch.Generator().manual_seed(0)
-    vectors = random_vectors(num_pictures, random)
+    vectors = random_vectors(num_images, random)
     queries = CLOTHING_WEIGHT * random_vectors(NUM_QUERIES, random)
     with tempfile.TemporaryDirectory() as folder:
         write_seconds = seconds_of(lambda: write(Path(folder), vectors))
@@ -60,7 +60,7 @@ def main() -> None:
         found = measure_recall(approximate, queries)
     figures = {
         "benchmark": "search",
-        "pictures": num_pictures,
+        "images": num_images,
         "vector_mb": round(vectors.numel() * 4 / 1e6),
         "write_s": round(write_seconds, 2),
         "file_mb": round(size / 1e6),
@@ -75,7 +75,7 @@ def main() -> None:
         "graph_p95_ms": percentile(graph, 95),
         "graph_recall": round(found, 3),
     }
-    print(f"{num_pictures:,} vectors: written in {write_seconds:.1f} s, read in {read_seconds:.1f} s.")
+    print(f"{num_images:,} vectors: written in {write_seconds:.1f} s, read in {read_seconds:.1f} s.")
     print("Exact: {exact_p50_ms} ms, 95 % below {exact_p95_ms} ms; {exact_over_plain} times plain.".format(**figures))
     print("FAISS: {graph_p50_ms} ms, recall {graph_recall:.1%}, built in {graph_build_s} s.".format(**figures))
     print(json.dumps(figures))
@@ -92,7 +92,7 @@ def write(folder: Path, vectors: torch.Tensor) -> None:
         of_part = vectors[start : start + ROWS_PER_PART]
         places = range(start, start + len(of_part))
         columns = {
-            "picture": pa.array([f"{place:08}.jpg" for place in places]),
+            "image_id": pa.array([f"{place:08}.jpg" for place in places]),
             "image": pa.array([{"bytes": None, "path": f"/pictures/{place:08}.jpg"} for place in places]),
             "stamp": pa.array([0] * len(of_part), pa.int64()),
             "content": pa.array([0] * len(of_part), pa.int64()),

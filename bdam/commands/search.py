@@ -26,28 +26,28 @@ MovedModel = Annotated[str | None, typer.Option("--model", help="The checkpoint,
 def index(
     checkpoint: Checkpoint,
     source: Annotated[
-        str, typer.Argument(help="A folder of pictures, a data set as for evaluate, or a gallery to take over.")
+        str, typer.Argument(help="A folder of images, a data set as for evaluate, or a gallery to take over.")
     ],
     uri: Uri,
     split: Split = "test",
     descriptions: Annotated[
-        bool, typer.Option("--descriptions", help="Fuse pictures with their identity descriptions.")
+        bool, typer.Option("--descriptions", help="Fuse images with their identity descriptions.")
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Forget pictures below the folder whose files are gone.")
+        bool, typer.Option("--prune", help="Forget images below the folder whose files are gone.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Prune even if that forgets most of them.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     index_name: Index = "exact",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
     mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the encoders: slow to start.")] = False,
 ) -> None:
     """
-    Make a gallery of pictures, to be searched; or add to one what is new.
+    Make a gallery of images, to be searched; or add to one what is new.
 
     What was embedded is kept, so that a run that was interrupted goes on. On several GPUs: accelerate launch -m
-    bdam.cli index …. Exit code 0: all pictures are in the gallery; 1: none; 3: all but those that cannot be read.
+    bdam.cli index …. Exit code 0: all images are in the gallery; 1: none; 3: all but those that cannot be read.
     """
     from accelerate import PartialState
 
@@ -60,7 +60,7 @@ def index(
     # First, so that nothing is made or forgotten where there is nothing to index.
     opened = open_source(source, split=split, own_descriptions=descriptions)
     if prune and opened.folder is None:
-        raise ValueError(f"--prune forgets what is gone below a folder of pictures, which {source} is not.")
+        raise ValueError(f"--prune forgets what is gone below a folder of images, which {source} is not.")
     embedder = Embedder(checkpoint, str(state.device), mixed_precision, compile, batch_size)
     with state.main_process_first():
         gallery = Gallery(embedder, open_store(uri, embedder.space, index_name))
@@ -83,7 +83,7 @@ def index(
     done = [f"{addition.added:,} of them new"]
     for count, what in ((addition.moved, "moved"), (len(gone), "forgotten"), (len(addition.left_out), "left out")):
         done += [f"{count:,} {what}"] if count else []
-    console.print(f"{escape(uri)}: {len(gallery):,} pictures, {', '.join(done)}.")
+    console.print(f"{escape(uri)}: {len(gallery):,} images, {', '.join(done)}.")
     if index_name != "exact":
         recalls = gallery.measure_recall()
         shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in recalls.items())
@@ -100,16 +100,16 @@ def search(
     identity: Annotated[str | None, typer.Option(help="A sentence about the person alone.")] = None,
     clothing: Annotated[str | None, typer.Option(help="A sentence about the clothes alone.")] = None,
     like: Annotated[
-        str | None, typer.Option(help="An example: a file, or the name of a picture in the gallery.")
+        str | None, typer.Option(help="An example: a file, or the name of an image in the gallery.")
     ] = None,
     clothing_weight: ClothingWeight = None,
-    k: Annotated[int, typer.Option(min=1, help="Pictures to find.")] = 8,
+    k: Annotated[int, typer.Option(min=1, help="Images to find.")] = 8,
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="COLUMN=VALUE[,VALUE …]; may be given again.")
     ] = None,
     model: MovedModel = None,
     index_name: Index = "exact",
-    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked pictures.", callback=writable_file)] = None,
+    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked images.", callback=writable_file)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
 ) -> None:
     """Find people in a gallery, by sentences or by example."""
@@ -122,7 +122,7 @@ def search(
     options: dict[str, Any] = {"identity": identity, "clothing": clothing, "clothing_weight": clothing_weight, "k": k}
     example = open_picture(like) if like is not None and Path(like).exists() else like
     if isinstance(example, str) and not gallery.holds(example):
-        raise ValueError(f"{like} is neither a file nor the name of a picture of the gallery.")
+        raise ValueError(f"{like} is neither a file nor the name of an image of the gallery.")
     options |= {"like": example, "filter": parse_filters(filters or [])}
     texts: list[str | None] = [*sentences] if sentences else [None]
     asked = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]

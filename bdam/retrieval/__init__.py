@@ -1,1 +1,1 @@
-"""Weights + pictures → ranked people."""
+"""Weights + images → ranked people."""

@@ -26,14 +26,14 @@ def check_agreement(embedder: Embedder, store: Store, uri: str) -> None:
         if row.get("identity_description") or digest(row["image"]) != row["content"]:
             continue  # an export embeds images alone, and those that have changed prove nothing
         try:
-            again = embedder(images=decode_picture(row["image"], row["picture"]))[0]
+            again = embedder(images=decode_picture(row["image"], row["image_id"]))[0]
         except PictureError:
             continue
         similarity = _lowest_similarity(again, vector, embedder.space.identity_size)
         if similarity < AGREES_FROM:
             raise ValueError(
-                f"{embedder.space.checkpoint} embeds {row['picture']} otherwise than {uri} has it (cosine "
-                f"{similarity:.3f}): give the model that the gallery was made by, or index the pictures anew."
+                f"{embedder.space.checkpoint} embeds {row['image_id']} otherwise than {uri} has it (cosine "
+                f"{similarity:.3f}): give the model that the gallery was made by, or index the images anew."
             )
 
 

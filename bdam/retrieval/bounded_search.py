@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.pictures import open_picture
-from bdam.retrieval.display import show_picture
+from bdam.retrieval.display import show_image
 from bdam.retrieval.gallery import Gallery, Hit
 
 
@@ -55,16 +55,18 @@ class BoundedSearch:
         with self._lock:
             return self.gallery.check_sentences(*sentences)
 
-    def filter(self, places: Sequence[Sequence[int]]) -> dict[str, list]:
-        """What was chosen, by the places of the values among those of each column that there is to choose from."""
-        chosen = zip(self.choices.items(), places, strict=True)
-        return {column: [values[place] for place in of_column] for (column, values), of_column in chosen if of_column}
+    def filter(self, positions: Sequence[Sequence[int]]) -> dict[str, list]:
+        """The filter of values that are given by their positions among the choices of each column."""
+        chosen = zip(self.choices.items(), positions, strict=True)
+        return {
+            column: [values[position] for position in of_column] for (column, values), of_column in chosen if of_column
+        }
 
-    def thumbnail(self, name: str) -> Image.Image:
-        """A picture of the gallery, small; or one that says that it is not there any more."""
-        picture = show_picture(self.gallery, name)
-        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return picture
+    def thumbnail(self, image_id: str) -> Image.Image:
+        """An image of the gallery, small; or one that says that it is not there any more."""
+        image = show_image(self.gallery, image_id)
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return image
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def _search(
@@ -83,11 +85,11 @@ class BoundedSearch:
 
 def open_example(content: bytes) -> Image.Image:
     """
-    An uploaded picture, as [`open_picture`] opens it, of at most `EXAMPLE_SIDE` pixels a side.
+    An uploaded image, as [`open_picture`] opens it, of at most `EXAMPLE_SIDE` pixels a side.
 
     Raises:
         PictureError: if it has more than `MAX_PIXELS` pixels, or cannot be read.
     """
-    picture = open_picture(BytesIO(content), max_pixels=MAX_PIXELS)
-    picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-    return picture
+    image = open_picture(BytesIO(content), max_pixels=MAX_PIXELS)
+    image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    return image

@@ -1,4 +1,4 @@
-"""What is new, changed or moved, where pictures meet those that a gallery knows."""
+"""What is new, changed or moved, where images meet those that a gallery knows."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from bdam.retrieval.stores.base import ImageState, Store
 @dataclass(frozen=True)
 class Comparison:
     """
-    Pictures by their place among those compared.
+    Images by their place among those compared.
 
     Args:
         new: unknown until now.
@@ -33,7 +33,7 @@ class Comparison:
 @dataclass(frozen=True)
 class Addition:
     """
-    What became of pictures that were to be added.
+    What became of images that were to be added.
 
     Args:
         added: how many got a vector.
@@ -46,7 +46,7 @@ class Addition:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def reasons(self) -> list[str]:
-        """A line for each reason why pictures were left out."""
+        """A line for each reason why images were left out."""
         names = defaultdict(list)
         for name, reason in self.left_out.items():
             names[reason].append(name)
@@ -56,22 +56,22 @@ class Addition:
         ]
 
 
-def compare(store: Store, pictures: Mapping[str, ImageState], content: Callable[[str], int]) -> Comparison:
+def compare(store: Store, images: Mapping[str, ImageState], content: Callable[[str], int]) -> Comparison:
     """
-    Compares pictures with those of a store. Equal stamps and paths are equal pictures; otherwise content decides.
+    Compares images with those of a store. Equal stamps and paths are equal images; otherwise content decides.
 
     Args:
-        pictures: the state of each, by name, whose `content` is not looked at.
-        content: name of a picture → the digest of its content, which takes reading it.
+        images: the state of each, by name, whose `content` is not looked at.
+        content: name of an image → the digest of its content, which takes reading it.
 
     Raises:
-        ValueError: if another picture, whose file is still there, has the name of one of them.
+        ValueError: if another image, whose file is still there, has the name of one of them.
     """
-    known = store.states(pictures.keys())
-    earlier_names = store.names_by_stamp({new.stamp for name, new in pictures.items() if name not in known})
+    known = store.states(images.keys())
+    earlier_names = store.ids_by_stamp({new.stamp for name, new in images.items() if name not in known})
     earlier = store.states(earlier_names.values())
     comparison = Comparison()
-    for place, (name, new) in enumerate(pictures.items()):
+    for place, (name, new) in enumerate(images.items()):
         if name not in known:
             was = earlier_names.pop(new.stamp, None)
             if was is not None and _is_gone(earlier[was]) and content(name) == earlier[was].content:

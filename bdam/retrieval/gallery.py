@@ -1,4 +1,4 @@
-"""A gallery of pictures: made once, kept, searched by sentences and by example."""
+"""A gallery of images: made once, kept, searched by sentences and by example."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -31,16 +31,16 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Hit:
     """
-    A picture found.
+    An image found.
 
     Args:
-        picture: its name in the gallery; [`Gallery.picture`] opens it.
+        image_id: its name in the gallery; [`Gallery.image`] opens it.
         score: how well it fits: the sum of the two following.
         identity, clothing: what the person and the clothes have in the score, each with its weight.
         row: what else the gallery knows of it, such as its `folder`, or the columns of the data set it came from.
     """
 
-    picture: str
+    image_id: str
     score: float
     identity: float
     clothing: float
@@ -49,7 +49,7 @@ class Hit:
 
 class Gallery:
     """
-    Pictures with one vector each, `[identity ; clothing]`, so that the searcher chooses how much clothing counts.
+    Images with one vector each, `[identity ; clothing]`, so that the searcher chooses how much clothing counts.
 
     Args:
         embedder: embeds sentences and images.
@@ -58,9 +58,9 @@ class Gallery:
     Example:
 
     ```python
-    >>> gallery = Gallery.from_images("outputs/demo/model", "pictures/")
+    >>> gallery = Gallery.from_images("outputs/demo/model", "images/")
     >>> for hit in gallery.search("A tall man in a red coat.", clothing_weight=0.3, k=5):
-    ...     print(hit.score, hit.picture)
+    ...     print(hit.score, hit.image_id)
     ```"""
 
     def __init__(self, embedder: Embedder, store: Store):
@@ -81,7 +81,7 @@ class Gallery:
 
         Args:
             model: a checkpoint, or an [`Embedder`] of one.
-            descriptions: identity descriptions by name, which the images are fused with.
+            descriptions: identity descriptions by image id, which the images are fused with.
             uri: where to keep it, see [`open_store`]; by default in memory.
         """
         source = open_source(source, descriptions)  # before anything is made
@@ -131,20 +131,20 @@ class Gallery:
         work. Reload the gallery to see what other processes have added.
 
         Raises:
-            ValueError: if another picture, whose file is still there, has the name of a new one, or none can be read.
+            ValueError: if another image, whose file is still there, has the name of a new one, or none can be read.
         """
-        pictures = open_source(source, descriptions)
-        if isinstance(pictures, GallerySource):
-            return self._copy(open_store(pictures.path, self.store.space))
-        comparison = self.compare(pictures)
-        self._make_room(pictures, comparison)
+        source = open_source(source, descriptions)
+        if isinstance(source, GallerySource):
+            return self._copy(open_store(source.path, self.store.space))
+        comparison = self.compare(source)
+        self._make_room(source, comparison)
         rank, num_processes = place_among_processes()
         left_out: dict[str, str] = {}
-        for of_process in gather(self._embed_pictures(pictures, comparison.missing[rank::num_processes])):
+        for of_process in gather(self._embed_images(source, comparison.missing[rank::num_processes])):
             left_out |= of_process
-        if len(left_out) == len(pictures.rows):
+        if len(left_out) == len(source.rows):
             reasons = "; ".join(Addition(left_out=left_out).reasons())
-            raise ValueError(f"No picture of {pictures.name} was added: {reasons}.")
+            raise ValueError(f"No image of {source.name} was added: {reasons}.")
         return Addition(len(comparison.missing) - len(left_out), len(comparison.moved), left_out)
 
     def plan(self, source: Source) -> str:
@@ -155,14 +155,14 @@ class Gallery:
         counts = {"new": comparison.new, "changed": comparison.changed, "moved": comparison.moved}
         return ", ".join(f"{len(of_kind):,} {kind}" for kind, of_kind in counts.items())
 
-    def compare(self, pictures: ImageSource) -> Comparison:
+    def compare(self, source: ImageSource) -> Comparison:
         """
-        Which pictures are new here, have changed, or were moved; see [`compare`]. Where no descriptions are given,
-        those that pictures were fused with stay.
+        Which images are new here, have changed, or were moved; see [`compare`]. Where no descriptions are given,
+        those that images were fused with stay.
         """
-        rows = pictures.rows
-        images = dict(zip(rows["picture"][:], rows["image"], strict=True))
-        if pictures.has_descriptions:
+        rows = source.rows
+        images = dict(zip(rows["image_id"][:], rows["image"], strict=True))
+        if source.has_descriptions:
             descriptions = dict(zip(images, rows["identity_description"], strict=True))
         else:
             states = self.store.states(images.keys())
@@ -173,32 +173,32 @@ class Gallery:
         }
         return compare(self.store, states, lambda name: digest(images[name]))
 
-    def remove(self, names: Collection[str]) -> None:
-        """Forgets pictures by name."""
-        self.store.remove(names)
+    def remove(self, image_ids: Collection[str]) -> None:
+        """Removes images."""
+        self.store.remove(image_ids)
 
-    def find_gone(self, pictures: Source, force: bool = False) -> list[str]:
+    def find_gone(self, source: Source, force: bool = False) -> list[str]:
         """
-        The names of the pictures below a folder whose files are gone, and were not moved within it.
+        The names of the images below a folder whose files are gone, and were not moved within it.
 
         Args:
-            pictures: the folder, as it is now.
+            source: the folder, as it is now.
             force: whether the gone ones may be most of those that were there.
 
         Raises:
             ValueError: if these are more than half, as when a disk is not there, and `force` is not given; or if the
-                pictures are not those of a folder.
+                images are not those of a folder.
         """
-        if not isinstance(pictures, ImageSource) or pictures.folder is None:
-            raise ValueError(f"What is gone can be told below a folder of pictures, which {pictures.name} is not.")
+        if not isinstance(source, ImageSource) or source.folder is None:
+            raise ValueError(f"What is gone can be told below a folder of images, which {source.name} is not.")
         states = self.store.states().items()
         known = {name: Path(state.path) for name, state in states if state.path}
-        below = {name: path for name, path in known.items() if pictures.folder in path.parents}
-        moved = set(self.compare(pictures).moved.values())
+        below = {name: path for name, path in known.items() if source.folder in path.parents}
+        moved = set(self.compare(source).moved.values())
         gone = [name for name, path in below.items() if not path.is_file() and name not in moved]
         if 2 * len(gone) > len(below) and not force:
             raise ValueError(
-                f"{len(gone):,} of the {len(below):,} pictures that the gallery knows below {pictures.name} are "
+                f"{len(gone):,} of the {len(below):,} images that the gallery knows below {source.name} are "
                 "gone: see that all disks are there; if the files were deleted, confirm it by --force."
             )
         return gone
@@ -213,8 +213,8 @@ class Gallery:
         drawn evenly, search for others like them.
         """
         names = list(self.store.states())
-        entries = self.store.find(names[:: max(len(names) // num_queries, 1)])
-        vectors = torch.stack([entry.vector for entry in entries])
+        sample = self.store.find(names[:: max(len(names) // num_queries, 1)])
+        vectors = torch.stack([image.vector for image in sample])
         weights = sorted({0.0, self.embedder.clothing_weight, 1.0})
         return {weight: measure_recall(self.store, self.embedder.weigh(vectors, weight), k) for weight in weights}
 
@@ -229,13 +229,13 @@ class Gallery:
         filter: Filter | None = None,
     ) -> list[Hit]:
         """
-        The k pictures that fit best.
+        The k images that fit best.
 
         Args:
             text: a sentence about the person, the clothes or both.
             identity: a sentence about the person, which goes before the text.
             clothing: a sentence about the clothes, which goes before the text.
-            like: an example in place of the text: a picture, or the name of one in the gallery, which is then not
+            like: an example in position of the text: an image, or the id of one in the gallery, which is then not
                 among those found. With `clothing` besides: this person in those clothes.
             clothing_weight: 0 looks at the person alone, 1 at the clothes alone; by default 0 if nothing but the
                 person was described, 1 if nothing but the clothes, and else the model's own choice.
@@ -268,9 +268,9 @@ class Gallery:
         if clothing is not None:
             vector[size:] = self._embed(clothing)[size:]
         query = self.embedder.weigh(vector, clothing_weight)
-        name = normalize_name(like) if isinstance(like, str) else None
-        entries = self.store.search(query, k + (name is not None), filter or {})
-        return [self._hit(query, entry) for entry in entries if entry.picture != name][:k]
+        like_id = normalize_name(like) if isinstance(like, str) else None
+        found = self.store.search(query, k + (like_id is not None), filter or {})
+        return [self._hit(query, stored) for stored in found if stored.image_id != like_id][:k]
 
     def check_sentences(self, *sentences: str | None) -> list[str]:
         """
@@ -286,22 +286,22 @@ class Gallery:
             warnings += self.embedder.check_sentence(sentence) if sentence is not None else []
         return warnings
 
-    def holds(self, name: str) -> bool:
-        """Whether a picture of this name is in the gallery."""
-        return bool(self.store.find([normalize_name(name)]))
+    def holds(self, image_id: str) -> bool:
+        """Whether an image of this id is in the gallery."""
+        return bool(self.store.find([normalize_name(image_id)]))
 
-    def picture(self, name: str) -> PILImage.Image:
+    def image(self, image_id: str) -> PILImage.Image:
         """
-        A picture of the gallery.
+        An image of the gallery.
 
         Raises:
-            ValueError: if there is none of that name.
+            ValueError: if there is none of that id.
             FileNotFoundError: if its file is gone.
         """
-        entry = self._entry(name)
-        path = entry.row["path"]
+        stored = self._find(image_id)
+        path = stored.row["path"]
         if path is None:
-            return open_picture(BytesIO(self.store.content(entry.picture)), name)
+            return open_picture(BytesIO(self.store.content(stored.image_id)), image_id)
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or prune the gallery.")
         return open_picture(path)
@@ -314,67 +314,67 @@ class Gallery:
             return self.embedder(images=like)[0]
         if like is None:
             return torch.zeros(self.embedder.space.size)
-        return self._entry(like).vector
+        return self._find(like).vector
 
-    def _entry(self, name: str) -> StoredImage:
-        if not (entries := self.store.find([normalize_name(name)])):
-            raise ValueError(f"No picture of the gallery is named {name!r}.")
-        return entries[0]
+    def _find(self, image_id: str) -> StoredImage:
+        if not (found := self.store.find([normalize_name(image_id)])):
+            raise ValueError(f"No image of the gallery is named {image_id!r}.")
+        return found[0]
 
     def _embed(self, sentence: str) -> torch.Tensor:
         return self.embedder(text=sentence)[0]
 
-    def _hit(self, query: torch.Tensor, entry: StoredImage) -> Hit:
-        parts, size = query * entry.vector, self.embedder.space.identity_size
+    def _hit(self, query: torch.Tensor, stored: StoredImage) -> Hit:
+        parts, size = query * stored.vector, self.embedder.space.identity_size
         identity, clothing = parts[:size].sum().item(), parts[size:].sum().item()
-        return Hit(entry.picture, identity + clothing, identity, clothing, entry.row)
+        return Hit(stored.image_id, identity + clothing, identity, clothing, stored.row)
 
-    def _embed_pictures(self, pictures: ImageSource, places: list[int]) -> dict[str, str]:
-        """Embeds and adds some of the pictures; returns those that cannot be read, each with the reason."""
+    def _embed_images(self, source: ImageSource, positions: list[int]) -> dict[str, str]:
+        """Embeds and adds some of the images; returns those that cannot be read, each with the reason."""
         left_out: dict[str, str] = {}
         start = 0
         for vectors, is_readable, contents in self.embedder.embed_rows(
-            open_images(pictures.rows.select(places)), pictures.has_descriptions
+            open_images(source.rows.select(positions)), source.has_descriptions
         ):
-            of_chunk = places[start : start + len(vectors)]
+            of_chunk = positions[start : start + len(vectors)]
             start += len(vectors)
             kept = is_readable.nonzero()[:, 0]
             if len(kept):
-                rows = pictures.rows.select([of_chunk[row] for row in kept])
+                rows = source.rows.select([of_chunk[row] for row in kept])
                 self.store.add(to_table(rows, contents[kept].tolist()), vectors[kept])
-            for row in pictures.rows.select([of_chunk[row] for row in (~is_readable).nonzero()[:, 0]]):
-                left_out[row["picture"]] = why_unreadable(row["image"])
+            for row in source.rows.select([of_chunk[row] for row in (~is_readable).nonzero()[:, 0]]):
+                left_out[row["image_id"]] = why_unreadable(row["image"])
         return left_out
 
-    def _make_room(self, pictures: ImageSource, comparison: Comparison) -> None:
-        """Forgets what was known of pictures that have changed or were moved; the latter keep their vectors."""
+    def _make_room(self, source: ImageSource, comparison: Comparison) -> None:
+        """Forgets what was known of images that have changed or were moved; the latter keep their vectors."""
         rank, _ = place_among_processes()
         wait_for_all_processes()  # until each knows what there was
         if rank == 0 and (comparison.changed or comparison.moved):
             earlier = list(comparison.moved.values())
-            entries, states = self.store.find(earlier), self.store.states(earlier)
-            self.remove([*pictures.rows.select(comparison.changed)["picture"], *earlier])
+            stored, states = self.store.find(earlier), self.store.states(earlier)
+            self.remove([*source.rows.select(comparison.changed)["image_id"], *earlier])
             if earlier:
-                rows = pictures.rows.select(comparison.moved)
+                rows = source.rows.select(comparison.moved)
                 texts = [states[name].identity_description for name in earlier]
-                if any(texts) and not pictures.has_descriptions:
+                if any(texts) and not source.has_descriptions:
                     rows = rows.add_column("identity_description", texts)
                 contents = [states[name].content for name in earlier]
-                self.store.add(to_table(rows, contents), torch.stack([entry.vector for entry in entries]))
+                self.store.add(to_table(rows, contents), torch.stack([image.vector for image in stored]))
         wait_for_all_processes()
 
     def _copy(self, other: Store) -> Addition:
         states = other.states()
         names = list(states)
         comparison = compare(self.store, states, lambda name: states[name].content)
-        missing = {names[place] for place in (*comparison.missing, *comparison.moved)}
+        missing = {names[position] for position in (*comparison.missing, *comparison.moved)}
         rank, num_processes = place_among_processes()
         wait_for_all_processes()  # until each knows what there was
         if rank == 0:
-            self.remove([*(names[place] for place in comparison.changed), *comparison.moved.values()])
+            self.remove([*(names[position] for position in comparison.changed), *comparison.moved.values()])
         wait_for_all_processes()
         for rows, vectors in islice(other.chunks(), rank, None, num_processes):
-            places = [place for place, name in enumerate(rows["picture"].to_pylist()) if name in missing]
-            if places:
-                self.store.add(rows.take(pa.array(places, pa.int64())), vectors[places])
+            positions = [position for position, name in enumerate(rows["image_id"].to_pylist()) if name in missing]
+            if positions:
+                self.store.add(rows.take(pa.array(positions, pa.int64())), vectors[positions])
         return Addition(len(comparison.missing), len(comparison.moved))

@@ -12,7 +12,7 @@ VECTORS_AT_ONCE = 65_536
 def measure_recall(store: Store, queries: torch.Tensor, k: int = 10) -> float:
     """The share of the k nearest vectors of a store that its search finds for the queries (Q, D), on average."""
     exact = _exact_search(store, queries, k)
-    found = [{image.picture for image in store.search(query, k, {})} for query in queries]
+    found = [{image.image_id for image in store.search(query, k, {})} for query in queries]
     shared = (len(right & names) for right, names in zip(exact, found, strict=True))
     return sum(shared) / (len(queries) * min(k, len(store)))
 

@@ -15,18 +15,18 @@ from PIL import Image as PILImage
 from bdam.data.pictures import PictureError, decode_picture, file_stamp, find_picture, open_picture
 
 
-# Of every row: the picture's name in the gallery, the picture, and what tells whether it has changed: the stamp of its
+# Of every row: the image's name in the gallery, the image, and what tells whether it has changed: the stamp of its
 # file, which is quick to compare, and a digest of its content.
 ROW = Features(
     {
-        "picture": Value("string"),
+        "image_id": Value("string"),
         "image": Image(decode=False),
         "stamp": Value("int64"),
         "content": Value("int64"),
     }
 )
 # Names that columns of a data set cannot keep.
-RESERVED = (*ROW, "image_id", "path", "part", "vector", "image_key")
+RESERVED = (*ROW, "path", "part", "vector", "image_key")
 
 
 def normalize_name(name: str) -> str:
@@ -35,7 +35,7 @@ def normalize_name(name: str) -> str:
 
 
 def file_path(image: Mapping[str, Any] | None) -> str | None:
-    """The absolute path of a picture that is a file; None for one that came with its bytes, and for none."""
+    """The absolute path of an image that is a file; None for one that came with its bytes, and for none."""
     if image is None or image["bytes"] is not None or not image["path"]:
         return None
     return os.path.abspath(image["path"])
@@ -50,13 +50,13 @@ def open_images(rows: Dataset) -> Dataset:
 
 
 def digest(image: Mapping[str, Any] | None) -> int:
-    """A number that changes when the content of a picture does."""
+    """A number that changes when the content of an image does."""
     return _number(_read(image) or b"")
 
 
 def to_table(rows: Dataset, contents: list[int]) -> pa.Table:
     """
-    Rows as a store takes them, with the digests of their pictures, which have either bytes or an absolute path:
+    Rows as a store takes them, with the digests of their images, which have either bytes or an absolute path:
     one that came with its bytes forgets the file that these were read from once.
     """
     images = [
@@ -68,7 +68,7 @@ def to_table(rows: Dataset, contents: list[int]) -> pa.Table:
 
 
 def why_unreadable(image: dict[str, Any] | None) -> str:
-    """Why a picture could not be read."""
+    """Why an image could not be read."""
     try:
         decode_picture(image, "")
     except PictureError as error:
@@ -77,7 +77,7 @@ def why_unreadable(image: dict[str, Any] | None) -> str:
 
 
 def stamp_of(image: Mapping[str, Any] | None) -> int:
-    """A number that changes when the file of a picture is written anew."""
+    """A number that changes when the file of an image is written anew."""
     if (path := file_path(image)) is None:
         return digest(image)
     try:
@@ -87,7 +87,7 @@ def stamp_of(image: Mapping[str, Any] | None) -> int:
 
 
 def _read(image: Mapping[str, Any] | None) -> bytes | None:
-    """The content of a picture; None if there is none, or none that can be read."""
+    """The content of an image; None if there is none, or none that can be read."""
     if (path := file_path(image)) is None:
         return image["bytes"] if image else None
     try:

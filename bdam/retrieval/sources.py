@@ -92,7 +92,7 @@ def open_source(
     if is_gallery(folder):
         return GallerySource(folder)
     if not folder.exists() and ":" not in name:
-        raise FileNotFoundError(f"Nothing at {name}: give a folder of pictures or of a data set, or NAME:ROOT.")
+        raise FileNotFoundError(f"Nothing at {name}: give a folder of images or of a data set, or NAME:ROOT.")
     if folder.is_dir() and not (folder / "dataset_dict.json").is_file():
         return _of_folder(folder.resolve(), name, _read_descriptions(folder) if own_descriptions else descriptions)
     dataset = load_split(name, split)
@@ -112,20 +112,18 @@ def _read_descriptions(folder: Path) -> dict[str, str | None]:
 def _of_folder(folder: Path, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
     paths = [path.relative_to(folder) for path in list_pictures(folder)]
     columns = {
-        "picture": [normalize_name(path.as_posix()) for path in paths],
+        "image_id": [normalize_name(path.as_posix()) for path in paths],
         "image": [{"path": str(folder / path), "bytes": None} for path in paths],
         "folder": [normalize_name(path.parent.as_posix()) for path in paths],
     }
-    features = {"picture": ROW["picture"], "image": ROW["image"], "folder": Value("string")}
+    features = {"image_id": ROW["image_id"], "image": ROW["image"], "folder": Value("string")}
     rows = Dataset.from_dict(columns, Features(features))
     return ImageSource(_complete(rows, name, descriptions), name, folder)
 
 
 def _of_data_set(dataset: Dataset, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
     if "image" not in dataset.column_names or not len(dataset):
-        raise ValueError(
-            f"{name} has no pictures: it needs rows, and a column `image`; it has {dataset.column_names}."
-        )
+        raise ValueError(f"{name} has no images: it needs rows, and a column `image`; it has {dataset.column_names}.")
     dataset = dataset.with_format(None).cast_column("image", Image(decode=False))
     filters = [
         column
@@ -133,7 +131,7 @@ def _of_data_set(dataset: Dataset, name: str, descriptions: Mapping[str, str | N
         if isinstance(feature, Value) and column not in RESERVED and "description" not in column
     ]
     rows = dataset.select_columns(["image", *filters])
-    rows = rows.add_column("picture", _names(dataset, name), feature=ROW["picture"])
+    rows = rows.add_column("image_id", _names(dataset, name), feature=ROW["image_id"])
     return ImageSource(_complete(rows, name, descriptions), name)
 
 
@@ -142,19 +140,19 @@ def _names(dataset: Dataset, name: str) -> list[str]:
         return [f"{digest(image):016x}" for image in dataset["image"]]
     names = dataset["image_id"][:]
     if None in names:
-        raise ValueError(f"{name}, row {names.index(None)}: `image_id` is missing: give each picture a name.")
+        raise ValueError(f"{name}, row {names.index(None)}: `image_id` is missing: give each image a name.")
     return [normalize_name(str(image_id)) for image_id in names]
 
 
 def _complete(rows: Dataset, name: str, descriptions: Mapping[str, str | None] | None) -> Dataset:
     """Rows with their descriptions, if these are given, and stamps."""
-    names = rows["picture"][:]
+    names = rows["image_id"][:]
     (twice, count), *_ = Counter(names).most_common(1)
     if count > 1:
-        raise ValueError(f"{name}: two pictures are named {twice}: give each a name of its own.")
+        raise ValueError(f"{name}: two images are named {twice}: give each a name of its own.")
     if descriptions is not None:
-        by_name = {normalize_name(picture): text for picture, text in descriptions.items()}
-        texts = [by_name.get(picture) for picture in names]
+        by_name = {normalize_name(image_id): text for image_id, text in descriptions.items()}
+        texts = [by_name.get(image_id) for image_id in names]
         rows = rows.add_column("identity_description", texts, feature=Value("string"))
     stamps = [stamp_of(image) for image in rows["image"]]
     return rows.add_column("stamp", stamps, feature=ROW["stamp"])

@@ -20,11 +20,11 @@ def paint(path, colour: str, size: tuple[int, int] = (16, 32)) -> None:
 
 
 def colour_of(gallery: Gallery, name: str) -> tuple[int, ...]:
-    return gallery.picture(name).getpixel((0, 0))
+    return gallery.image(name).getpixel((0, 0))
 
 
 def vectors(gallery: Gallery) -> dict[str, torch.Tensor]:
-    return {entry.picture: entry.vector for entry in gallery.store.find(list(gallery.store.states()))}
+    return {entry.image_id: entry.vector for entry in gallery.store.find(list(gallery.store.states()))}
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_folder_that_moved_keeps_its_vectors(gallery, pictures, tmp_path, monk
         assert len(after) == 6
         for name, vector in vectors(after).items():
             assert torch.equal(vector, before[name.replace("camera2", "camera1")])
-            assert gallery.picture(name).size == (16, 32)
+            assert gallery.image(name).size == (16, 32)
             assert after.store.find([name])[0].row["folder"] == name.partition("/")[0]
 
 
@@ -125,15 +125,15 @@ def test_broken_files_are_left_out_and_the_others_indexed(bdam, checkpoint, pict
     Image.new("1", (20_000, 10_000)).save(pictures / "bomb.png")
     gallery = tmp_path / "gallery"
     code, output = bdam("index", checkpoint, pictures, gallery)
-    assert code == 3 and "6 pictures, 6 of them new, 5 left out." in output
+    assert code == 3 and "6 images, 6 of them new, 5 left out." in output
     assert "1 cannot be read (it has over 89,478,485 pixels): bomb.png" in output
     assert all(name in output for name in BROKEN)
     code, output = bdam("index", checkpoint, pictures, gallery)
-    assert code == 3 and "6 pictures, 0 of them new, 5 left out." in output
+    assert code == 3 and "6 images, 0 of them new, 5 left out." in output
     for name in [*BROKEN, "bomb.png"]:
         paint(pictures / name, "pink")
     code, output = bdam("index", checkpoint, pictures, gallery)
-    assert code == 0 and "11 pictures, 5 of them new." in output
+    assert code == 0 and "11 images, 5 of them new." in output
 
 
 def test_where_no_picture_can_be_read_nothing_is_made(bdam, checkpoint, tmp_path):
@@ -141,7 +141,7 @@ def test_where_no_picture_can_be_read_nothing_is_made(bdam, checkpoint, tmp_path
     for name, content in BROKEN.items():
         (tmp_path / "pictures" / name).write_bytes(content)
     code, output = bdam("index", checkpoint, tmp_path / "pictures", tmp_path / "gallery")
-    assert code == 1 and "error: No picture of " in output and "empty.png" in output
+    assert code == 1 and "error: No image of " in output and "empty.png" in output
     assert not (tmp_path / "gallery").exists()
 
 
@@ -163,7 +163,7 @@ def test_what_is_no_place_for_a_gallery_is_refused_before_anything_is_written(bd
         assert code == 1 and output.count("error:") == 1 and message in output
         assert sorted(tmp_path.rglob("*")) == before
     code, output = bdam("index", checkpoint, pictures, tmp_path / "bare")
-    assert code == 0 and "6 pictures" in output
+    assert code == 0 and "6 images" in output
 
 
 def test_a_disk_that_is_not_there_costs_nothing(bdam, checkpoint, gallery, pictures, tmp_path):
@@ -176,13 +176,13 @@ def test_a_disk_that_is_not_there_costs_nothing(bdam, checkpoint, gallery, pictu
     assert code == 1 and "No pictures in" in output
     paint(pictures / "camera0/red.png", "red")
     code, output = bdam(*index)
-    assert code == 1 and "5 of the 6 pictures that the gallery knows below" in output and "--force" in output
+    assert code == 1 and "5 of the 6 images that the gallery knows below" in output and "--force" in output
     assert len(Gallery.load(place, gallery.embedder)) == 6
     code, output = bdam(*index, "--dry-run", "--force")
     assert code == 0 and output.count("would forget camera") == 5 and "nothing was done" in output
     assert len(Gallery.load(place, gallery.embedder)) == 6
     code, output = bdam(*index, "--force")
-    assert code == 0 and output.count("forgetting camera") == 5 and "1 pictures, 0 of them new, 1 moved" in output
+    assert code == 0 and output.count("forgetting camera") == 5 and "1 images, 0 of them new, 1 moved" in output
 
 
 def test_only_what_lay_below_the_folder_is_forgotten(bdam, checkpoint, gallery, pictures, tmp_path):
@@ -197,14 +197,14 @@ def test_only_what_lay_below_the_folder_is_forgotten(bdam, checkpoint, gallery, 
     assert code == 0 and output.count("forgetting") == 1 and "forgetting camera0/red.png" in output
     assert set(Gallery.load(tmp_path / "gallery", gallery.embedder).store.states()) >= {"pink.png", "gold.png"}
     code, output = bdam("index", checkpoint, tmp_path / "gallery", tmp_path / "copy", "--prune")
-    assert code == 1 and "--prune forgets what is gone below a folder of pictures" in output
+    assert code == 1 and "--prune forgets what is gone below a folder of images" in output
 
 
 def test_a_renamed_folder_is_moved_and_not_forgotten(bdam, checkpoint, gallery, pictures, tmp_path):
     for camera in ("camera0", "camera1"):
         (pictures / camera).rename(pictures / f"new {camera}")
     code, output = bdam("index", checkpoint, pictures, tmp_path / "gallery", "--prune")
-    assert code == 0 and "6 pictures, 0 of them new, 6 moved." in output
+    assert code == 0 and "6 images, 0 of them new, 6 moved." in output
 
 
 def rows(**columns) -> Dataset:
@@ -218,9 +218,9 @@ def test_data_sets_are_taken_with_what_they_have(pipeline, caplog):
     images = [None, *rows()["image"][1:]]
     partly = Gallery.from_images(pipeline, Dataset.from_dict({"image": images, "image_id": list(COLOURS)}))
     assert len(partly) == 5 and "the record has none): red" in caplog.text
-    with pytest.raises(ValueError, match="the data set, row 2: `image_id` is missing: give each picture a name"):
+    with pytest.raises(ValueError, match="the data set, row 2: `image_id` is missing: give each image a name"):
         Gallery.from_images(pipeline, rows(image_id=["a", "b", None, "d", "e", "f"]))
-    with pytest.raises(ValueError, match="No picture of the data set was added: 1 cannot be read .the record"):
+    with pytest.raises(ValueError, match="No image of the data set was added: 1 cannot be read .the record"):
         Gallery.from_images(pipeline, Dataset.from_dict({"image": [images[1], None]}).select([1]))
 
 
@@ -230,7 +230,7 @@ def test_names_are_found_in_either_spelling(pipeline, tmp_path):
         gallery = Gallery.from_images(pipeline, tmp_path / form)
         for other in ("NFC", "NFD"):
             name, folder = (unicodedata.normalize(other, text) for text in ("café/zoë.png", "café"))
-            assert gallery.picture(name).size == (16, 32) and gallery.search(like=name) == []
+            assert gallery.image(name).size == (16, 32) and gallery.search(like=name) == []
             assert len(gallery.search(SENTENCES[0], filter={"folder": folder})) == 1
 
 
@@ -241,7 +241,7 @@ def test_filters_read_words_as_their_column_has_it(bdam, checkpoint, pipeline, t
     Gallery.from_images(pipeline, tmp_path / "pictures", uri=tmp_path / "gallery")
     search = ("search", tmp_path / "gallery", "--model", checkpoint, SENTENCES[0], "--json", "--filter")
     code, output = bdam(*search, f"folder={folder}")
-    assert code == 0 and f'"picture": "{folder}/1.png"' in output and output.count('"score"') == 1
+    assert code == 0 and f'"image_id": "{folder}/1.png"' in output and output.count('"score"') == 1
 
 
 def test_filters_of_numbers_and_truth_values(bdam, checkpoint, pipeline, tmp_path):
@@ -265,7 +265,7 @@ def test_a_picture_that_cannot_be_read_is_no_example(bdam, checkpoint, gallery, 
     for name, message in (
         ("bomb.png", "bomb.png cannot be read (it has over 89,478,485 pixels): make it smaller."),
         ("torn.png", "torn.png cannot be read (it is no picture)"),
-        ("nowhere.png", "is neither a file nor the name of a picture of the gallery"),
+        ("nowhere.png", "is neither a file nor the name of an image of the gallery"),
     ):
         code, output = bdam(*search, tmp_path / name)
         assert code == 1 and "error:" in output and message in output
@@ -276,7 +276,7 @@ def test_rows_say_where_their_pictures_are_from_any_folder(pipeline, pictures, t
     Gallery.from_images(pipeline, "pictures", uri="gallery")
     monkeypatch.chdir("/")
     gallery = Gallery.load(tmp_path / "gallery", pipeline)
-    assert gallery.picture("camera0/red.png").size == (16, 32)
+    assert gallery.image("camera0/red.png").size == (16, 32)
     assert gallery.add(open_source(pictures)).added == 0
 
 

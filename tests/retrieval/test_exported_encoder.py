@@ -23,11 +23,11 @@ def test_an_export_searches_the_gallery_of_its_model(pipeline, export, pictures,
     searched = Gallery.load(tmp_path / "gallery", export)
     for options in ({"text": SENTENCES[0]}, {"like": "camera0/red.png"}, {"clothing": SENTENCES[2]}):
         expected, found = made.search(**options), searched.search(**options)
-        assert [hit.picture for hit in found] == [hit.picture for hit in expected]
+        assert [hit.image_id for hit in found] == [hit.image_id for hit in expected]
         assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-4)
     assert searched.add(pictures).added == 0
     with_export = Gallery.from_images(export, pictures, uri=tmp_path / "other")
-    assert with_export.search(SENTENCES[0])[0].picture == made.search(SENTENCES[0])[0].picture
+    assert with_export.search(SENTENCES[0])[0].image_id == made.search(SENTENCES[0])[0].image_id
     assert len(Gallery.load(tmp_path / "other", pipeline)) == 6
 
 

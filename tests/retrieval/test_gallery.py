@@ -25,7 +25,7 @@ def data_set(**columns) -> Dataset:
 
 
 def names(hits) -> list[str]:
-    return [hit.picture for hit in hits]
+    return [hit.image_id for hit in hits]
 
 
 @pytest.mark.parametrize("clothing_weight", [0.0, 0.4, 1.0])
@@ -79,7 +79,7 @@ def test_columns_of_a_data_set_can_be_filtered_by(pipeline):
     gallery = Gallery.from_images(pipeline, rows)
     hits = gallery.search(SENTENCES[0], filter={"person_id": [2, 3]})
     assert len(hits) == 4 and {hit.row["person_id"] for hit in hits} == {2, 3}
-    assert gallery.picture(hits[0].picture).size == (16, 32)
+    assert gallery.image(hits[0].image_id).size == (16, 32)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_columns_of_a_data_set_can_be_filtered_by(pipeline):
         ({"text": "A man.", "clothing_weight": 2}, r"`clothing_weight` must lie in \[0, 1\], got 2"),
         ({"identity": "A man.", "clothing_weight": 0.5}, "say what they wear"),
         ({"clothing": "A coat.", "clothing_weight": 0.5}, "say who they are"),
-        ({"like": "camera0/grey.png"}, "No picture of the gallery is named 'camera0/grey.png'"),
+        ({"like": "camera0/grey.png"}, "No image of the gallery is named 'camera0/grey.png'"),
         ({"text": "A man.", "filter": {"shelf": 1}}, "Nothing to filter by is called 'shelf': there is folder"),
         ({"text": "A man.", "filter": {"folder": [1, "a"]}}, "'folder' holds string"),
     ],
@@ -107,7 +107,7 @@ def test_descriptions_are_fused_with_the_pictures_that_have_one(pipeline, pictur
     described = Gallery.from_images(pipeline, pictures, {"camera0/red.png": SENTENCES[0]})
     known = list(alone.store.states())
     entries = zip(alone.store.find(known), described.store.find(known), strict=True)
-    changed = [one.picture for one, other in entries if not torch.allclose(one.vector, other.vector, atol=1e-5)]
+    changed = [one.image_id for one, other in entries if not torch.allclose(one.vector, other.vector, atol=1e-5)]
     assert changed == ["camera0/red.png"]
 
 
@@ -115,12 +115,12 @@ def test_a_gallery_is_kept_and_read_again(checkpoint, pipeline, pictures, tmp_pa
     made = Gallery.from_images(pipeline, pictures, uri=tmp_path / "gallery")
     read = Gallery.load(tmp_path / "gallery")
     assert read.search(SENTENCES[0]) == made.search(SENTENCES[0]) and len(read) == 6
-    assert read.picture("camera0/red.png").getpixel((0, 0)) == (255, 0, 0)
+    assert read.image("camera0/red.png").getpixel((0, 0)) == (255, 0, 0)
     in_memory = Gallery.from_images(pipeline, data_set(image_id=list(COLOURS)))
     in_memory.save(tmp_path / "copy")
     copy = Gallery.load(tmp_path / "copy", pipeline)
     assert copy.search(SENTENCES[0]) == in_memory.search(SENTENCES[0])
-    assert copy.picture("red").getpixel((0, 0)) == (255, 0, 0)
+    assert copy.image("red").getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_the_files_of_a_gallery_are_a_data_set(pipeline, tmp_path):
@@ -128,7 +128,7 @@ def test_the_files_of_a_gallery_are_a_data_set(pipeline, tmp_path):
     rows = load_dataset(
         "parquet", data_files=f"{tmp_path}/gallery/*.parquet", split="train", cache_dir=str(tmp_path / "cache")
     )
-    assert rows["picture"][:] == list(COLOURS) and rows[0]["image"].getpixel((0, 0)) == (255, 0, 0)
+    assert rows["image_id"][:] == list(COLOURS) and rows[0]["image"].getpixel((0, 0)) == (255, 0, 0)
     assert len(rows[0]["vector"]) == pipeline.space.identity_size + pipeline.space.clothing_size
 
 
@@ -141,7 +141,7 @@ def test_only_what_is_new_or_changed_is_embedded(pipeline, pictures, tmp_path):
     assert gallery.add(pictures).added == 2
     for after in (gallery, Gallery.load(tmp_path / "gallery", pipeline)):
         assert len(after) == 7 and len(after.search(SENTENCES[0])) == 7
-        assert after.picture("camera0/red.png").getpixel((0, 0)) == (128, 0, 128)
+        assert after.image("camera0/red.png").getpixel((0, 0)) == (128, 0, 128)
         assert after.search(SENTENCES[0]) != before
 
 
@@ -161,7 +161,7 @@ def test_what_is_removed_is_found_no_more(pipeline, pictures, tmp_path):
     gallery.remove(["camera0/red.png"])
     (pictures / "camera1/navy.png").unlink()
     with pytest.raises(FileNotFoundError, match="navy.png is gone since it was indexed"):
-        gallery.picture("camera1/navy.png")
+        gallery.image("camera1/navy.png")
     assert gallery.find_gone(open_source(pictures)) == ["camera1/navy.png"]
     gallery.remove(["camera1/navy.png"])
     for after in (gallery, Gallery.load(tmp_path / "gallery", pipeline)):
@@ -177,8 +177,8 @@ def test_galleries_are_joined_without_embedding_anew(pipeline, pictures, tmp_pat
     assert joined.add(tmp_path / "whole").added == 6
     assert len(joined) == 9 and len(Gallery.load(tmp_path / "joined", pipeline)) == 9
     assert joined.add(tmp_path / "whole").added == 0
-    assert {hit.picture: hit.score for hit in whole.search(SENTENCES[0])}.items() <= {
-        hit.picture: hit.score for hit in joined.search(SENTENCES[0])
+    assert {hit.image_id: hit.score for hit in whole.search(SENTENCES[0])}.items() <= {
+        hit.image_id: hit.score for hit in joined.search(SENTENCES[0])
     }.items()
 
 
@@ -216,7 +216,7 @@ def test_damaged_files_are_named_and_mended(pipeline, pictures, tmp_path):
         Gallery.load(folder, pipeline)
     part.unlink()
     mended = Gallery.from_images(pipeline, pictures / "camera0", uri=folder)
-    assert {hit.picture for hit in mended.search(SENTENCES[0])} == {hit.picture for hit in expected}
+    assert {hit.image_id for hit in mended.search(SENTENCES[0])} == {hit.image_id for hit in expected}
     (folder / "gallery.json").write_text("{")
     with pytest.raises(ValueError, match="gallery.json is damaged"):
         Gallery.load(folder, pipeline)
@@ -248,7 +248,7 @@ def test_a_killed_run_goes_on(checkpoint, pipeline, tmp_path):
     before = kept.store.states()
     assert 0 < len(kept) < 1500
     assert kept.add(tmp_path / "pictures").added == 1500 - len(before)
-    stored = np.concatenate([pq.read_table(path)["picture"].to_numpy() for path in folder.glob("part-*.parquet")])
+    stored = np.concatenate([pq.read_table(path)["image_id"].to_numpy() for path in folder.glob("part-*.parquet")])
     assert sorted(stored) == sorted(f"{place}.png" for place in range(1500))
 
 
@@ -265,7 +265,7 @@ def test_two_processes_index_what_one_does(checkpoint, pipeline, pictures, tmp_p
     shared, alone = Gallery.load(folder, pipeline), Gallery.from_images(pipeline, pictures)
     assert len(shared) == 7
     for hit, expected in zip(shared.search(SENTENCES[0]), alone.search(SENTENCES[0]), strict=True):
-        assert hit.picture == expected.picture and hit.score == pytest.approx(expected.score, abs=1e-6)
+        assert hit.image_id == expected.image_id and hit.score == pytest.approx(expected.score, abs=1e-6)
 
 
 def test_an_approximate_search_is_nearly_exact_and_kept(pipeline, pictures, tmp_path):
@@ -298,9 +298,9 @@ def test_folders_and_data_sets_that_hold_no_pictures_are_refused(pipeline, tmp_p
         Gallery.from_images(pipeline, tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="No pictures in"):
         Gallery.from_images(pipeline, tmp_path)
-    with pytest.raises(ValueError, match="the data set has no pictures: it needs rows, and a column `image`"):
+    with pytest.raises(ValueError, match="the data set has no images: it needs rows, and a column `image`"):
         Gallery.from_images(pipeline, Dataset.from_dict({"picture": ["a"]}))
-    with pytest.raises(ValueError, match="the data set: two pictures are named a"):
+    with pytest.raises(ValueError, match="the data set: two images are named a"):
         Gallery.from_images(pipeline, data_set(image_id=["a"] * 6))
 
 

@@ -77,7 +77,7 @@ def test_recall_is_the_share_of_the_nearest_that_is_found(monkeypatch):
 def rows(numbers) -> pa.Table:
     return pa.table(
         {
-            "picture": [f"{number}.png" for number in numbers],
+            "image_id": [f"{number}.png" for number in numbers],
             "image": [{"bytes": None, "path": f"/pictures/{number}.png"} for number in numbers],
             "stamp": list(numbers),
             "content": list(numbers),

@@ -88,7 +88,7 @@ def assert_same(gallery: Gallery, expected: Gallery) -> None:
     assert len(gallery) == len(expected)
     for found, hits in zip(searches(gallery), searches(expected), strict=True):
         assert all(first.score - second.score > 1e-6 for first, second in pairwise(hits)), "ties prove nothing"
-        assert [hit.picture for hit in found] == [hit.picture for hit in hits]
+        assert [hit.image_id for hit in found] == [hit.image_id for hit in hits]
         for hit, other in zip(found, hits, strict=True):
             assert (hit.score, hit.identity, hit.clothing) == pytest.approx(
                 (other.score, other.identity, other.clothing), abs=1e-5
@@ -119,12 +119,12 @@ def test_one_script_finds_the_same_everywhere(place, pipeline, pictures):
     gallery, expected = reopen(place, pipeline), Gallery.from_images(pipeline, pictures)
     assert_same(gallery, expected)
     assert gallery.store.states() == expected.store.states()
-    assert np.array_equal(gallery.picture("north/04.png"), expected.picture("north/04.png"))
+    assert np.array_equal(gallery.image("north/04.png"), expected.image("north/04.png"))
 
 
 def test_a_gallery_moves_into_milvus_and_out_again(uri, pipeline, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(milvus, "ROWS_AT_ONCE", 7)
-    monkeypatch.setattr(milvus, "NAMES_AT_ONCE", 9)
+    monkeypatch.setattr(milvus, "IDS_AT_ONCE", 9)
     local = Gallery.from_images(pipeline, pictures, uri=tmp_path / "local")
     elsewhere = draw(tmp_path / "elsewhere", ["east/0.png"], seed=3)
     Gallery.from_images(pipeline, elsewhere, uri=tmp_path / "other")
@@ -142,7 +142,7 @@ def rows(columns: dict[str, list]) -> pa.Table:
     count = len(next(iter(columns.values())))
     return pa.table(
         {
-            "picture": [f"{place}.png" for place in range(count)],
+            "image_id": [f"{place}.png" for place in range(count)],
             "image": [{"bytes": None, "path": f"/pictures/{place}.png"} for place in range(count)],
             "stamp": list(range(count)),
             "content": list(range(count)),
@@ -155,7 +155,7 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
     table = rows(
         {
             "camera": [1, 2, 3, None],
-            "place": ['a "b"', "c\\", 'x" or picture != "', "line\nline"],
+            "place": ['a "b"', "c\\", 'x" or image_id != "', "line\nline"],
             "at noon": [True, False, True, False],
             "height": [1.5, 2.0, 0.00001, -3.0],
         }
@@ -166,7 +166,7 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
     query = torch.tensor([4.0, 3.0, 2.0, 1.0])
 
     def found(store, filter) -> list[str]:
-        return [entry.picture for entry in store.search(query, 9, filter)]
+        return [entry.image_id for entry in store.search(query, 9, filter)]
 
     places = [{"place": place} for place in table["place"].to_pylist()]
     for filter in (
@@ -187,8 +187,8 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
             store.search(query, 9, {"floor": 1})
         with pytest.raises(ValueError, match="'camera' holds int64, not"):
             store.search(query, 9, {"camera": "left"})
-        with pytest.raises(ValueError, match="Nothing to filter by is called 'picture'"):
-            store.search(query, 9, {"picture": "0.png"})
+        with pytest.raises(ValueError, match="Nothing to filter by is called 'image_id'"):
+            store.search(query, 9, {"image_id": "0.png"})
     with pytest.raises(ValueError, match="rename it"):
         remote.search(query, 9, {'camera"] == 1 or $meta["camera': 2})
 
@@ -196,19 +196,21 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
 def test_pages_of_a_store_join(tmp_path, monkeypatch):
     """Also where names are such as no expression could hold."""
     monkeypatch.setattr(milvus, "ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(milvus, "NAMES_AT_ONCE", 3)
+    monkeypatch.setattr(milvus, "IDS_AT_ONCE", 3)
     names = ['"', "\\", "\n", "", "ü", "a" * 1000, *map(str, range(7))]
     vectors = torch.randn(len(names), 4, generator=torch.Generator().manual_seed(0))
     store = MilvusStore(str(tmp_path / "gallery.db"), SPACE)
     assert len(store) == 0 and store.states() == {} and store.search(vectors[0], 3, {}) == []
-    store.add(rows({"picture": names}), vectors)
+    store.add(rows({"image_id": names}), vectors)
     assert len(store) == len(store.states()) == len(names)
-    assert store.names_by_stamp([9, 2, 99]) == {9: "3", 2: "\n"}
-    assert [entry.picture for entry in store.find(["5", "gone", '"'])] == ["5", '"']
+    assert store.ids_by_stamp([9, 2, 99]) == {9: "3", 2: "\n"}
+    assert [entry.image_id for entry in store.find(["5", "gone", '"'])] == ["5", '"']
     chunks = list(store.chunks())
     assert [len(table) for table, _ in chunks] == [4, 4, 4, 1]
     kept = {
-        name: vector for table, part in chunks for name, vector in zip(table["picture"].to_pylist(), part, strict=True)
+        name: vector
+        for table, part in chunks
+        for name, vector in zip(table["image_id"].to_pylist(), part, strict=True)
     }
     assert all(torch.equal(kept[name], vector) for name, vector in zip(names, vectors, strict=True))
     store.remove(["0", '"', "\\", "gone"])
@@ -225,21 +227,21 @@ def test_another_index_is_left_alone(server):
     index = client.prepare_index_params("vector", index_type="HNSW", metric_type="IP", M=16, efConstruction=200)
     client.create_index("another_index", index)
     again = MilvusStore(server, SPACE, "another_index")
-    assert [entry.picture for entry in again.search(torch.tensor([0.0, 2.0, 1.0, -1.0]), 2, {})] == ["1.png", "2.png"]
+    assert [entry.image_id for entry in again.search(torch.tensor([0.0, 2.0, 1.0, -1.0]), 2, {})] == ["1.png", "2.png"]
     assert client.describe_index("another_index", "vector")["index_type"] == "HNSW"
 
 
 def test_a_picture_without_a_file_is_refused(pipeline, tmp_path):
     data = Dataset.from_dict({"image": [Image.new("RGB", (16, 32), "navy")], "image_id": ["0042"]})
     gallery = Gallery(pipeline, MilvusStore(str(tmp_path / "gallery.db"), pipeline.space))
-    with pytest.raises(ValueError, match="0042 is no file.*save the pictures as files, and index their folder"):
+    with pytest.raises(ValueError, match="0042 is no file.*save the images as files, and index their folder"):
         gallery.add(data)
     assert len(gallery) == 0
 
 
 def test_what_cannot_be_opened_is_told(tmp_path, pipeline):
     file = str(tmp_path / "deep" / "gallery.db")
-    with pytest.raises(FileNotFoundError, match="No gallery at .*bdam index MODEL PICTURES"):
+    with pytest.raises(FileNotFoundError, match="No gallery at .*bdam index MODEL IMAGES"):
         MilvusStore(file)
     assert not Path(file).parent.exists()
     store = MilvusStore(file, SPACE)

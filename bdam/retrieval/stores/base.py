@@ -54,8 +54,8 @@ class StoredImage:
     vector: torch.Tensor
 
     @property
-    def picture(self) -> str:
-        return self.row["picture"]
+    def image_id(self) -> str:
+        return self.row["image_id"]
 
 
 class ImageState(NamedTuple):
@@ -81,16 +81,16 @@ class Store(Protocol):
 
     def __len__(self) -> int: ...
 
-    def states(self, names: Collection[str] | None = None) -> dict[str, ImageState]:
+    def states(self, image_ids: Collection[str] | None = None) -> dict[str, ImageState]:
         """The images by name, all or those asked for, each as it was when it was embedded."""
 
-    def names_by_stamp(self, stamps: Collection[int]) -> dict[int, str]:
+    def ids_by_stamp(self, stamps: Collection[int]) -> dict[int, str]:
         """By stamp, the name of an image that has it, as far as there are any."""
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
         """Adds rows, whose images have either bytes or a path, with their vectors (N, D), whole or not at all."""
 
-    def remove(self, names: Collection[str]) -> None:
+    def remove(self, image_ids: Collection[str]) -> None:
         """Removes images."""
 
     def search(self, query: torch.Tensor, k: int, filter: Filter) -> list[StoredImage]:
@@ -102,10 +102,10 @@ class Store(Protocol):
             ValueError: if the filter names an unknown column.
         """
 
-    def find(self, names: list[str]) -> list[StoredImage]:
+    def find(self, image_ids: list[str]) -> list[StoredImage]:
         """The images of these names, as far as they are there."""
 
-    def content(self, name: str) -> bytes:
+    def content(self, image_id: str) -> bytes:
         """The bytes of an image that is no file."""
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:

@@ -48,14 +48,14 @@ class LocalStore:
     def __len__(self) -> int:
         return sum(len(rows) for rows, _ in self._chunks)
 
-    def states(self, names: Collection[str] | None = None) -> dict[str, ImageState]:
+    def states(self, image_ids: Collection[str] | None = None) -> dict[str, ImageState]:
         states: dict[str, ImageState] = {}
         for rows, _ in self._chunks:
             columns = (rows[name].to_pylist() for name in ImageState._fields if name in rows.column_names)
-            states |= zip(rows["picture"].to_pylist(), map(ImageState, *columns), strict=True)
-        return states if names is None else {name: states[name] for name in names if name in states}
+            states |= zip(rows["image_id"].to_pylist(), map(ImageState, *columns), strict=True)
+        return states if image_ids is None else {name: states[name] for name in image_ids if name in states}
 
-    def names_by_stamp(self, stamps: Collection[int]) -> dict[int, str]:
+    def ids_by_stamp(self, stamps: Collection[int]) -> dict[int, str]:
         return {state.stamp: name for name, state in self.states().items() if state.stamp in stamps}
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
@@ -66,12 +66,12 @@ class LocalStore:
         self._chunks.append((rows, vectors))
         self._clear_caches()
 
-    def remove(self, names: Collection[str]) -> None:
+    def remove(self, image_ids: Collection[str]) -> None:
         if self.parts is not None:
-            self.parts.remove(names)
-        removed = pa.array(list(names), pa.string())
+            self.parts.remove(image_ids)
+        removed = pa.array(list(image_ids), pa.string())
         for number, (rows, vectors) in enumerate(self._chunks):
-            stays = pc.invert(pc.is_in(rows["picture"], removed))
+            stays = pc.invert(pc.is_in(rows["image_id"], removed))
             self._chunks[number] = rows.filter(stays), vectors[_mask(stays)]
         self._clear_caches()
 
@@ -79,12 +79,12 @@ class LocalStore:
         passing = _passing(self._rows, filter) if filter else None
         return self._images(self._index.search(query, k, passing)) if len(self) else []
 
-    def find(self, names: list[str]) -> list[StoredImage]:
-        return self._images([self._positions[name] for name in names if name in self._positions])
+    def find(self, image_ids: list[str]) -> list[StoredImage]:
+        return self._images([self._positions[image_id] for image_id in image_ids if image_id in self._positions])
 
-    def content(self, name: str) -> bytes:
-        row = self._rows.slice(self._positions[name], 1).to_pylist()[0]
-        return row["image"]["bytes"] if self.parts is None else self.parts.read_image(row["part"], name)
+    def content(self, image_id: str) -> bytes:
+        row = self._rows.slice(self._positions[image_id], 1).to_pylist()[0]
+        return row["image"]["bytes"] if self.parts is None else self.parts.read_image(row["part"], image_id)
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
         if self.parts is None:
@@ -92,7 +92,7 @@ class LocalStore:
         return (self.parts.read(path, whole=True) for path in self.parts.paths())
 
     def vectors(self) -> Iterator[tuple[list[str], torch.Tensor]]:
-        return ((rows["picture"].to_pylist(), vectors) for rows, vectors in self._chunks)
+        return ((rows["image_id"].to_pylist(), vectors) for rows, vectors in self._chunks)
 
     def choices(self) -> dict[str, list]:
         values = {name: pc.unique(self._rows[name]).drop_null() for name in filter_columns(self._rows.column_names)}
@@ -122,7 +122,7 @@ class LocalStore:
 
     @cached_property
     def _positions(self) -> dict[str, int]:
-        return {name: position for position, name in enumerate(self._rows["picture"].to_pylist())}
+        return {name: position for position, name in enumerate(self._rows["image_id"].to_pylist())}
 
     def _images(self, positions: list[int]) -> list[StoredImage]:
         rows = self._rows.select([name for name in self._rows.column_names if name not in ("image", "part")])

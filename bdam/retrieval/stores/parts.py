@@ -42,7 +42,7 @@ class Parts:
             if space is not None:
                 self.space.check(space, str(folder))
         elif space is None:
-            raise FileNotFoundError(f"No gallery at {folder}: make one with `bdam index MODEL PICTURES {folder}`.")
+            raise FileNotFoundError(f"No gallery at {folder}: make one with `bdam index MODEL IMAGES {folder}`.")
         else:
             self.space = space
             _check_is_free(folder)
@@ -71,7 +71,7 @@ class Parts:
 
     def read(self, path: Path, whole: bool = False) -> tuple[pa.Table, torch.Tensor]:
         """
-        The rows of a file and their vectors. Unless they are read whole, the `path` of the picture and the name of
+        The rows of a file and their vectors. Unless they are read whole, the `path` of the image and the name of
         the file, `part`, stand in place of the `image`.
 
         Raises:
@@ -88,22 +88,22 @@ class Parts:
             return rows, torch.from_numpy(vectors.copy()).view(len(rows), -1)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ValueError(
-                f"{path} is damaged ({error}): delete it, then index again; only its pictures are embedded anew."
+                f"{path} is damaged ({error}): delete it, then index again; only its images are embedded anew."
             ) from error
 
     def read_image(self, part: str, name: str) -> bytes:
-        """A picture that lies in a part."""
-        table = pq.ParquetFile(self.folder / part, memory_map=True).read(["picture", "image"])
-        return table["image"][pc.index(table["picture"], name).as_py()].as_py()["bytes"]
+        """An image that lies in a part."""
+        table = pq.ParquetFile(self.folder / part, memory_map=True).read(["image_id", "image"])
+        return table["image"][pc.index(table["image_id"], name).as_py()].as_py()["bytes"]
 
     def remove(self, names: Collection[str]) -> None:
-        """Writes the files that hold these pictures anew, without them."""
+        """Writes the files that hold these images anew, without them."""
         gone = pa.array(list(names), pa.string())
         for path in self.paths():
-            if not pc.any(pc.is_in(pq.read_table(path, columns=["picture"])["picture"], gone)).as_py():
+            if not pc.any(pc.is_in(pq.read_table(path, columns=["image_id"])["image_id"], gone)).as_py():
                 continue
             table = pq.read_table(path)
-            table = table.filter(pc.invert(pc.is_in(table["picture"], gone)))
+            table = table.filter(pc.invert(pc.is_in(table["image_id"], gone)))
             if len(table):
                 _write(path, table)
             else:
