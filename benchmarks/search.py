@@ -90,13 +90,13 @@ def write(folder: Path, vectors: torch.Tensor) -> None:
     parts = Parts(folder, SPACE)
     for start in range(0, len(vectors), ROWS_PER_PART):
         of_part = vectors[start : start + ROWS_PER_PART]
-        places = range(start, start + len(of_part))
+        numbers = range(start, start + len(of_part))
         columns = {
-            "image_id": pa.array([f"{place:08}.jpg" for place in places]),
-            "image": pa.array([{"bytes": None, "path": f"/pictures/{place:08}.jpg"} for place in places]),
+            "image_id": pa.array([f"{number:08}.jpg" for number in numbers]),
+            "image": pa.array([{"bytes": None, "path": f"/pictures/{number:08}.jpg"} for number in numbers]),
             "stamp": pa.array([0] * len(of_part), pa.int64()),
             "content": pa.array([0] * len(of_part), pa.int64()),
-            "camera": pa.array([place % 10 for place in places], pa.int64()),
+            "camera": pa.array([number % 10 for number in numbers], pa.int64()),
         }
         columns["image"] = columns["image"].cast(pa.struct({"bytes": pa.binary(), "path": pa.string()}))
         parts.write(pa.table(columns), of_part)

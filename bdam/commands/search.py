@@ -77,17 +77,7 @@ def index(
     if not state.is_main_process:
         return
     gallery.remove(gone)
-    for reason in addition.reasons():
-        errors.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True)
-    gallery = Gallery.load(uri, embedder, index_name)
-    done = [f"{addition.added:,} of them new"]
-    for count, what in ((addition.moved, "moved"), (len(gone), "forgotten"), (len(addition.left_out), "left out")):
-        done += [f"{count:,} {what}"] if count else []
-    console.print(f"{escape(uri)}: {len(gallery):,} images, {', '.join(done)}.")
-    if index_name != "exact":
-        recalls = gallery.measure_recall()
-        shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in recalls.items())
-        console.print(f"Of the first ten that an exact search finds, {escape(index_name)} finds {shares}.")
+    print_addition(Gallery.load(uri, embedder, index_name), uri, index_name, addition, len(gone))
     if addition.left_out:
         raise typer.Exit(IN_PART)
 
@@ -156,6 +146,20 @@ def serve(
     from bdam.retrieval.page import build_page, serve_page
 
     serve_page(build_page(Gallery.load(uri, model, index_name)), host, port)
+
+
+def print_addition(gallery: Any, uri: str, index_name: str, addition: Any, num_removed: int) -> None:
+    """What indexing has done, and how much of an exact search the index finds."""
+    for reason in addition.reasons():
+        errors.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True)
+    done = [f"{addition.added:,} of them new"]
+    for count, what in ((addition.moved, "moved"), (num_removed, "forgotten"), (len(addition.left_out), "left out")):
+        done += [f"{count:,} {what}"] if count else []
+    console.print(f"{escape(uri)}: {len(gallery):,} images, {', '.join(done)}.")
+    if index_name != "exact":
+        recalls = gallery.measure_recall()
+        shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in recalls.items())
+        console.print(f"Of the first ten that an exact search finds, {escape(index_name)} finds {shares}.")
 
 
 def parse_filters(texts: list[str]) -> dict[str, list]:

@@ -1,1 +1,1 @@
-"""Weights + images → ranked people."""
+"""A searchable gallery of images, and its web page."""

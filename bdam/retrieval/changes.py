@@ -1,4 +1,4 @@
-"""What is new, changed or moved, where images meet those that a gallery knows."""
+"""Which images are new, changed or moved, compared with those that a gallery has."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from bdam.retrieval.stores.base import ImageState, Store
 @dataclass(frozen=True)
 class Comparison:
     """
-    Images by their place among those compared.
+    Images by their position among those compared.
 
     Args:
         new: unknown until now.
@@ -71,30 +71,30 @@ def compare(store: Store, images: Mapping[str, ImageState], content: Callable[[s
     earlier_names = store.ids_by_stamp({new.stamp for name, new in images.items() if name not in known})
     earlier = store.states(earlier_names.values())
     comparison = Comparison()
-    for place, (name, new) in enumerate(images.items()):
+    for position, (name, new) in enumerate(images.items()):
         if name not in known:
             was = earlier_names.pop(new.stamp, None)
             if was is not None and _is_gone(earlier[was]) and content(name) == earlier[was].content:
-                comparison.moved[place] = was
+                comparison.moved[position] = was
             else:
-                comparison.new.append(place)
+                comparison.new.append(position)
         elif new.identity_description != known[name].identity_description:
-            comparison.changed.append(place)
+            comparison.changed.append(position)
         elif (new.stamp, new.path) != (known[name].stamp, known[name].path):
-            _compare_namesakes(comparison, place, name, new, known[name], content(name) == known[name].content)
+            _compare_known(comparison, position, name, new, known[name], content(name) == known[name].content)
     return comparison
 
 
-def _compare_namesakes(
-    comparison: Comparison, place: int, name: str, new: ImageState, known: ImageState, is_same: bool
+def _compare_known(
+    comparison: Comparison, position: int, name: str, new: ImageState, known: ImageState, is_same: bool
 ) -> None:
     if new.path and known.path and new.path != known.path and not _is_gone(known):
         if not is_same:
             raise ValueError(f"Both {known.path} and {new.path} are named {name}: index a folder that holds both.")
     elif is_same:
-        comparison.moved[place] = name
+        comparison.moved[position] = name
     else:
-        comparison.changed.append(place)
+        comparison.changed.append(position)
 
 
 def _is_gone(state: ImageState) -> bool:

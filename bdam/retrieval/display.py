@@ -23,8 +23,8 @@ def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image.Im
     right or wrong only where an example of the gallery is, of which the same is known.
     """
     example = show_image(gallery, like) if isinstance(like, str) else like
-    entries = gallery.store.find([like]) if isinstance(like, str) else []
-    person = entries[0].row.get("person_id") if entries else None
+    examples = gallery.store.find([like]) if isinstance(like, str) else []
+    person = examples[0].row.get("person_id") if examples else None
     right = None if person is None else [hit.row.get("person_id") == person for hit in hits]
     images, scores = [show_image(gallery, hit.image_id) for hit in hits], [hit.score for hit in hits]
     return RankedQuery(title, images, scores, right, example=example)

@@ -235,7 +235,7 @@ class Gallery:
             text: a sentence about the person, the clothes or both.
             identity: a sentence about the person, which goes before the text.
             clothing: a sentence about the clothes, which goes before the text.
-            like: an example in position of the text: an image, or the id of one in the gallery, which is then not
+            like: an example in place of the text: an image, or the id of one in the gallery, which is then not
                 among those found. With `clothing` besides: this person in those clothes.
             clothing_weight: 0 looks at the person alone, 1 at the clothes alone; by default 0 if nothing but the
                 person was described, 1 if nothing but the clothes, and else the model's own choice.

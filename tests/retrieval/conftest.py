@@ -16,7 +16,7 @@ def checkpoint(processor, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pipeline(checkpoint) -> Embedder:
+def embedder(checkpoint) -> Embedder:
     return Embedder(checkpoint)
 
 

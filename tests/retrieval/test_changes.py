@@ -24,12 +24,12 @@ def colour_of(gallery: Gallery, name: str) -> tuple[int, ...]:
 
 
 def vectors(gallery: Gallery) -> dict[str, torch.Tensor]:
-    return {entry.image_id: entry.vector for entry in gallery.store.find(list(gallery.store.states()))}
+    return {stored.image_id: stored.vector for stored in gallery.store.find(list(gallery.store.states()))}
 
 
 @pytest.fixture
-def gallery(pipeline, pictures, tmp_path) -> Gallery:
-    return Gallery.from_images(pipeline, pictures, uri=tmp_path / "gallery")
+def gallery(embedder, pictures, tmp_path) -> Gallery:
+    return Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
 
 
 class Unused:
@@ -67,18 +67,18 @@ def test_a_file_that_was_only_touched_or_copied_back_keeps_its_vector(gallery, p
 
 
 @pytest.mark.parametrize("is_touched", [False, True])
-def test_cameras_that_name_their_pictures_alike_are_told_apart(pipeline, tmp_path, is_touched):
+def test_cameras_that_name_their_pictures_alike_are_told_apart(embedder, tmp_path, is_touched):
     """Two cameras that wrote `frame_0001.png` in the same second, one folder after the other."""
     for camera, colour in (("north", "red"), ("south", "navy")):
         path = tmp_path / camera / "frame_0001.png"
         paint(path, colour)
         if is_touched:
             os.utime(path, ns=(10**18, 10**18))
-    gallery = Gallery.from_images(pipeline, tmp_path / "north", uri=tmp_path / "gallery")
+    gallery = Gallery.from_images(embedder, tmp_path / "north", uri=tmp_path / "gallery")
     with pytest.raises(ValueError, match="Both .*north/frame_0001.png and .*south/frame_0001.png are named frame"):
         gallery.add(tmp_path / "south")
     assert colour_of(gallery, "frame_0001.png") == (255, 0, 0)
-    whole = Gallery.from_images(pipeline, tmp_path, uri=tmp_path / "whole")
+    whole = Gallery.from_images(embedder, tmp_path, uri=tmp_path / "whole")
     assert set(whole.store.states()) == {"north/frame_0001.png", "south/frame_0001.png"}
 
 
@@ -104,8 +104,8 @@ def test_a_folder_that_moved_keeps_its_vectors(gallery, pictures, tmp_path, monk
             assert after.store.find([name])[0].row["folder"] == name.partition("/")[0]
 
 
-def test_a_new_description_embeds_its_picture_again(pipeline, pictures, tmp_path):
-    gallery = Gallery.from_images(pipeline, pictures, {"camera0/red.png": SENTENCES[0]}, uri=tmp_path / "gallery")
+def test_a_new_description_embeds_its_picture_again(embedder, pictures, tmp_path):
+    gallery = Gallery.from_images(embedder, pictures, {"camera0/red.png": SENTENCES[0]}, uri=tmp_path / "gallery")
     before = vectors(gallery)
     assert gallery.add(pictures).added == 0  # whoever gives none does not take them away
     assert gallery.add(pictures, {"camera0/red.png": SENTENCES[3]}).added == 1
@@ -212,22 +212,22 @@ def rows(**columns) -> Dataset:
     return Dataset.from_dict({"image": images, **columns})
 
 
-def test_data_sets_are_taken_with_what_they_have(pipeline, caplog):
-    numbered = Gallery.from_images(pipeline, rows(image_id=list(range(6))))
+def test_data_sets_are_taken_with_what_they_have(embedder, caplog):
+    numbered = Gallery.from_images(embedder, rows(image_id=list(range(6))))
     assert set(numbered.store.states()) == {"0", "1", "2", "3", "4", "5"}
     images = [None, *rows()["image"][1:]]
-    partly = Gallery.from_images(pipeline, Dataset.from_dict({"image": images, "image_id": list(COLOURS)}))
+    partly = Gallery.from_images(embedder, Dataset.from_dict({"image": images, "image_id": list(COLOURS)}))
     assert len(partly) == 5 and "the record has none): red" in caplog.text
     with pytest.raises(ValueError, match="the data set, row 2: `image_id` is missing: give each image a name"):
-        Gallery.from_images(pipeline, rows(image_id=["a", "b", None, "d", "e", "f"]))
+        Gallery.from_images(embedder, rows(image_id=["a", "b", None, "d", "e", "f"]))
     with pytest.raises(ValueError, match="No image of the data set was added: 1 cannot be read .the record"):
-        Gallery.from_images(pipeline, Dataset.from_dict({"image": [images[1], None]}).select([1]))
+        Gallery.from_images(embedder, Dataset.from_dict({"image": [images[1], None]}).select([1]))
 
 
-def test_names_are_found_in_either_spelling(pipeline, tmp_path):
+def test_names_are_found_in_either_spelling(embedder, tmp_path):
     for form in ("NFC", "NFD"):
         paint(tmp_path / form / unicodedata.normalize(form, "café/zoë.png"), "red")
-        gallery = Gallery.from_images(pipeline, tmp_path / form)
+        gallery = Gallery.from_images(embedder, tmp_path / form)
         for other in ("NFC", "NFD"):
             name, folder = (unicodedata.normalize(other, text) for text in ("café/zoë.png", "café"))
             assert gallery.image(name).size == (16, 32) and gallery.search(like=name) == []
@@ -235,18 +235,18 @@ def test_names_are_found_in_either_spelling(pipeline, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["on", "off", "no", "007", "1_2", "true", "null", "~", "1:30", "1e3", "0x10"])
-def test_filters_read_words_as_their_column_has_it(bdam, checkpoint, pipeline, tmp_path, folder):
+def test_filters_read_words_as_their_column_has_it(bdam, checkpoint, embedder, tmp_path, folder):
     paint(tmp_path / "pictures" / folder / "1.png", "red")
     paint(tmp_path / "pictures/other/1.png", "navy")
-    Gallery.from_images(pipeline, tmp_path / "pictures", uri=tmp_path / "gallery")
+    Gallery.from_images(embedder, tmp_path / "pictures", uri=tmp_path / "gallery")
     search = ("search", tmp_path / "gallery", "--model", checkpoint, SENTENCES[0], "--json", "--filter")
     code, output = bdam(*search, f"folder={folder}")
     assert code == 0 and f'"image_id": "{folder}/1.png"' in output and output.count('"score"') == 1
 
 
-def test_filters_of_numbers_and_truth_values(bdam, checkpoint, pipeline, tmp_path):
+def test_filters_of_numbers_and_truth_values(bdam, checkpoint, embedder, tmp_path):
     columns = {"person_id": [*range(6)], "is_day": [True, False] * 3, "height": [1.5] * 6}
-    Gallery.from_images(pipeline, rows(image_id=list(COLOURS), **columns), uri=tmp_path / "gallery")
+    Gallery.from_images(embedder, rows(image_id=list(COLOURS), **columns), uri=tmp_path / "gallery")
     search = ("search", tmp_path / "gallery", "--model", checkpoint, SENTENCES[0], "--json", "--filter")
     for words, count in (("person_id=2,3", 2), ("is_day=true", 3), ("is_day=0", 3), ("height=1.5", 6)):
         code, output = bdam(*search, words)
@@ -255,7 +255,7 @@ def test_filters_of_numbers_and_truth_values(bdam, checkpoint, pipeline, tmp_pat
         code, output = bdam(*search, words)
         assert code == 1 and f"error: '{words.partition('=')[0]}' holds " in output, words
     with pytest.raises(ValueError, match="'person_id' holds int64"):
-        Gallery.load(tmp_path / "gallery", pipeline).search(SENTENCES[0], filter={"person_id": 10**20})
+        Gallery.load(tmp_path / "gallery", embedder).search(SENTENCES[0], filter={"person_id": 10**20})
 
 
 def test_a_picture_that_cannot_be_read_is_no_example(bdam, checkpoint, gallery, tmp_path):
@@ -271,11 +271,11 @@ def test_a_picture_that_cannot_be_read_is_no_example(bdam, checkpoint, gallery, 
         assert code == 1 and "error:" in output and message in output
 
 
-def test_rows_say_where_their_pictures_are_from_any_folder(pipeline, pictures, tmp_path, monkeypatch):
+def test_rows_say_where_their_pictures_are_from_any_folder(embedder, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Gallery.from_images(pipeline, "pictures", uri="gallery")
+    Gallery.from_images(embedder, "pictures", uri="gallery")
     monkeypatch.chdir("/")
-    gallery = Gallery.load(tmp_path / "gallery", pipeline)
+    gallery = Gallery.load(tmp_path / "gallery", embedder)
     assert gallery.image("camera0/red.png").size == (16, 32)
     assert gallery.add(open_source(pictures)).added == 0
 

@@ -47,10 +47,10 @@ def test_an_unknown_index_is_refused_before_anything_is_embedded(index, tmp_path
     assert not (tmp_path / "gallery").exists()
 
 
-def test_an_index_that_needs_more_vectors_is_refused(pipeline, pictures, tmp_path):
-    Gallery.from_images(pipeline, pictures, uri=tmp_path / "gallery")
+def test_an_index_that_needs_more_vectors_is_refused(embedder, pictures, tmp_path):
+    Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
     with pytest.raises(ValueError, match="FAISS cannot build 'IVF100,Flat' for 6 vectors .*: take a smaller index"):
-        Gallery.load(tmp_path / "gallery", pipeline, index="IVF100,Flat").search("A man.")
+        Gallery.load(tmp_path / "gallery", embedder, index="IVF100,Flat").search("A man.")
 
 
 def test_milvus_has_indexes_of_its_own(tmp_path):

@@ -96,46 +96,46 @@ def assert_same(gallery: Gallery, expected: Gallery) -> None:
             assert {name: hit.row[name] for name in other.row} == other.row
 
 
-def reopen(place: str, pipeline: Embedder) -> Gallery:
+def reopen(place: str, embedder: Embedder) -> Gallery:
     server_manager_instance.release_server(place)
-    return Gallery.load(place, pipeline)
+    return Gallery.load(place, embedder)
 
 
-def test_one_script_finds_the_same_everywhere(place, pipeline, pictures):
+def test_one_script_finds_the_same_everywhere(place, embedder, pictures):
     """From the first picture to the last, each step beside a gallery that is made anew in memory."""
-    gallery = Gallery.from_images(pipeline, pictures, uri=place)
-    assert_same(gallery, Gallery.from_images(pipeline, pictures))
+    gallery = Gallery.from_images(embedder, pictures, uri=place)
+    assert_same(gallery, Gallery.from_images(embedder, pictures))
     draw(pictures, ["north/new.png", 'west/it\'s "new" \\ ü.png'], seed=1)
     draw(pictures, ["north/01.png"], seed=2)
     os.utime(pictures / "north/01.png", ns=(1, 1))
     assert gallery.add(pictures).added == 3 and gallery.add(pictures).added == 0
-    assert_same(gallery, Gallery.from_images(pipeline, pictures))
+    assert_same(gallery, Gallery.from_images(embedder, pictures))
     (pictures / "north/05.png").unlink()
     gallery.remove(gallery.find_gone(open_source(pictures)))
-    assert_same(gallery, Gallery.from_images(pipeline, pictures))
+    assert_same(gallery, Gallery.from_images(embedder, pictures))
     gallery.remove(["south/03.png", 'west/it\'s "new" \\ ü.png'])
     shutil.rmtree(pictures / "west")
     (pictures / "south/03.png").unlink()
-    gallery, expected = reopen(place, pipeline), Gallery.from_images(pipeline, pictures)
+    gallery, expected = reopen(place, embedder), Gallery.from_images(embedder, pictures)
     assert_same(gallery, expected)
     assert gallery.store.states() == expected.store.states()
     assert np.array_equal(gallery.image("north/04.png"), expected.image("north/04.png"))
 
 
-def test_a_gallery_moves_into_milvus_and_out_again(uri, pipeline, pictures, tmp_path, monkeypatch):
+def test_a_gallery_moves_into_milvus_and_out_again(uri, embedder, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(milvus, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(milvus, "IDS_AT_ONCE", 9)
-    local = Gallery.from_images(pipeline, pictures, uri=tmp_path / "local")
+    local = Gallery.from_images(embedder, pictures, uri=tmp_path / "local")
     elsewhere = draw(tmp_path / "elsewhere", ["east/0.png"], seed=3)
-    Gallery.from_images(pipeline, elsewhere, uri=tmp_path / "other")
+    Gallery.from_images(embedder, elsewhere, uri=tmp_path / "other")
     local.save(uri)
-    assert_same(Gallery.load(uri, pipeline), local)
-    both = Gallery.load(uri, pipeline)
+    assert_same(Gallery.load(uri, embedder), local)
+    both = Gallery.load(uri, embedder)
     assert both.add(tmp_path / "other").added == 1 and both.add(tmp_path / "other").added == 0
     local.add(tmp_path / "other")
     assert_same(both, local)
     both.save(tmp_path / "back")
-    assert_same(Gallery.load(tmp_path / "back", pipeline), local)
+    assert_same(Gallery.load(tmp_path / "back", embedder), local)
 
 
 def rows(columns: dict[str, list]) -> pa.Table:
@@ -166,7 +166,7 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
     query = torch.tensor([4.0, 3.0, 2.0, 1.0])
 
     def found(store, filter) -> list[str]:
-        return [entry.image_id for entry in store.search(query, 9, filter)]
+        return [stored.image_id for stored in store.search(query, 9, filter)]
 
     places = [{"place": place} for place in table["place"].to_pylist()]
     for filter in (
@@ -204,7 +204,7 @@ def test_pages_of_a_store_join(tmp_path, monkeypatch):
     store.add(rows({"image_id": names}), vectors)
     assert len(store) == len(store.states()) == len(names)
     assert store.ids_by_stamp([9, 2, 99]) == {9: "3", 2: "\n"}
-    assert [entry.image_id for entry in store.find(["5", "gone", '"'])] == ["5", '"']
+    assert [stored.image_id for stored in store.find(["5", "gone", '"'])] == ["5", '"']
     chunks = list(store.chunks())
     assert [len(table) for table, _ in chunks] == [4, 4, 4, 1]
     kept = {
@@ -227,19 +227,23 @@ def test_another_index_is_left_alone(server):
     index = client.prepare_index_params("vector", index_type="HNSW", metric_type="IP", M=16, efConstruction=200)
     client.create_index("another_index", index)
     again = MilvusStore(server, SPACE, "another_index")
-    assert [entry.image_id for entry in again.search(torch.tensor([0.0, 2.0, 1.0, -1.0]), 2, {})] == ["1.png", "2.png"]
+    found = again.search(torch.tensor([0.0, 2.0, 1.0, -1.0]), 2, {})
+    assert [stored.image_id for stored in found] == [
+        "1.png",
+        "2.png",
+    ]
     assert client.describe_index("another_index", "vector")["index_type"] == "HNSW"
 
 
-def test_a_picture_without_a_file_is_refused(pipeline, tmp_path):
+def test_a_picture_without_a_file_is_refused(embedder, tmp_path):
     data = Dataset.from_dict({"image": [Image.new("RGB", (16, 32), "navy")], "image_id": ["0042"]})
-    gallery = Gallery(pipeline, MilvusStore(str(tmp_path / "gallery.db"), pipeline.space))
+    gallery = Gallery(embedder, MilvusStore(str(tmp_path / "gallery.db"), embedder.space))
     with pytest.raises(ValueError, match="0042 is no file.*save the images as files, and index their folder"):
         gallery.add(data)
     assert len(gallery) == 0
 
 
-def test_what_cannot_be_opened_is_told(tmp_path, pipeline):
+def test_what_cannot_be_opened_is_told(tmp_path, embedder):
     file = str(tmp_path / "deep" / "gallery.db")
     with pytest.raises(FileNotFoundError, match="No gallery at .*bdam index MODEL IMAGES"):
         MilvusStore(file)
@@ -251,7 +255,7 @@ def test_what_cannot_be_opened_is_told(tmp_path, pipeline):
     with pytest.raises(ValueError, match=r"gallery.db holds vectors of some/model \(weights abc\)"):
         MilvusStore(file, EmbeddingSpace(**{**asdict(SPACE), "weights": "abd"}))
     with pytest.raises(ValueError, match=r"gallery.db holds vectors of some/model \(weights abc\)"):
-        Gallery.load(file, pipeline)
+        Gallery.load(file, embedder)
     store._client.create_collection("stranger", dimension=4)
     with pytest.raises(ValueError, match="a collection 'stranger' that is no gallery"):
         MilvusStore(file, name="stranger")

@@ -224,7 +224,7 @@ class MilvusStore:
 
 def _connect(uri: str, is_new: bool) -> MilvusClient:
     """
-    The client of a place, where there may be nothing yet if `is_new`.
+    The client of a URI, where there may be nothing yet if `is_new`.
 
     Raises:
         FileNotFoundError, ValueError, ConnectionError: as [`MilvusStore`].

@@ -17,29 +17,29 @@ PICTURES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "wh
 
 
 def test_a_vector_holds_identity_and_clothing(checkpoint, processor):
-    pipeline = Embedder(checkpoint)
-    pictures, sentences = pipeline(images=PICTURES), pipeline(SENTENCES)
+    embedder = Embedder(checkpoint)
+    pictures, sentences = embedder(images=PICTURES), embedder(SENTENCES)
     with torch.inference_mode():
         outputs = tiny_model()(**processor(images=PICTURES, text=SENTENCES, return_tensors="pt"))
         clothing = tiny_model().get_clothing_text_features(**processor(text=SENTENCES, return_tensors="pt"))
-    size = pipeline.space.identity_size
+    size = embedder.space.identity_size
     torch.testing.assert_close(pictures[:, :size], outputs.image_embeds)
     torch.testing.assert_close(pictures[:, size:], outputs.clothing_image_embeds)
     torch.testing.assert_close(sentences[:, :size], outputs.text_embeds)
     torch.testing.assert_close(sentences[:, size:], clothing.pooler_output)
-    mixed = pipeline.weigh(sentences, 0.3) @ pictures.T
+    mixed = embedder.weigh(sentences, 0.3) @ pictures.T
     by_hand = 0.7 * outputs.text_embeds @ outputs.image_embeds.T
     by_hand += 0.3 * clothing.pooler_output @ outputs.clothing_image_embeds.T
     torch.testing.assert_close(mixed, by_hand)
 
 
 def test_one_picture_and_one_sentence_will_do(checkpoint):
-    pipeline = Embedder(checkpoint)
-    assert torch.equal(pipeline(images=PICTURES[0]), pipeline(images=PICTURES[:1]))
-    assert torch.equal(pipeline(SENTENCES[0]), pipeline(SENTENCES[:1]))
+    embedder = Embedder(checkpoint)
+    assert torch.equal(embedder(images=PICTURES[0]), embedder(images=PICTURES[:1]))
+    assert torch.equal(embedder(SENTENCES[0]), embedder(SENTENCES[:1]))
     for wrong in ({}, {"text": SENTENCES, "images": PICTURES}):
         with pytest.raises(ValueError, match="Give either `text` or `images`"):
-            pipeline(**wrong)
+            embedder(**wrong)
 
 
 def test_descriptions_are_fused_with_the_pictures_that_have_one(checkpoint, processor):
@@ -60,13 +60,13 @@ def test_half_precision_gives_nearly_the_same(checkpoint):
 
 
 def test_what_is_lost_of_a_sentence_is_told(checkpoint):
-    pipeline = Embedder(checkpoint)
-    assert pipeline.check_sentence(SENTENCES[3]) == []
-    cut, unknown = pipeline.check_sentence("A xqzt man. " * 100)
+    embedder = Embedder(checkpoint)
+    assert embedder.check_sentence(SENTENCES[3]) == []
+    cut, unknown = embedder.check_sentence("A xqzt man. " * 100)
     assert cut.startswith('The sentence was cut after "… ') and cut.endswith("of 300): the model reads 32 tokens.")
     assert unknown == 'The model does not know: "xqzt".'
     with pytest.raises(ValueError, match="knows no word"):
-        pipeline.check_sentence("xqzt")
+        embedder.check_sentence("xqzt")
 
 
 @pytest.mark.parametrize("way", [".", "model", "link", "../{parent}/model/"])
