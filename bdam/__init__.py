@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from bdam.evaluation.evaluate import evaluate_checkpoint
     from bdam.evaluation.metrics import retrieval_metrics
     from bdam.recipes.recipe import load_recipe
+    from bdam.retrieval.embedder import Embedder
     from bdam.retrieval.gallery import Gallery
-    from bdam.retrieval.pipeline import BDAMPipeline as Embedder
     from bdam.training.loop import train
     from configuration_bdam import BDAMConfig
     from modeling_bdam import BDAMModel
@@ -51,7 +51,7 @@ _DEFINED_AT = {
     "BDAMConfig": "configuration_bdam:BDAMConfig",
     "BDAMModel": "modeling_bdam:BDAMModel",
     "BDAMProcessor": "processing_bdam:BDAMProcessor",
-    "Embedder": "bdam.retrieval.pipeline:BDAMPipeline",
+    "Embedder": "bdam.retrieval.embedder:Embedder",
     "Gallery": "bdam.retrieval.gallery:Gallery",
     "describe": "bdam.captions.describing:describe_pictures",
     "evaluate_checkpoint": "bdam.evaluation.evaluate:evaluate_checkpoint",

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.gallery import Gallery
-from bdam.retrieval.pipeline import BDAMPipeline
 
 
 ROUNDS = 3
@@ -33,9 +33,9 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=10_000)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)  # which name the broken files
-    pipeline = BDAMPipeline(arguments.model)
-    with tempfile.TemporaryDirectory() as place:
-        whole, broken = Path(place, "whole"), Path(place, "broken")
+    embedder = Embedder(arguments.model)
+    with tempfile.TemporaryDirectory() as root:
+        whole, broken = Path(root, "whole"), Path(root, "broken")
         write(whole, arguments.files, breaks=False)
         write(broken, arguments.files, breaks=True)
         rates: dict[Path, list[float]] = {whole: [], broken: []}
@@ -43,7 +43,7 @@ def main() -> None:
         for turn in range(ROUNDS):
             for folder in rates:
                 start = time.perf_counter()
-                gallery = Gallery.from_images(pipeline, folder, place=Path(place, f"gallery-{turn}-{folder.name}"))
+                gallery = Gallery.from_images(embedder, folder, uri=Path(root, f"gallery-{turn}-{folder.name}"))
                 rates[folder].append(arguments.files / (time.perf_counter() - start))
                 sizes[folder] = len(gallery)
     medians = {folder: statistics.median(of_folder) for folder, of_folder in rates.items()}

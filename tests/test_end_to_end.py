@@ -76,7 +76,7 @@ def test_a_gallery_is_indexed_and_searched(run, bdam, monkeypatch, capsys):
     places, gallery, grid = (run / "model", run / "data"), run / "gallery", run / "grid.png"
     for added in (20, 0):
         code, output = bdam("index", *places, gallery)
-        assert code == 0 and f"20 pictures, {added} of them new." in output
+        assert code == 0 and f"20 images, {added} of them new." in output
     sentence = "A tall man in a red coat."
     code, output = bdam("search", gallery, sentence, "--grid", grid, "--k", 3)
     assert code == 0 and sentence in output and output.count(".png") == 3
@@ -91,7 +91,7 @@ def test_a_gallery_is_indexed_and_searched(run, bdam, monkeypatch, capsys):
     assert answer == {"query": sentence, "warnings": [], "hits": [asdict(hit) for hit in hits]}
 
     person = hits[0].row["person_id"]
-    options = ["--like", hits[0].picture, "--filter", f"person_id={person}", "--clothing-weight", 0]
+    options = ["--like", hits[0].image_id, "--filter", f"person_id={person}", "--clothing-weight", 0]
     code, output = bdam("search", gallery, *options)
     assert code == 0 and output.count(f"test/{person:04}/") == 4  # the example in the title, and the person's others
     for wrong, message in (
@@ -112,12 +112,12 @@ def test_pictures_can_be_indexed_with_their_descriptions_and_pruned(run, bdam):
     assert code == 1 and f"error: No descriptions at {folder}/descriptions.jsonl: write them by" in output
     lines = [{"image": name, "identity_description": "A man."} for name in names]
     (folder / "descriptions.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    code, output = bdam("index", run / "model", folder, gallery, "--descriptions", "--approximate")
-    assert code == 0 and "3 pictures, 3 of them new." in output, output
-    assert "Of the first ten that an exact search finds, the graph finds 100.0% at clothing weight 0" in output
+    code, output = bdam("index", run / "model", folder, gallery, "--descriptions", "--index", "hnsw")
+    assert code == 0 and "3 images, 3 of them new." in output, output
+    assert "Of the first ten that an exact search finds, hnsw finds 100.0% at clothing weight 0" in output
     (folder / names[0]).unlink()
     code, output = bdam("index", run / "model", folder, gallery, "--prune")
-    assert code == 0 and f"forgetting {names[0]}" in output and "2 pictures, 0 of them new, 1 forgotten." in output
+    assert code == 0 and f"forgetting {names[0]}" in output and "2 images, 0 of them new, 1 forgotten." in output
 
 
 @pytest.fixture(scope="module")

@@ -233,7 +233,7 @@ def _decode_pictures(batch: dict[str, list[Any]], source: str) -> dict[str, list
     """Opens the pictures of a batch of rows."""
     if "image" not in batch:
         return batch
-    names = next((batch[name] for name in ("image_id", "picture") if name in batch), ["?"] * len(batch["image"]))
+    names = batch.get("image_id", ["?"] * len(batch["image"]))
     rows = zip(batch["image"], names, strict=True)
     return {**batch, "image": [_decode(picture, f"{source}, picture {name}") for picture, name in rows]}
 

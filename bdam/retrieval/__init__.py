@@ -1,1 +1,1 @@
-"""Weights + pictures → ranked people."""
+"""A searchable gallery of images, and its web page."""

@@ -1,4 +1,4 @@
-"""What is new, changed or moved, where pictures meet those that a gallery knows."""
+"""Which images are new, changed or moved, compared with those that a gallery has."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bdam.data.pictures import name_some
-from bdam.retrieval.collection import Collection, State
+from bdam.retrieval.stores.base import ImageState, Store
 
 
 @dataclass(frozen=True)
 class Comparison:
     """
-    Pictures by their place among those compared.
+    Images by their position among those compared.
 
     Args:
         new: unknown until now.
@@ -33,7 +33,7 @@ class Comparison:
 @dataclass(frozen=True)
 class Addition:
     """
-    What became of pictures that were to be added.
+    What became of images that were to be added.
 
     Args:
         added: how many got a vector.
@@ -46,7 +46,7 @@ class Addition:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def reasons(self) -> list[str]:
-        """A line for each reason why pictures were left out."""
+        """A line for each reason why images were left out."""
         names = defaultdict(list)
         for name, reason in self.left_out.items():
             names[reason].append(name)
@@ -56,44 +56,46 @@ class Addition:
         ]
 
 
-def compare(collection: Collection, pictures: Mapping[str, State], content: Callable[[str], int]) -> Comparison:
+def compare(store: Store, images: Mapping[str, ImageState], content: Callable[[str], int]) -> Comparison:
     """
-    Compares pictures with those of a collection. Equal stamps and paths are equal pictures; otherwise content decides.
+    Compares images with those of a store. Equal stamps and paths are equal images; otherwise content decides.
 
     Args:
-        pictures: the state of each, by name, whose `content` is not looked at.
-        content: name of a picture → the digest of its content, which takes reading it.
+        images: the state of each, by name, whose `content` is not looked at.
+        content: name of an image → the digest of its content, which takes reading it.
 
     Raises:
-        ValueError: if another picture, whose file is still there, has the name of one of them.
+        ValueError: if another image, whose file is still there, has the name of one of them.
     """
-    known = collection.states(pictures.keys())
-    earlier_names = collection.names_by_stamp({new.stamp for name, new in pictures.items() if name not in known})
-    earlier = collection.states(earlier_names.values())
+    known = store.states(images.keys())
+    earlier_names = store.ids_by_stamp({new.stamp for name, new in images.items() if name not in known})
+    earlier = store.states(earlier_names.values())
     comparison = Comparison()
-    for place, (name, new) in enumerate(pictures.items()):
+    for position, (name, new) in enumerate(images.items()):
         if name not in known:
             was = earlier_names.pop(new.stamp, None)
             if was is not None and _is_gone(earlier[was]) and content(name) == earlier[was].content:
-                comparison.moved[place] = was
+                comparison.moved[position] = was
             else:
-                comparison.new.append(place)
+                comparison.new.append(position)
         elif new.identity_description != known[name].identity_description:
-            comparison.changed.append(place)
+            comparison.changed.append(position)
         elif (new.stamp, new.path) != (known[name].stamp, known[name].path):
-            _compare_namesakes(comparison, place, name, new, known[name], content(name) == known[name].content)
+            _compare_known(comparison, position, name, new, known[name], content(name) == known[name].content)
     return comparison
 
 
-def _compare_namesakes(comparison: Comparison, place: int, name: str, new: State, known: State, is_same: bool) -> None:
+def _compare_known(
+    comparison: Comparison, position: int, name: str, new: ImageState, known: ImageState, is_same: bool
+) -> None:
     if new.path and known.path and new.path != known.path and not _is_gone(known):
         if not is_same:
             raise ValueError(f"Both {known.path} and {new.path} are named {name}: index a folder that holds both.")
     elif is_same:
-        comparison.moved[place] = name
+        comparison.moved[position] = name
     else:
-        comparison.changed.append(place)
+        comparison.changed.append(position)
 
 
-def _is_gone(state: State) -> bool:
+def _is_gone(state: ImageState) -> bool:
     return state.path is not None and not Path(state.path).is_file()

@@ -1,8 +1,7 @@
-"""A gallery of pictures: made once, kept, searched by sentences and by example."""
+"""A gallery of images: made once, kept, searched by sentences and by example."""
 
 import logging
-from collections.abc import Collection as Names
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -13,47 +12,35 @@ import pyarrow as pa
 import torch
 from datasets import Dataset
 from PIL import Image as PILImage
-from torch.nn.functional import cosine_similarity
 
-from bdam.data.pictures import PictureError, decode_picture, open_picture
+from bdam.data.pictures import open_picture
 from bdam.encoding.extraction import gather, place_among_processes, wait_for_all_processes
+from bdam.retrieval.agreement import check_agreement
 from bdam.retrieval.changes import Addition, Comparison, compare
-from bdam.retrieval.collection import Collection, Entry, Filter, LocalCollection, State, open_collection
-from bdam.retrieval.indexes import recall
-from bdam.retrieval.parts import is_gallery
-from bdam.retrieval.pipeline import BDAMPipeline
-from bdam.retrieval.sources import (
-    Pictures,
-    digest,
-    file_path,
-    normalize_name,
-    open_rows,
-    read_pictures,
-    to_table,
-    why_unreadable,
-)
+from bdam.retrieval.embedder import Embedder
+from bdam.retrieval.recall import measure_recall
+from bdam.retrieval.rows import digest, file_path, normalize_name, open_images, to_table, why_unreadable
+from bdam.retrieval.sources import GallerySource, ImageSource, Source, open_source
+from bdam.retrieval.stores import open_store
+from bdam.retrieval.stores.base import Filter, ImageState, Store, StoredImage
 
 
 logger = logging.getLogger(__name__)
 
 
-# Two encoders of one space, such as a model and its export in int8, agree on so many pictures to this cosine.
-CHECKED, AGREES_FROM = 4, 0.99
-
-
 @dataclass(frozen=True)
 class Hit:
     """
-    A picture found.
+    An image found.
 
     Args:
-        picture: its name in the gallery; [`Gallery.picture`] opens it.
+        image_id: its name in the gallery; [`Gallery.image`] opens it.
         score: how well it fits: the sum of the two following.
         identity, clothing: what the person and the clothes have in the score, each with its weight.
         row: what else the gallery knows of it, such as its `folder`, or the columns of the data set it came from.
     """
 
-    picture: str
+    image_id: str
     score: float
     identity: float
     clothing: float
@@ -62,176 +49,174 @@ class Hit:
 
 class Gallery:
     """
-    Pictures with one vector each, `[identity ; clothing]`, so that the searcher chooses how much clothing counts.
+    Images with one vector each, `[identity ; clothing]`, so that the searcher chooses how much clothing counts.
 
     Args:
-        pipeline: embeds sentences and pictures.
-        collection: keeps and compares the vectors.
+        embedder: embeds sentences and images.
+        store: keeps and compares the vectors.
 
     Example:
 
     ```python
-    >>> gallery = Gallery.from_images("outputs/demo/model", "pictures/")
+    >>> gallery = Gallery.from_images("outputs/demo/model", "images/")
     >>> for hit in gallery.search("A tall man in a red coat.", clothing_weight=0.3, k=5):
-    ...     print(hit.score, hit.picture)
+    ...     print(hit.score, hit.image_id)
     ```"""
 
-    def __init__(self, pipeline: BDAMPipeline, collection: Collection):
-        self.pipeline = pipeline
-        self.collection = collection
+    def __init__(self, embedder: Embedder, store: Store):
+        self.embedder = embedder
+        self.store = store
 
     @classmethod
     def from_images(
         cls,
-        model: str | Path | BDAMPipeline,
-        source: str | Path | Dataset,
+        model: str | Path | Embedder,
+        source: str | Path | Dataset | Source,
         descriptions: Mapping[str, str | None] | None = None,
-        place: str | Path | None = None,
+        uri: str | Path | None = None,
     ) -> "Gallery":
         """
-        A gallery of the pictures of a folder or data set, see [`read_pictures`]; of what is there already, if it is
-        kept at a place where an earlier run left it.
+        A gallery of the images of a source, see [`open_source`]; and of what is there already, if it is kept where an
+        earlier run left it.
 
         Args:
-            model: a checkpoint, or a [`BDAMPipeline`] of one.
-            descriptions: identity descriptions by name, which the pictures are fused with.
-            place: where to keep it, see [`open_collection`]; by default in memory.
+            model: a checkpoint, or an [`Embedder`] of one.
+            descriptions: identity descriptions by image id, which the images are fused with.
+            uri: where to keep it, see [`open_store`]; by default in memory.
         """
-        is_kept = isinstance(source, str | Path) and is_gallery(source)
-        pictures = source if is_kept else read_pictures(source, descriptions)  # before anything is made
-        pipeline = model if isinstance(model, BDAMPipeline) else BDAMPipeline(model)
-        collection = LocalCollection(pipeline.space) if place is None else open_collection(place, pipeline.space)
-        gallery = cls(pipeline, collection)
-        addition = gallery.add(pictures)
+        source = open_source(source, descriptions)  # before anything is made
+        embedder = model if isinstance(model, Embedder) else Embedder(model)
+        gallery = cls(embedder, open_store(uri, embedder.space))
+        addition = gallery.add(source)
         for reason in addition.reasons():
-            logger.warning(f"{source}: {reason}.")
+            logger.warning(f"{source.name}: {reason}.")
         return gallery
 
     @classmethod
-    def load(
-        cls, place: str | Path, model: str | Path | BDAMPipeline | None = None, approximate: bool = False
-    ) -> "Gallery":
+    def load(cls, uri: str | Path, model: str | Path | Embedder | None = None, index: str = "exact") -> "Gallery":
         """
-        The gallery that is kept at a place, see [`open_collection`].
+        The gallery that is kept at a URI, see [`open_store`].
 
         Args:
-            model: a checkpoint, or a [`BDAMPipeline`] of one; by default the checkpoint that the gallery names.
-            approximate: whether to search by FAISS.
+            model: a checkpoint, or an [`Embedder`] of one; by default the checkpoint that the gallery names.
+            index: `"exact"`, or an index of FAISS to search by: `"hnsw"` or any factory string, see [`build_index`].
 
         Raises:
             FileNotFoundError: if there is no gallery, or its model is gone.
             ValueError: if the gallery was made by a model with other weights, or another encoder of the same weights,
-                such as their ONNX export, embeds its pictures otherwise.
+                such as their ONNX export, embeds its images otherwise; or if there is no such index.
         """
-        collection = open_collection(place, approximate=approximate)
+        store = open_store(uri, index=index)
         try:
-            pipeline = model if isinstance(model, BDAMPipeline) else BDAMPipeline(model or collection.space.checkpoint)
+            embedder = model if isinstance(model, Embedder) else Embedder(model or store.space.checkpoint)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{error} {place} was made with it; if it has moved, give `model`.") from error
-        collection.space.check(pipeline.space, str(place))
-        gallery = cls(pipeline, collection)
-        if pipeline.space.checkpoint != collection.space.checkpoint:
-            gallery._check_agreement(str(place))
-        return gallery
+            raise FileNotFoundError(f"{error} {uri} was made with it; if it has moved, give `model`.") from error
+        store.space.check(embedder.space, str(uri))
+        if embedder.space.checkpoint != store.space.checkpoint:
+            check_agreement(embedder, store, str(uri))
+        return cls(embedder, store)
 
     def __len__(self) -> int:
-        return len(self.collection)
+        return len(self.store)
 
     def add(
-        self, source: str | Path | Dataset | Pictures, descriptions: Mapping[str, str | None] | None = None
+        self, source: str | Path | Dataset | Source, descriptions: Mapping[str, str | None] | None = None
     ) -> Addition:
         """
-        Takes in the pictures that are new here or have changed: those of a folder or data set are embedded, see
-        [`read_pictures`]; those of another gallery's folder come with their vectors. A picture whose file was moved
-        keeps its vector; one that cannot be read is left out.
+        Adds the images of a source, see [`open_source`], that are new here or have changed: those of a folder or data
+        set are embedded; those of another gallery come with their vectors. An image whose file was moved keeps its
+        vector; one that cannot be read is left out.
 
         What is embedded is kept at once: what was interrupted goes on when it is called again. Processes share the
-        work, and see of each other's part what they load anew.
+        work. Reload the gallery to see what other processes have added.
 
         Raises:
-            ValueError: if another picture, whose file is still there, has the name of a new one, or none can be read.
+            ValueError: if another image, whose file is still there, has the name of a new one, or none can be read.
         """
-        if isinstance(source, str | Path) and is_gallery(source):
-            return self._copy(open_collection(source, self.collection.space))
-        pictures = source if isinstance(source, Pictures) else read_pictures(source, descriptions)
-        comparison = self.compare(pictures)
-        self._make_room(pictures, comparison)
+        source = open_source(source, descriptions)
+        if isinstance(source, GallerySource):
+            return self._copy(open_store(source.path, self.store.space))
+        comparison = self.compare(source)
+        self._make_room(source, comparison)
         rank, num_processes = place_among_processes()
         left_out: dict[str, str] = {}
-        for of_process in gather(self._embed_pictures(pictures, comparison.missing[rank::num_processes])):
+        for of_process in gather(self._embed_images(source, comparison.missing[rank::num_processes])):
             left_out |= of_process
-        if len(left_out) == len(pictures.rows):
+        if len(left_out) == len(source.rows):
             reasons = "; ".join(Addition(left_out=left_out).reasons())
-            raise ValueError(f"No picture of {pictures.source} was added: {reasons}.")
+            raise ValueError(f"No image of {source.name} was added: {reasons}.")
         return Addition(len(comparison.missing) - len(left_out), len(comparison.moved), left_out)
 
-    def compare(self, pictures: Pictures) -> Comparison:
+    def plan(self, source: Source) -> str:
+        """What [`Gallery.add`] would do with a source, in words."""
+        if isinstance(source, GallerySource):
+            return f"would take over what is new in {source.name}"
+        comparison = self.compare(source)
+        counts = {"new": comparison.new, "changed": comparison.changed, "moved": comparison.moved}
+        return ", ".join(f"{len(of_kind):,} {kind}" for kind, of_kind in counts.items())
+
+    def compare(self, source: ImageSource) -> Comparison:
         """
-        Which pictures are new here, have changed, or were moved; see [`compare`]. Where no descriptions are given,
-        those that pictures were fused with stay.
+        Which images are new here, have changed, or were moved; see [`compare`]. Where no descriptions are given,
+        those that images were fused with stay.
         """
-        rows = pictures.rows
-        images = dict(zip(rows["picture"][:], rows["image"], strict=True))
-        if pictures.has_descriptions:
+        rows = source.rows
+        images = dict(zip(rows["image_id"][:], rows["image"], strict=True))
+        if source.has_descriptions:
             descriptions = dict(zip(images, rows["identity_description"], strict=True))
         else:
-            states = self.collection.states(images.keys())
+            states = self.store.states(images.keys())
             descriptions = {name: state.identity_description for name, state in states.items()}
         states = {
-            name: State(stamp, 0, file_path(image), descriptions.get(name))
+            name: ImageState(stamp, 0, file_path(image), descriptions.get(name))
             for (name, image), stamp in zip(images.items(), rows["stamp"], strict=True)
         }
-        return compare(self.collection, states, lambda name: digest(images[name]))
+        return compare(self.store, states, lambda name: digest(images[name]))
 
-    def remove(self, names: Names[str]) -> None:
-        """Forgets pictures by name."""
-        self.collection.remove(names)
+    def remove(self, image_ids: Collection[str]) -> None:
+        """Removes images."""
+        self.store.remove(image_ids)
 
-    def find_gone(self, pictures: Pictures, force: bool = False) -> list[str]:
+    def find_gone(self, source: Source, force: bool = False) -> list[str]:
         """
-        The names of the pictures below a folder whose files are gone, and were not moved within it.
+        The names of the images below a folder whose files are gone, and were not moved within it.
 
         Args:
-            pictures: those that are in the folder.
+            source: the folder, as it is now.
             force: whether the gone ones may be most of those that were there.
 
         Raises:
             ValueError: if these are more than half, as when a disk is not there, and `force` is not given; or if the
-                pictures are not those of a folder.
+                images are not those of a folder.
         """
-        if pictures.folder is None:
-            raise ValueError(f"What is gone can be told below a folder of pictures, which {pictures.source} is not.")
-        states = self.collection.states().items()
+        if not isinstance(source, ImageSource) or source.folder is None:
+            raise ValueError(f"What is gone can be told below a folder of images, which {source.name} is not.")
+        states = self.store.states().items()
         known = {name: Path(state.path) for name, state in states if state.path}
-        below = {name: path for name, path in known.items() if pictures.folder in path.parents}
-        moved = set(self.compare(pictures).moved.values())
+        below = {name: path for name, path in known.items() if source.folder in path.parents}
+        moved = set(self.compare(source).moved.values())
         gone = [name for name, path in below.items() if not path.is_file() and name not in moved]
         if 2 * len(gone) > len(below) and not force:
             raise ValueError(
-                f"{len(gone):,} of the {len(below):,} pictures that the gallery knows below {pictures.source} are "
+                f"{len(gone):,} of the {len(below):,} images that the gallery knows below {source.name} are "
                 "gone: see that all disks are there; if the files were deleted, confirm it by --force."
             )
         return gone
 
-    def save(self, place: str | Path) -> None:
-        """Keeps a copy at another place; see [`open_collection`]."""
-        Gallery(self.pipeline, open_collection(place, self.collection.space))._copy(self.collection)
+    def save(self, uri: str | Path) -> None:
+        """Keeps a copy at a URI; see [`open_store`]."""
+        Gallery(self.embedder, open_store(uri, self.store.space))._copy(self.store)
 
     def measure_recall(self, num_queries: int = 200, k: int = 10) -> dict[float, float]:
         """
-        How much of what an exact search finds an approximate one finds, by clothing weight: pictures of the gallery,
+        The share of the k images of an exact search that the gallery finds, by clothing weight: images of the gallery,
         drawn evenly, search for others like them.
-
-        Raises:
-            ValueError: if Milvus searches, not FAISS.
         """
-        if not isinstance(self.collection, LocalCollection):
-            raise ValueError("Recall is measured of galleries in folders.")
-        names = list(self.collection.states())
-        entries = self.collection.find(names[:: max(len(names) // num_queries, 1)])
-        vectors = torch.stack([entry.vector for entry in entries])
-        weights = sorted({0.0, self.pipeline.clothing_weight, 1.0})
-        return {weight: recall(self.collection.index, self.pipeline.weigh(vectors, weight), k) for weight in weights}
+        names = list(self.store.states())
+        sample = self.store.find(names[:: max(len(names) // num_queries, 1)])
+        vectors = torch.stack([image.vector for image in sample])
+        weights = sorted({0.0, self.embedder.clothing_weight, 1.0})
+        return {weight: measure_recall(self.store, self.embedder.weigh(vectors, weight), k) for weight in weights}
 
     def search(
         self,
@@ -244,13 +229,13 @@ class Gallery:
         filter: Filter | None = None,
     ) -> list[Hit]:
         """
-        The k pictures that fit best.
+        The k images that fit best.
 
         Args:
             text: a sentence about the person, the clothes or both.
             identity: a sentence about the person, which goes before the text.
             clothing: a sentence about the clothes, which goes before the text.
-            like: an example in place of the text: a picture, or the name of one in the gallery, which is then not
+            like: an example in place of the text: an image, or the id of one in the gallery, which is then not
                 among those found. With `clothing` besides: this person in those clothes.
             clothing_weight: 0 looks at the person alone, 1 at the clothes alone; by default 0 if nothing but the
                 person was described, 1 if nothing but the clothes, and else the model's own choice.
@@ -268,7 +253,7 @@ class Gallery:
         if not has_person and not has_clothes:
             raise ValueError("Say whom you look for: give `text`, `identity`, `clothing` or `like`.")
         if clothing_weight is None:
-            clothing_weight = self.pipeline.clothing_weight if has_person and has_clothes else float(has_clothes)
+            clothing_weight = self.embedder.clothing_weight if has_person and has_clothes else float(has_clothes)
         if not 0 <= clothing_weight <= 1:
             raise ValueError(f"`clothing_weight` must lie in [0, 1], got {clothing_weight}.")
         if (not has_person and clothing_weight < 1) or (not has_clothes and clothing_weight > 0):
@@ -277,15 +262,15 @@ class Gallery:
 
         for warning in self.check_sentences(text, identity, clothing):
             logger.warning(warning)
-        vector, size = self._vector(text, like).clone(), self.pipeline.space.identity_size
+        vector, size = self._vector(text, like).clone(), self.embedder.space.identity_size
         if identity is not None:
             vector[:size] = self._embed(identity)[:size]
         if clothing is not None:
             vector[size:] = self._embed(clothing)[size:]
-        query = self.pipeline.weigh(vector, clothing_weight)
-        name = normalize_name(like) if isinstance(like, str) else None
-        entries = self.collection.search(query, k + (name is not None), filter or {})
-        return [self._hit(query, entry) for entry in entries if entry.picture != name][:k]
+        query = self.embedder.weigh(vector, clothing_weight)
+        like_id = normalize_name(like) if isinstance(like, str) else None
+        found = self.store.search(query, k + (like_id is not None), filter or {})
+        return [self._hit(query, stored) for stored in found if stored.image_id != like_id][:k]
 
     def check_sentences(self, *sentences: str | None) -> list[str]:
         """
@@ -298,127 +283,98 @@ class Gallery:
         for sentence in sentences:
             if sentence is not None and not sentence.strip():
                 raise ValueError("The sentence is empty: say whom you look for.")
-            warnings += self.pipeline.check_sentence(sentence) if sentence is not None else []
+            warnings += self.embedder.check_sentence(sentence) if sentence is not None else []
         return warnings
 
-    def holds(self, name: str) -> bool:
-        """Whether a picture of this name is in the gallery."""
-        return bool(self.collection.find([normalize_name(name)]))
+    def holds(self, image_id: str) -> bool:
+        """Whether an image of this id is in the gallery."""
+        return bool(self.store.find([normalize_name(image_id)]))
 
-    def picture(self, name: str) -> PILImage.Image:
+    def image(self, image_id: str) -> PILImage.Image:
         """
-        A picture of the gallery.
+        An image of the gallery.
 
         Raises:
-            ValueError: if there is none of that name.
+            ValueError: if there is none of that id.
             FileNotFoundError: if its file is gone.
         """
-        entry = self._entry(name)
-        path = entry.row["path"]
+        stored = self._find(image_id)
+        path = stored.row["path"]
         if path is None:
-            return open_picture(BytesIO(self.collection.content(entry.picture)), name)
+            return open_picture(BytesIO(self.store.content(stored.image_id)), image_id)
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or prune the gallery.")
         return open_picture(path)
-
-    def _check_agreement(self, place: str) -> None:
-        """
-        Embeds a few pictures again, as far as they are there.
-
-        Raises:
-            ValueError: if their vectors differ from those that are kept.
-        """
-        rows, vectors = next(iter(self.collection.chunks()), (pa.table({"image": []}), torch.empty(0)))
-        for row, vector in zip(rows.slice(0, CHECKED).to_pylist(), vectors, strict=False):
-            if row.get("identity_description") or digest(row["image"]) != row["content"]:
-                continue  # an export embeds pictures alone, and those that have changed prove nothing
-            try:
-                again = self.pipeline(images=decode_picture(row["image"], row["picture"]))[0]
-            except PictureError:
-                continue
-            size = self.pipeline.space.identity_size
-            similarity = min(cosine_similarity(one, other, dim=0) for one, other in _halves(again, vector, size))
-            if similarity < AGREES_FROM:
-                raise ValueError(
-                    f"{self.pipeline.space.checkpoint} embeds {row['picture']} otherwise than {place} has it (cosine "
-                    f"{similarity:.3f}): give the model that the gallery was made by, or index the pictures anew."
-                )
 
     def _vector(self, text: str | None, like: str | PILImage.Image | None) -> torch.Tensor:
         """What is asked for as a whole, (D,); nothing if nothing is."""
         if text is not None:
             return self._embed(text)
         if isinstance(like, PILImage.Image):
-            return self.pipeline(images=like)[0]
+            return self.embedder(images=like)[0]
         if like is None:
-            return torch.zeros(self.pipeline.space.size)
-        return self._entry(like).vector
+            return torch.zeros(self.embedder.space.size)
+        return self._find(like).vector
 
-    def _entry(self, name: str) -> Entry:
-        if not (entries := self.collection.find([normalize_name(name)])):
-            raise ValueError(f"No picture of the gallery is named {name!r}.")
-        return entries[0]
+    def _find(self, image_id: str) -> StoredImage:
+        if not (found := self.store.find([normalize_name(image_id)])):
+            raise ValueError(f"No image of the gallery is named {image_id!r}.")
+        return found[0]
 
     def _embed(self, sentence: str) -> torch.Tensor:
-        return self.pipeline(text=sentence)[0]
+        return self.embedder(text=sentence)[0]
 
-    def _hit(self, query: torch.Tensor, entry: Entry) -> Hit:
-        parts, size = query * entry.vector, self.pipeline.space.identity_size
+    def _hit(self, query: torch.Tensor, stored: StoredImage) -> Hit:
+        parts, size = query * stored.vector, self.embedder.space.identity_size
         identity, clothing = parts[:size].sum().item(), parts[size:].sum().item()
-        return Hit(entry.picture, identity + clothing, identity, clothing, entry.row)
+        return Hit(stored.image_id, identity + clothing, identity, clothing, stored.row)
 
-    def _embed_pictures(self, pictures: Pictures, places: list[int]) -> dict[str, str]:
-        """Embeds and adds some of the pictures; returns those that cannot be read, each with the reason."""
+    def _embed_images(self, source: ImageSource, positions: list[int]) -> dict[str, str]:
+        """Embeds and adds some of the images; returns those that cannot be read, each with the reason."""
         left_out: dict[str, str] = {}
         start = 0
-        for vectors, is_readable, contents in self.pipeline.embed_rows(
-            open_rows(pictures, places), pictures.has_descriptions
+        for vectors, is_readable, contents in self.embedder.embed_rows(
+            open_images(source.rows.select(positions)), source.has_descriptions
         ):
-            of_chunk = places[start : start + len(vectors)]
+            of_chunk = positions[start : start + len(vectors)]
             start += len(vectors)
             kept = is_readable.nonzero()[:, 0]
             if len(kept):
-                rows = pictures.rows.select([of_chunk[row] for row in kept])
-                self.collection.add(to_table(rows, contents[kept].tolist()), vectors[kept])
-            for row in pictures.rows.select([of_chunk[row] for row in (~is_readable).nonzero()[:, 0]]):
-                left_out[row["picture"]] = why_unreadable(row["image"])
+                rows = source.rows.select([of_chunk[row] for row in kept])
+                self.store.add(to_table(rows, contents[kept].tolist()), vectors[kept])
+            for row in source.rows.select([of_chunk[row] for row in (~is_readable).nonzero()[:, 0]]):
+                left_out[row["image_id"]] = why_unreadable(row["image"])
         return left_out
 
-    def _make_room(self, pictures: Pictures, comparison: Comparison) -> None:
-        """Forgets what was known of pictures that have changed or were moved; the latter keep their vectors."""
+    def _make_room(self, source: ImageSource, comparison: Comparison) -> None:
+        """Forgets what was known of images that have changed or were moved; the latter keep their vectors."""
         rank, _ = place_among_processes()
         wait_for_all_processes()  # until each knows what there was
         if rank == 0 and (comparison.changed or comparison.moved):
             earlier = list(comparison.moved.values())
-            entries, states = self.collection.find(earlier), self.collection.states(earlier)
-            self.remove([*pictures.rows.select(comparison.changed)["picture"], *earlier])
+            stored, states = self.store.find(earlier), self.store.states(earlier)
+            self.remove([*source.rows.select(comparison.changed)["image_id"], *earlier])
             if earlier:
-                rows = pictures.rows.select(comparison.moved)
+                rows = source.rows.select(comparison.moved)
                 texts = [states[name].identity_description for name in earlier]
-                if any(texts) and not pictures.has_descriptions:
+                if any(texts) and not source.has_descriptions:
                     rows = rows.add_column("identity_description", texts)
                 contents = [states[name].content for name in earlier]
-                self.collection.add(to_table(rows, contents), torch.stack([entry.vector for entry in entries]))
+                self.store.add(to_table(rows, contents), torch.stack([image.vector for image in stored]))
         wait_for_all_processes()
 
-    def _copy(self, other: Collection) -> Addition:
+    def _copy(self, other: Store) -> Addition:
         states = other.states()
         names = list(states)
-        comparison = compare(self.collection, states, lambda name: states[name].content)
-        missing = {names[place] for place in (*comparison.missing, *comparison.moved)}
+        comparison = compare(self.store, states, lambda name: states[name].content)
+        missing = {names[position] for position in (*comparison.missing, *comparison.moved)}
         rank, num_processes = place_among_processes()
         wait_for_all_processes()  # until each knows what there was
         if rank == 0:
-            self.remove([*(names[place] for place in comparison.changed), *comparison.moved.values()])
+            self.remove([*(names[position] for position in comparison.changed), *comparison.moved.values()])
         wait_for_all_processes()
         for rows, vectors in islice(other.chunks(), rank, None, num_processes):
-            places = [place for place, name in enumerate(rows["picture"].to_pylist()) if name in missing]
-            if places:
-                self.collection.add(rows.take(pa.array(places, pa.int64())), vectors[places])
+            positions = [position for position, name in enumerate(rows["image_id"].to_pylist()) if name in missing]
+            if positions:
+                self.store.add(rows.take(pa.array(positions, pa.int64())), vectors[positions])
         return Addition(len(comparison.missing), len(comparison.moved))
-
-
-def _halves(one: torch.Tensor, other: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The identity halves, of this size, and the clothing halves if there are any."""
-    halves = [(one[:size], other[:size]), (one[size:], other[size:])]
-    return [pair for pair in halves if len(pair[0])]

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from bdam.retrieval.finder import MAX_HITS, MAX_SENTENCE, Example, Finder, open_example
+from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, Example, open_example
 from bdam.retrieval.gallery import Gallery, Hit
 
 
@@ -23,27 +23,27 @@ HITS = 12
 HOUR = 3600  # seconds
 MAX_UPLOAD = "10mb"
 MAX_WAITING = 500  # requests; beyond, the page says that it is busy
-# All that searches shares two threads: one embeds and compares while the other opens pictures.
+# All that searches shares two threads: one embeds and compares while the other opens images.
 LIMITS: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 2}
 
 TITLE = "# Find a person by a sentence"
-HINT = "**More like this:** select a picture that was found, or upload one."
+HINT = "**More like this:** select an image that was found, or upload one."
 SENTENCES = [
     "A young woman in a red coat with a black backpack.",
     "An older man with grey hair, in jeans and a dark jacket.",
     "A tall person in a blue shirt who carries a bag.",
 ]
 EXPLANATION = """
-**The score.** The model splits each picture in two: *who* the person is and *what they wear*. A learned gate decides,
+**The score.** The model splits each image in two: *who* the person is and *what they wear*. A learned gate decides,
 feature by feature, how much goes to the one and how much to the other. Your words are compared with both halves, and
-the slider weighs the two: `score = (1 − c) · identity + c · clothing`. Below each picture stand its score and what
-either half has in it. A score tells which pictures fit better than others. It is no probability: somebody always comes
-first, even if the person is on no picture.
+the slider weighs the two: `score = (1 − c) · identity + c · clothing`. Below each image stand its score and what
+either half has in it. A score tells which images fit better than others. It is no probability: somebody always comes
+first, even if the person is on no image.
 
 **The slider.** At 0 the clothes do not count, for somebody who may have changed them; at 1 nothing else does. It
 starts at the model's own choice.
 
-**More like this.** Select a picture that was found, or upload one, and it takes the place of the sentence. Describe
+**More like this.** Select an image that was found, or upload one, and it takes the place of the sentence. Describe
 the clothes apart, and you look for this person in those clothes.
 
 **Use it well.** Searching for people by description can harm them. Use it with consent and within the law, test it for
@@ -61,7 +61,7 @@ THEME = gradio.themes.Default(
     button_medium_text_weight="400",
     slider_color="*primary_700",
 )
-# Pictures stand whole above their captions, as many in a row as there is room for.
+# Images stand whole above their captions, as many in a row as there is room for.
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto; }
 #title h1 { font-weight: 600; margin-top: 0.5rem; }
@@ -84,19 +84,19 @@ CSS = """
 """
 
 
-class Answers:
+class PageHandlers:
     """
-    What the page does when something is asked of it: each answer is the results, the names of the pictures in them,
-    the example that they are like, that example as it is shown, and the button that forgets it.
+    What the page does on each event. Each method returns the results, the ids of the images in them, the example that
+    they are like, that example as it is shown, and the button that forgets it.
 
-    A wish is what the boxes, sliders and filters say: the sentence, the person, the clothes, their weight, how many
-    pictures, and the places of the values chosen of each column.
+    A query is what the boxes, sliders and filters say: the sentence, the person, the clothes, their weight, how many
+    images, and the positions of the values chosen of each column.
     """
 
-    def __init__(self, finder: Finder):
-        self.finder = finder
+    def __init__(self, bounded: BoundedSearch):
+        self.bounded = bounded
 
-    def to_wish(
+    def search(
         self,
         like: Example,
         text: str | None,
@@ -104,48 +104,58 @@ class Answers:
         clothing: str | None,
         clothing_weight: float | None,
         k: int | None,
-        *places: list[int],
+        *positions: list[int],
     ) -> Any:
         """What fits the example or, if there is none, the sentence; nothing if nothing is asked for."""
         has_example = like is not None
-        wish = {"text": None if has_example else _said(text), "identity": _said(identity), "clothing": _said(clothing)}
-        options = {"clothing_weight": clothing_weight, "k": k or HITS, "filter": self.finder.filter(places)}
+        sentences = {
+            "text": None if has_example else _stripped(text),
+            "identity": _stripped(identity),
+            "clothing": _stripped(clothing),
+        }
+        options = {"clothing_weight": clothing_weight, "k": k or HITS, "filter": self.bounded.filter(positions)}
         try:
-            hits = self.finder.search(like=like, **wish, **options) if has_example or any(wish.values()) else []
-            warnings = self.finder.check_sentences(*wish.values())
+            hits = (
+                self.bounded.search(like=like, **sentences, **options)
+                if has_example or any(sentences.values())
+                else []
+            )
+            warnings = self.bounded.check_sentences(*sentences.values())
         except ValueError as error:
-            return _warned(error)
+            return _warn_only(error)
         for warning in warnings:
             _warn(warning)
-        picture = self.finder.thumbnail(like) if isinstance(like, str) else like
+        shown = self.bounded.thumbnail(like) if isinstance(like, str) else like
         return (
-            gradio.Gallery([(self.finder.thumbnail(hit.picture), caption(hit)) for hit in hits], selected_index=None),
-            [hit.picture for hit in hits],
+            gradio.Gallery(
+                [(self.bounded.thumbnail(hit.image_id), caption(hit)) for hit in hits], selected_index=None
+            ),
+            [hit.image_id for hit in hits],
             like,
-            gradio.Image(picture, visible=has_example),
+            gradio.Image(shown, visible=has_example),
             gradio.Button(visible=has_example),
         )
 
-    def to_sentence(self, like: Example, text: str | None, *rest: Any) -> Any:
+    def on_sentence(self, like: Example, text: str | None, *rest: Any) -> Any:
         """A sentence takes the place of an example."""
-        if like is None and not any(map(_said, (text, *rest[:2]))):
+        if like is None and not any(map(_stripped, (text, *rest[:2]))):
             gradio.Info("Say whom you look for.")
-        return self.to_wish(None if _said(text) else like, text, *rest)
+        return self.search(None if _stripped(text) else like, text, *rest)
 
-    def to_selection(self, selected: gradio.SelectData, names: list[str], *wish: Any) -> Any:
-        """A picture that was found becomes the example."""
-        if selected.index not in range(len(names)):
-            return _warned(ValueError("These results are too old: search again."))
-        return self.to_wish(names[selected.index], *wish)
+    def on_selection(self, selected: gradio.SelectData, image_ids: list[str], *query: Any) -> Any:
+        """An image that was found becomes the example."""
+        if selected.index not in range(len(image_ids)):
+            return _warn_only(ValueError("These results are too old: search again."))
+        return self.search(image_ids[selected.index], *query)
 
-    def to_upload(self, content: bytes, *wish: Any) -> Any:
+    def on_upload(self, content: bytes, *query: Any) -> Any:
         try:
-            return self.to_wish(open_example(content), *wish)
+            return self.search(open_example(content), *query)
         except ValueError as error:
-            return _warned(error)
+            return _warn_only(error)
 
-    def without_example(self, *wish: Any) -> Any:
-        return self.to_wish(None, *wish)
+    def on_forget(self, *query: Any) -> Any:
+        return self.search(None, *query)
 
 
 class OwnFilesOnly:
@@ -166,11 +176,11 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
     ```python
     >>> client = gradio_client.Client("http://127.0.0.1:7860")
     >>> client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
-    {'warnings': [], 'hits': [{'picture': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
+    {'warnings': [], 'hits': [{'image': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
     ```"""
-    finder = Finder(gallery)
+    bounded = BoundedSearch(gallery)
     with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gradio.api(endpoint(finder), api_name="search", **LIMITS)
+        gradio.api(endpoint(bounded), api_name="search", **LIMITS)
         gradio.Markdown(TITLE, elem_id="title")
         sentence = gradio.Textbox(
             label="Whom do you look for?",
@@ -183,7 +193,7 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
         examples = gradio.Examples(SENTENCES, sentence, label="For example", api_visibility="private")
         with gradio.Row():
             with gradio.Column(scale=1, min_width=280):
-                wish = [sentence, *_build_controls(finder)]
+                query = [sentence, *_build_controls(bounded)]
                 gradio.Markdown(HINT)
                 upload = gradio.UploadButton("Upload an example", type="binary", file_types=["image"], size="md")
                 shown = gradio.Image(label="Like this", interactive=False, visible=False, height=200, buttons=[])
@@ -203,28 +213,34 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
             gradio.Markdown(EXPLANATION, elem_id="explanation")
 
         found, example = gradio.State([], time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
-        answers = Answers(finder)
-        told: dict[str, Any] = {
+        handlers = PageHandlers(bounded)
+        options: dict[str, Any] = {
             "outputs": [results, found, example, shown, forget],
             "api_visibility": "private",
             **LIMITS,
         }
-        _, identity, clothing, *moved = wish
-        moves = [control.change for control in moved]
-        examples.load_input_event.then(answers.to_sentence, [example, *wish], **told)
-        sentence.submit(answers.to_sentence, [example, *wish], **told)
-        gradio.on([identity.submit, clothing.submit], answers.to_wish, [example, *wish], **told)
-        gradio.on(moves, answers.to_wish, [example, *wish], trigger_mode="always_last", show_progress="hidden", **told)
-        results.select(answers.to_selection, [found, *wish], **told)
-        upload.upload(answers.to_upload, [upload, *wish], **told)
-        forget.click(answers.without_example, wish, **told)
+        examples.load_input_event.then(handlers.on_sentence, [example, *query], **options)
+        results.select(handlers.on_selection, [found, *query], **options)
+        upload.upload(handlers.on_upload, [upload, *query], **options)
+        forget.click(handlers.on_forget, query, **options)
+        _search_on_changes(handlers, example, query, options)
     return page.queue(max_size=MAX_WAITING)
+
+
+def _search_on_changes(handlers: PageHandlers, example: Any, query: list[Any], options: dict[str, Any]) -> None:
+    """Searches when a sentence is sent, and anew when a slider or a filter has moved."""
+    sentence, identity, clothing, *moved = query
+    changes = [control.change for control in moved]
+    inputs = [example, *query]
+    sentence.submit(handlers.on_sentence, inputs, **options)
+    gradio.on([identity.submit, clothing.submit], handlers.search, inputs, **options)
+    gradio.on(changes, handlers.search, inputs, trigger_mode="always_last", show_progress="hidden", **options)
 
 
 def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = None) -> None:
     """
     Serves a page until Ctrl-C or SIGTERM, then deletes what was shown and uploaded: without share link, without
-    calling home, and without any file but the pictures that it shows.
+    calling home, and without any file but the images that it shows.
 
     Args:
         host, port: by default those of Gradio's environment variables, as Spaces set them, or else 127.0.0.1 and the
@@ -255,7 +271,7 @@ def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = 
         delete_files_created_by_app(page, age=None)
 
 
-def endpoint(finder: Finder) -> Callable[..., dict[str, list]]:
+def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
     """[`Gallery.search`] for programs."""
 
     def search(
@@ -268,73 +284,73 @@ def endpoint(finder: Finder) -> Callable[..., dict[str, list]]:
         filter: dict[str, list] | None = None,
     ) -> dict[str, list]:
         """
-        The `hits`, the k pictures that fit best, best first: the name of each, its score, and what the person and the
+        The `hits`, the k images that fit best, best first: the id of each, its score, and what the person and the
         clothes have in it; and `warnings`, what the model does not know or read of the sentences.
 
         Parameters:
             text: a sentence about the person, the clothes or both.
             identity: a sentence about the person, which goes before the text.
             clothing: a sentence about the clothes, which goes before the text.
-            like: the name of a picture in the gallery, in place of the text.
+            like: the id of an image in the gallery, in place of the text.
             clothing_weight: 0 looks at the person alone, 1 at the clothes alone; by default the model's own choice.
             k: how many.
             filter: columns, each with the values that it may have.
         """
-        wish = {"text": text, "identity": identity, "clothing": clothing, "like": like}
+        query = {"text": text, "identity": identity, "clothing": clothing, "like": like}
         try:
-            hits = finder.search(**wish, clothing_weight=clothing_weight, k=k, filter=filter)
-            warnings = finder.check_sentences(text, identity, clothing)
+            hits = bounded.search(**query, clothing_weight=clothing_weight, k=k, filter=filter)
+            warnings = bounded.check_sentences(text, identity, clothing)
         except ValueError as error:
             raise gradio.Error(str(error), print_exception=False) from None
-        names = ("picture", "score", "identity", "clothing")
-        return {"warnings": warnings, "hits": [{name: getattr(hit, name) for name in names} for hit in hits]}
+        columns = ("image_id", "score", "identity", "clothing")
+        return {"warnings": warnings, "hits": [{name: getattr(hit, name) for name in columns} for hit in hits]}
 
     return search
 
 
 def caption(hit: Hit) -> str:
-    return f"{hit.score:.3f}\nidentity {hit.identity:.3f}\nclothing {hit.clothing:.3f}\n{hit.picture}"
+    return f"{hit.score:.3f}\nidentity {hit.identity:.3f}\nclothing {hit.clothing:.3f}\n{hit.image_id}"
 
 
-def _build_controls(finder: Finder) -> list[Any]:
+def _build_controls(bounded: BoundedSearch) -> list[Any]:
     """Boxes for the person and the clothes, sliders for their weight and for the number of hits, and the filters."""
-    pipeline = finder.gallery.pipeline
-    has_clothes = pipeline.space.clothing_size > 0
+    embedder = bounded.gallery.embedder
+    has_clothes = embedder.space.clothing_size > 0
     weight = _slider(
         0,
         1,
-        pipeline.clothing_weight if has_clothes else 0,
+        embedder.clothing_weight if has_clothes else 0,
         step=0.05,
         label="Clothing weight",
         info="0: who they are · 1: what they wear",
         visible=has_clothes,
         elem_id="weight",
     )
-    count = _slider(1, MAX_HITS, HITS, step=1, label="Pictures", elem_id="count")
+    count = _slider(1, MAX_HITS, HITS, step=1, label="Images", elem_id="count")
     with gradio.Accordion("Person and clothes apart", open=False, visible=has_clothes):
         identity = gradio.Textbox(label="The person", max_length=MAX_SENTENCE, elem_id="identity")
         clothing = gradio.Textbox(label="The clothes", max_length=MAX_SENTENCE, elem_id="clothing")
-    with gradio.Accordion("Filters", open=False, visible=bool(finder.choices)):
+    with gradio.Accordion("Filters", open=False, visible=bool(bounded.choices)):
         choices = {
-            column: [(str(value), place) for place, value in enumerate(values)]
-            for column, values in finder.choices.items()
+            column: [(str(value), position) for position, value in enumerate(values)]
+            for column, values in bounded.choices.items()
         }
         filters = [gradio.Dropdown(choices[column], multiselect=True, label=column) for column in choices]
     return [identity, clothing, weight, count, *filters]
 
 
 def _slider(*arguments: Any, **options: Any) -> gradio.Slider:
-    """One whose number may be emptied while it is typed anew: [`Finder.search`] checks it, where Gradio trips."""
+    """One whose number may be emptied while it is typed: [`BoundedSearch.search`] checks it, where Gradio fails."""
     slider = gradio.Slider(*arguments, **options)
     slider.preprocess = lambda payload: payload  # type: ignore[method-assign]
     return slider
 
 
-def _said(words: str | None) -> str | None:
+def _stripped(words: str | None) -> str | None:
     return words if words and words.strip() else None
 
 
-def _warned(error: ValueError) -> Any:
+def _warn_only(error: ValueError) -> Any:
     """Nothing changes but that the error is told."""
     _warn(str(error))
     return gradio.skip()

@@ -1,61 +1,34 @@
-"""Pictures of a folder or of a data set, as rows of one kind."""
+"""What a gallery is made of: a folder of images, a data set, or another gallery."""
 
-import hashlib
-import os
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 from datasets import Dataset, Features, Image, Value
-from PIL import Image as PILImage
 
 from bdam.data.benchmarks.descriptions import Description
 from bdam.data.benchmarks.files import read_file
 from bdam.data.loading import load_split
-from bdam.data.pictures import (
-    PictureError,
-    decode_picture,
-    file_stamp,
-    find_picture,
-    list_pictures,
-    open_picture,
-    read_column,
-)
-
-
-# Of every row: the picture's name in the gallery, the picture, and what tells whether it has changed: the stamp of its
-# file, which is quick to compare, and a digest of its content.
-ROW = Features(
-    {
-        "picture": Value("string"),
-        "image": Image(decode=False),
-        "stamp": Value("int64"),
-        "content": Value("int64"),
-    }
-)
-# Names that columns of a data set cannot keep.
-RESERVED = (*ROW, "image_id", "path", "part", "vector", "picture_key")
+from bdam.data.pictures import list_pictures, read_column
+from bdam.retrieval.rows import RESERVED, ROW, digest, normalize_name, stamp_of
+from bdam.retrieval.stores.parts import is_gallery
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageSource:
     """
-    Pictures to be taken into a gallery.
+    Images of a folder or of a data set.
 
     Args:
-        rows: the columns of `ROW` but for `content`, `identity_description` if pictures are fused with it, and what
-            can be filtered by.
-        source: what errors call them.
+        rows: the columns of `ROW` but for `content`, `identity_description` if images are fused with it, and what can
+            be filtered by.
+        name: what errors call them.
         folder: where they lie, if they are those of a folder.
     """
 
     rows: Dataset
-    source: str
+    name: str
     folder: Path | None = None
 
     @property
@@ -63,131 +36,94 @@ class Pictures:
         return "identity_description" in self.rows.column_names
 
 
-def find_pictures(source: str, split: str, use_descriptions: bool = False) -> Pictures:
+@dataclass(frozen=True)
+class GallerySource:
     """
-    The pictures of a name on the command line, see [`read_pictures`]: of a folder, or of the split of a data set; and,
-    where they are to be used, their identity descriptions, from the data set or from `descriptions.jsonl` in the
-    folder.
-
-    Raises:
-        FileNotFoundError: besides, if there is nothing of that name, or no descriptions.
-    """
-    folder = Path(source).expanduser()
-    if not folder.exists() and ":" not in source:
-        raise FileNotFoundError(f"Nothing at {source}: give a folder of pictures or of a data set, or NAME:ROOT.")
-    if not folder.is_dir() or (folder / "dataset_dict.json").is_file():
-        dataset = load_split(source, split)
-        columns = (read_column(dataset, name) for name in ("image_id", "identity_description"))
-        return read_pictures(dataset, dict(zip(*columns, strict=True)) if use_descriptions else None, source)
-    path = folder / "descriptions.jsonl"
-    if not use_descriptions:
-        return read_pictures(folder)
-    if not path.is_file():
-        raise FileNotFoundError(f"No descriptions at {path}: write them by `bdam caption describe {folder}`.")
-    return read_pictures(
-        folder, {record.image_id: record.identity_description for _, record in read_file(path, Description)}
-    )
-
-
-def read_pictures(
-    source: str | Path | Dataset, descriptions: Mapping[str, str | None] | None = None, name: str = "the data set"
-) -> Pictures:
-    """
-    The pictures of a folder, which can be filtered by the `folder` that a file lies in, or of a data set, by its
-    columns of numbers, words and truth values.
+    Another gallery, whose images come with their vectors.
 
     Args:
-        source: a folder, whose pictures are named by their paths in it; or a data set with a column `image`, whose
-            pictures are named by `image_id` or, without that, by their content.
-        descriptions: identity descriptions by the pictures' names, as far as there are any.
-        name: what errors call a data set.
+        path: where its files are.
+        folder: none, since it is not its own images that lie there.
+    """
+
+    path: Path
+    folder: None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+
+Source = ImageSource | GallerySource
+
+
+def open_source(
+    source: str | Path | Dataset | Source,
+    descriptions: Mapping[str, str | None] | None = None,
+    split: str = "test",
+    own_descriptions: bool = False,
+) -> Source:
+    """
+    Finds out what a source is, and reads which images it has.
+
+    Args:
+        source: one of
+
+            - a folder of images, which are named by their paths in it and can be filtered by the `folder` that a file
+              lies in;
+            - a data set with a column `image`, as an object, as a folder of `DatasetDict.save_to_disk` or as
+              `NAME:ROOT`, see [`load_split`]. Its images are named by `image_id` or, without that, by their content,
+              and can be filtered by its columns of numbers, words and truth values;
+            - the folder of another gallery.
+        descriptions: identity descriptions by the images' names, as far as there are any.
+        split: of a data set that is no object.
+        own_descriptions: whether to take, in place of `descriptions`, those of the data set, or those that the folder
+            has in `descriptions.jsonl`.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or no picture in it.
-        ValueError: if the data set has no pictures, one without a name, or two of one name.
+        FileNotFoundError: if there is nothing at the source, no image in a folder, or no file of descriptions.
+        ValueError: if a data set has no images, one without a name, or two of one name.
     """
+    if isinstance(source, ImageSource | GallerySource):
+        return source
     if isinstance(source, Dataset):
-        rows, folder = _of_data_set(source, name), None
-    else:
-        folder = Path(source).expanduser().resolve()
-        rows, name = _of_folder(folder), str(source)
-    names = rows["picture"][:]
-    (twice, count), *_ = Counter(names).most_common(1)
-    if count > 1:
-        raise ValueError(f"{name}: two pictures are named {twice}: give each a name of its own.")
-    if descriptions is not None:
-        by_name = {normalize_name(picture): text for picture, text in descriptions.items()}
-        texts = [by_name.get(picture) for picture in names]
-        rows = rows.add_column("identity_description", texts, feature=Value("string"))
-    stamps = [_stamp(image) for image in rows["image"]]
-    return Pictures(rows.add_column("stamp", stamps, feature=ROW["stamp"]), name, folder)
+        return _of_data_set(source, "the data set", descriptions)
+    folder, name = Path(source).expanduser(), str(source)
+    if is_gallery(folder):
+        return GallerySource(folder)
+    if not folder.exists() and ":" not in name:
+        raise FileNotFoundError(f"Nothing at {name}: give a folder of images or of a data set, or NAME:ROOT.")
+    if folder.is_dir() and not (folder / "dataset_dict.json").is_file():
+        return _of_folder(folder.resolve(), name, _read_descriptions(folder) if own_descriptions else descriptions)
+    dataset = load_split(name, split)
+    if own_descriptions:
+        columns = (read_column(dataset, column) for column in ("image_id", "identity_description"))
+        descriptions = dict(zip(*columns, strict=True))
+    return _of_data_set(dataset, name, descriptions)
 
 
-def normalize_name(name: str) -> str:
-    """One spelling of names that look alike: accents may be characters of their own, or not (Unicode's form C)."""
-    return unicodedata.normalize("NFC", name)
+def _read_descriptions(folder: Path) -> dict[str, str | None]:
+    path = folder / "descriptions.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"No descriptions at {path}: write them by `bdam caption describe {folder}`.")
+    return {record.image_id: record.identity_description for _, record in read_file(path, Description)}
 
 
-def file_path(image: Mapping[str, Any] | None) -> str | None:
-    """The absolute path of a picture that is a file; None for one that came with its bytes, and for none."""
-    if image is None or image["bytes"] is not None or not image["path"]:
-        return None
-    return os.path.abspath(image["path"])
-
-
-def open_rows(pictures: Pictures, places: list[int]) -> Dataset:
-    """
-    Some of the rows, whose `image` becomes a PIL image when a row is read, or None if it cannot be read; with the
-    digest of its `content`, both of the same reading.
-    """
-    return pictures.rows.select(places).with_transform(_open_batch)
-
-
-def digest(image: Mapping[str, Any] | None) -> int:
-    """A number that changes when the content of a picture does."""
-    return _number(_read(image) or b"")
-
-
-def to_table(rows: Dataset, contents: list[int]) -> pa.Table:
-    """
-    Rows as a collection takes them, with the digests of their pictures, which have either bytes or an absolute path:
-    one that came with its bytes forgets the file that these were read from once.
-    """
-    images = [
-        {"bytes": None, "path": path} if (path := file_path(image)) else {"bytes": image["bytes"], "path": None}
-        for image in rows["image"]
-    ]
-    table = rows.with_format("arrow")[:].append_column("content", pa.array(contents, pa.int64()))
-    return table.set_column(table.column_names.index("image"), "image", pa.array(images, ROW["image"].pa_type))
-
-
-def why_unreadable(image: dict[str, Any] | None) -> str:
-    """Why a picture could not be read."""
-    try:
-        decode_picture(image, "")
-    except PictureError as error:
-        return error.reason
-    return "it could not be read at first"
-
-
-def _of_folder(folder: Path) -> Dataset:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"No folder at {folder}: give one with pictures, or a data set.")
+def _of_folder(folder: Path, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
     paths = [path.relative_to(folder) for path in list_pictures(folder)]
     columns = {
-        "picture": [normalize_name(path.as_posix()) for path in paths],
+        "image_id": [normalize_name(path.as_posix()) for path in paths],
         "image": [{"path": str(folder / path), "bytes": None} for path in paths],
         "folder": [normalize_name(path.parent.as_posix()) for path in paths],
     }
-    features = {"picture": ROW["picture"], "image": ROW["image"], "folder": Value("string")}
-    return Dataset.from_dict(columns, Features(features))
+    features = {"image_id": ROW["image_id"], "image": ROW["image"], "folder": Value("string")}
+    rows = Dataset.from_dict(columns, Features(features))
+    return ImageSource(_complete(rows, name, descriptions), name, folder)
 
 
-def _of_data_set(dataset: Dataset, name: str) -> Dataset:
+def _of_data_set(dataset: Dataset, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
     if "image" not in dataset.column_names or not len(dataset):
-        raise ValueError(
-            f"{name} has no pictures: it needs rows, and a column `image`; it has {dataset.column_names}."
-        )
+        raise ValueError(f"{name} has no images: it needs rows, and a column `image`; it has {dataset.column_names}.")
     dataset = dataset.with_format(None).cast_column("image", Image(decode=False))
     filters = [
         column
@@ -195,7 +131,8 @@ def _of_data_set(dataset: Dataset, name: str) -> Dataset:
         if isinstance(feature, Value) and column not in RESERVED and "description" not in column
     ]
     rows = dataset.select_columns(["image", *filters])
-    return rows.add_column("picture", _names(dataset, name), feature=ROW["picture"])
+    rows = rows.add_column("image_id", _names(dataset, name), feature=ROW["image_id"])
+    return ImageSource(_complete(rows, name, descriptions), name)
 
 
 def _names(dataset: Dataset, name: str) -> list[str]:
@@ -203,42 +140,19 @@ def _names(dataset: Dataset, name: str) -> list[str]:
         return [f"{digest(image):016x}" for image in dataset["image"]]
     names = dataset["image_id"][:]
     if None in names:
-        raise ValueError(f"{name}, row {names.index(None)}: `image_id` is missing: give each picture a name.")
+        raise ValueError(f"{name}, row {names.index(None)}: `image_id` is missing: give each image a name.")
     return [normalize_name(str(image_id)) for image_id in names]
 
 
-def _stamp(image: Mapping[str, Any] | None) -> int:
-    """A number that changes when the file of a picture is written anew."""
-    if (path := file_path(image)) is None:
-        return digest(image)
-    try:
-        return _number(file_stamp(Path(path)).encode())
-    except (OSError, ValueError):
-        return 0
-
-
-def _read(image: Mapping[str, Any] | None) -> bytes | None:
-    """The content of a picture; None if there is none, or none that can be read."""
-    if (path := file_path(image)) is None:
-        return image["bytes"] if image else None
-    try:
-        return find_picture(Path(path)).read_bytes()
-    except (OSError, ValueError):
-        return None
-
-
-def _open_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    contents = [_read(image) for image in batch["image"]]
-    images = [_open(content) for content in contents]
-    return {**batch, "image": images, "content": [_number(content or b"") for content in contents]}
-
-
-def _open(content: bytes | None) -> PILImage.Image | None:
-    try:
-        return open_picture(BytesIO(content)) if content is not None else None
-    except PictureError:
-        return None
-
-
-def _number(content: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(content).digest()[:7], "big")
+def _complete(rows: Dataset, name: str, descriptions: Mapping[str, str | None] | None) -> Dataset:
+    """Rows with their descriptions, if these are given, and stamps."""
+    names = rows["image_id"][:]
+    (twice, count), *_ = Counter(names).most_common(1)
+    if count > 1:
+        raise ValueError(f"{name}: two images are named {twice}: give each a name of its own.")
+    if descriptions is not None:
+        by_name = {normalize_name(image_id): text for image_id, text in descriptions.items()}
+        texts = [by_name.get(image_id) for image_id in names]
+        rows = rows.add_column("identity_description", texts, feature=Value("string"))
+    stamps = [stamp_of(image) for image in rows["image"]]
+    return rows.add_column("stamp", stamps, feature=ROW["stamp"])

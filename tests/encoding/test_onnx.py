@@ -17,7 +17,7 @@ from bdam.encoding.models import fingerprint
 from bdam.encoding.onnx import OnnxEncoder, export_onnx
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import evaluate
-from bdam.retrieval.pipeline import BDAMPipeline
+from bdam.retrieval.embedder import Embedder
 
 
 ROWS = [
@@ -126,7 +126,7 @@ def test_a_split_is_evaluated_by_it(folder):
 
 def test_an_export_is_of_the_space_of_its_model(exported, folder):
     for of_onnx in (exported[1], folder):  # in float32, and in int8
-        original, space = (BDAMPipeline(place).space for place in (of_onnx.parent / "model", of_onnx))
+        original, space = (Embedder(place).space for place in (of_onnx.parent / "model", of_onnx))
         assert space.weights == original.weights == fingerprint(of_onnx.parent / "model")
         original.check(space, "a gallery")
         assert space.checkpoint == str(of_onnx) and fingerprint(of_onnx) != original.weights
@@ -135,7 +135,7 @@ def test_an_export_is_of_the_space_of_its_model(exported, folder):
 def test_an_export_that_does_not_say_of_what_is_of_its_own_space(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "exported_weights.txt").unlink()
-    assert BDAMPipeline(tmp_path).space.weights == fingerprint(tmp_path)
+    assert Embedder(tmp_path).space.weights == fingerprint(tmp_path)
 
 
 def test_what_is_lost_of_a_sentence_is_told_as_by_the_model(folder):

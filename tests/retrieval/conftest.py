@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from tiny import COLOURS, tiny_model
 
-from bdam.retrieval.pipeline import BDAMPipeline
+from bdam.retrieval.embedder import Embedder
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +16,8 @@ def checkpoint(processor, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pipeline(checkpoint) -> BDAMPipeline:
-    return BDAMPipeline(checkpoint)
+def embedder(checkpoint) -> Embedder:
+    return Embedder(checkpoint)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny import COLOURS, SENTENCES
 
 from bdam.retrieval.gallery import Gallery
-from bdam.retrieval.sources import read_pictures
+from bdam.retrieval.sources import open_source
 
 
 def paint(path, colour: str, size: tuple[int, int] = (16, 32)) -> None:
@@ -20,16 +20,16 @@ def paint(path, colour: str, size: tuple[int, int] = (16, 32)) -> None:
 
 
 def colour_of(gallery: Gallery, name: str) -> tuple[int, ...]:
-    return gallery.picture(name).getpixel((0, 0))
+    return gallery.image(name).getpixel((0, 0))
 
 
 def vectors(gallery: Gallery) -> dict[str, torch.Tensor]:
-    return {entry.picture: entry.vector for entry in gallery.collection.find(list(gallery.collection.states()))}
+    return {stored.image_id: stored.vector for stored in gallery.store.find(list(gallery.store.states()))}
 
 
 @pytest.fixture
-def gallery(pipeline, pictures, tmp_path) -> Gallery:
-    return Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+def gallery(embedder, pictures, tmp_path) -> Gallery:
+    return Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
 
 
 class Unused:
@@ -54,7 +54,7 @@ def test_a_file_that_was_replaced_is_embedded_again(gallery, pictures):
 
 
 def test_a_file_that_was_only_touched_or_copied_back_keeps_its_vector(gallery, pictures, monkeypatch):
-    monkeypatch.setattr(gallery.pipeline.encoder, "embed_pictures", Unused())
+    monkeypatch.setattr(gallery.embedder.encoder, "embed_pictures", Unused())
     before = vectors(gallery)
     path = pictures / "camera0/red.png"
     os.utime(path, ns=(1, 1))
@@ -67,24 +67,24 @@ def test_a_file_that_was_only_touched_or_copied_back_keeps_its_vector(gallery, p
 
 
 @pytest.mark.parametrize("is_touched", [False, True])
-def test_cameras_that_name_their_pictures_alike_are_told_apart(pipeline, tmp_path, is_touched):
+def test_cameras_that_name_their_pictures_alike_are_told_apart(embedder, tmp_path, is_touched):
     """Two cameras that wrote `frame_0001.png` in the same second, one folder after the other."""
     for camera, colour in (("north", "red"), ("south", "navy")):
         path = tmp_path / camera / "frame_0001.png"
         paint(path, colour)
         if is_touched:
             os.utime(path, ns=(10**18, 10**18))
-    gallery = Gallery.from_images(pipeline, tmp_path / "north", place=tmp_path / "gallery")
+    gallery = Gallery.from_images(embedder, tmp_path / "north", uri=tmp_path / "gallery")
     with pytest.raises(ValueError, match="Both .*north/frame_0001.png and .*south/frame_0001.png are named frame"):
         gallery.add(tmp_path / "south")
     assert colour_of(gallery, "frame_0001.png") == (255, 0, 0)
-    whole = Gallery.from_images(pipeline, tmp_path, place=tmp_path / "whole")
-    assert set(whole.collection.states()) == {"north/frame_0001.png", "south/frame_0001.png"}
+    whole = Gallery.from_images(embedder, tmp_path, uri=tmp_path / "whole")
+    assert set(whole.store.states()) == {"north/frame_0001.png", "south/frame_0001.png"}
 
 
 @pytest.mark.parametrize("how", ["renamed", "copied", "renamed inside"])
 def test_a_folder_that_moved_keeps_its_vectors(gallery, pictures, tmp_path, monkeypatch, how):
-    monkeypatch.setattr(gallery.pipeline.encoder, "embed_pictures", Unused())
+    monkeypatch.setattr(gallery.embedder.encoder, "embed_pictures", Unused())
     before, moved = vectors(gallery), tmp_path / "elsewhere"
     if how == "renamed":
         pictures.rename(moved)
@@ -96,16 +96,16 @@ def test_a_folder_that_moved_keeps_its_vectors(gallery, pictures, tmp_path, monk
         (pictures / "camera1").rename(pictures / "camera2")
     addition = gallery.add(moved)
     assert (addition.added, addition.moved) == (0, 3 if how == "renamed inside" else 6)
-    for after in (gallery, Gallery.load(tmp_path / "gallery", gallery.pipeline)):
+    for after in (gallery, Gallery.load(tmp_path / "gallery", gallery.embedder)):
         assert len(after) == 6
         for name, vector in vectors(after).items():
             assert torch.equal(vector, before[name.replace("camera2", "camera1")])
-            assert gallery.picture(name).size == (16, 32)
-            assert after.collection.find([name])[0].row["folder"] == name.partition("/")[0]
+            assert gallery.image(name).size == (16, 32)
+            assert after.store.find([name])[0].row["folder"] == name.partition("/")[0]
 
 
-def test_a_new_description_embeds_its_picture_again(pipeline, pictures, tmp_path):
-    gallery = Gallery.from_images(pipeline, pictures, {"camera0/red.png": SENTENCES[0]}, place=tmp_path / "gallery")
+def test_a_new_description_embeds_its_picture_again(embedder, pictures, tmp_path):
+    gallery = Gallery.from_images(embedder, pictures, {"camera0/red.png": SENTENCES[0]}, uri=tmp_path / "gallery")
     before = vectors(gallery)
     assert gallery.add(pictures).added == 0  # whoever gives none does not take them away
     assert gallery.add(pictures, {"camera0/red.png": SENTENCES[3]}).added == 1
@@ -125,15 +125,15 @@ def test_broken_files_are_left_out_and_the_others_indexed(bdam, checkpoint, pict
     Image.new("1", (20_000, 10_000)).save(pictures / "bomb.png")
     gallery = tmp_path / "gallery"
     code, output = bdam("index", checkpoint, pictures, gallery)
-    assert code == 3 and "6 pictures, 6 of them new, 5 left out." in output
+    assert code == 3 and "6 images, 6 of them new, 5 left out." in output
     assert "1 cannot be read (it has over 89,478,485 pixels): bomb.png" in output
     assert all(name in output for name in BROKEN)
     code, output = bdam("index", checkpoint, pictures, gallery)
-    assert code == 3 and "6 pictures, 0 of them new, 5 left out." in output
+    assert code == 3 and "6 images, 0 of them new, 5 left out." in output
     for name in [*BROKEN, "bomb.png"]:
         paint(pictures / name, "pink")
     code, output = bdam("index", checkpoint, pictures, gallery)
-    assert code == 0 and "11 pictures, 5 of them new." in output
+    assert code == 0 and "11 images, 5 of them new." in output
 
 
 def test_where_no_picture_can_be_read_nothing_is_made(bdam, checkpoint, tmp_path):
@@ -141,7 +141,7 @@ def test_where_no_picture_can_be_read_nothing_is_made(bdam, checkpoint, tmp_path
     for name, content in BROKEN.items():
         (tmp_path / "pictures" / name).write_bytes(content)
     code, output = bdam("index", checkpoint, tmp_path / "pictures", tmp_path / "gallery")
-    assert code == 1 and "error: No picture of " in output and "empty.png" in output
+    assert code == 1 and "error: No image of " in output and "empty.png" in output
     assert not (tmp_path / "gallery").exists()
 
 
@@ -163,7 +163,7 @@ def test_what_is_no_place_for_a_gallery_is_refused_before_anything_is_written(bd
         assert code == 1 and output.count("error:") == 1 and message in output
         assert sorted(tmp_path.rglob("*")) == before
     code, output = bdam("index", checkpoint, pictures, tmp_path / "bare")
-    assert code == 0 and "6 pictures" in output
+    assert code == 0 and "6 images" in output
 
 
 def test_a_disk_that_is_not_there_costs_nothing(bdam, checkpoint, gallery, pictures, tmp_path):
@@ -176,13 +176,13 @@ def test_a_disk_that_is_not_there_costs_nothing(bdam, checkpoint, gallery, pictu
     assert code == 1 and "No pictures in" in output
     paint(pictures / "camera0/red.png", "red")
     code, output = bdam(*index)
-    assert code == 1 and "5 of the 6 pictures that the gallery knows below" in output and "--force" in output
-    assert len(Gallery.load(place, gallery.pipeline)) == 6
+    assert code == 1 and "5 of the 6 images that the gallery knows below" in output and "--force" in output
+    assert len(Gallery.load(place, gallery.embedder)) == 6
     code, output = bdam(*index, "--dry-run", "--force")
     assert code == 0 and output.count("would forget camera") == 5 and "nothing was done" in output
-    assert len(Gallery.load(place, gallery.pipeline)) == 6
+    assert len(Gallery.load(place, gallery.embedder)) == 6
     code, output = bdam(*index, "--force")
-    assert code == 0 and output.count("forgetting camera") == 5 and "1 pictures, 0 of them new, 1 moved" in output
+    assert code == 0 and output.count("forgetting camera") == 5 and "1 images, 0 of them new, 1 moved" in output
 
 
 def test_only_what_lay_below_the_folder_is_forgotten(bdam, checkpoint, gallery, pictures, tmp_path):
@@ -195,16 +195,16 @@ def test_only_what_lay_below_the_folder_is_forgotten(bdam, checkpoint, gallery, 
     (pictures / "camera0/red.png").unlink()
     code, output = bdam("index", checkpoint, pictures, tmp_path / "gallery", "--prune")
     assert code == 0 and output.count("forgetting") == 1 and "forgetting camera0/red.png" in output
-    assert set(Gallery.load(tmp_path / "gallery", gallery.pipeline).collection.states()) >= {"pink.png", "gold.png"}
+    assert set(Gallery.load(tmp_path / "gallery", gallery.embedder).store.states()) >= {"pink.png", "gold.png"}
     code, output = bdam("index", checkpoint, tmp_path / "gallery", tmp_path / "copy", "--prune")
-    assert code == 1 and "--prune forgets what is gone below a folder of pictures" in output
+    assert code == 1 and "--prune forgets what is gone below a folder of images" in output
 
 
 def test_a_renamed_folder_is_moved_and_not_forgotten(bdam, checkpoint, gallery, pictures, tmp_path):
     for camera in ("camera0", "camera1"):
         (pictures / camera).rename(pictures / f"new {camera}")
     code, output = bdam("index", checkpoint, pictures, tmp_path / "gallery", "--prune")
-    assert code == 0 and "6 pictures, 0 of them new, 6 moved." in output
+    assert code == 0 and "6 images, 0 of them new, 6 moved." in output
 
 
 def rows(**columns) -> Dataset:
@@ -212,41 +212,41 @@ def rows(**columns) -> Dataset:
     return Dataset.from_dict({"image": images, **columns})
 
 
-def test_data_sets_are_taken_with_what_they_have(pipeline, caplog):
-    numbered = Gallery.from_images(pipeline, rows(image_id=list(range(6))))
-    assert set(numbered.collection.states()) == {"0", "1", "2", "3", "4", "5"}
+def test_data_sets_are_taken_with_what_they_have(embedder, caplog):
+    numbered = Gallery.from_images(embedder, rows(image_id=list(range(6))))
+    assert set(numbered.store.states()) == {"0", "1", "2", "3", "4", "5"}
     images = [None, *rows()["image"][1:]]
-    partly = Gallery.from_images(pipeline, Dataset.from_dict({"image": images, "image_id": list(COLOURS)}))
+    partly = Gallery.from_images(embedder, Dataset.from_dict({"image": images, "image_id": list(COLOURS)}))
     assert len(partly) == 5 and "the record has none): red" in caplog.text
-    with pytest.raises(ValueError, match="the data set, row 2: `image_id` is missing: give each picture a name"):
-        Gallery.from_images(pipeline, rows(image_id=["a", "b", None, "d", "e", "f"]))
-    with pytest.raises(ValueError, match="No picture of the data set was added: 1 cannot be read .the record"):
-        Gallery.from_images(pipeline, Dataset.from_dict({"image": [images[1], None]}).select([1]))
+    with pytest.raises(ValueError, match="the data set, row 2: `image_id` is missing: give each image a name"):
+        Gallery.from_images(embedder, rows(image_id=["a", "b", None, "d", "e", "f"]))
+    with pytest.raises(ValueError, match="No image of the data set was added: 1 cannot be read .the record"):
+        Gallery.from_images(embedder, Dataset.from_dict({"image": [images[1], None]}).select([1]))
 
 
-def test_names_are_found_in_either_spelling(pipeline, tmp_path):
+def test_names_are_found_in_either_spelling(embedder, tmp_path):
     for form in ("NFC", "NFD"):
         paint(tmp_path / form / unicodedata.normalize(form, "café/zoë.png"), "red")
-        gallery = Gallery.from_images(pipeline, tmp_path / form)
+        gallery = Gallery.from_images(embedder, tmp_path / form)
         for other in ("NFC", "NFD"):
             name, folder = (unicodedata.normalize(other, text) for text in ("café/zoë.png", "café"))
-            assert gallery.picture(name).size == (16, 32) and gallery.search(like=name) == []
+            assert gallery.image(name).size == (16, 32) and gallery.search(like=name) == []
             assert len(gallery.search(SENTENCES[0], filter={"folder": folder})) == 1
 
 
 @pytest.mark.parametrize("folder", ["on", "off", "no", "007", "1_2", "true", "null", "~", "1:30", "1e3", "0x10"])
-def test_filters_read_words_as_their_column_has_it(bdam, checkpoint, pipeline, tmp_path, folder):
+def test_filters_read_words_as_their_column_has_it(bdam, checkpoint, embedder, tmp_path, folder):
     paint(tmp_path / "pictures" / folder / "1.png", "red")
     paint(tmp_path / "pictures/other/1.png", "navy")
-    Gallery.from_images(pipeline, tmp_path / "pictures", place=tmp_path / "gallery")
+    Gallery.from_images(embedder, tmp_path / "pictures", uri=tmp_path / "gallery")
     search = ("search", tmp_path / "gallery", "--model", checkpoint, SENTENCES[0], "--json", "--filter")
     code, output = bdam(*search, f"folder={folder}")
-    assert code == 0 and f'"picture": "{folder}/1.png"' in output and output.count('"score"') == 1
+    assert code == 0 and f'"image_id": "{folder}/1.png"' in output and output.count('"score"') == 1
 
 
-def test_filters_of_numbers_and_truth_values(bdam, checkpoint, pipeline, tmp_path):
+def test_filters_of_numbers_and_truth_values(bdam, checkpoint, embedder, tmp_path):
     columns = {"person_id": [*range(6)], "is_day": [True, False] * 3, "height": [1.5] * 6}
-    Gallery.from_images(pipeline, rows(image_id=list(COLOURS), **columns), place=tmp_path / "gallery")
+    Gallery.from_images(embedder, rows(image_id=list(COLOURS), **columns), uri=tmp_path / "gallery")
     search = ("search", tmp_path / "gallery", "--model", checkpoint, SENTENCES[0], "--json", "--filter")
     for words, count in (("person_id=2,3", 2), ("is_day=true", 3), ("is_day=0", 3), ("height=1.5", 6)):
         code, output = bdam(*search, words)
@@ -255,7 +255,7 @@ def test_filters_of_numbers_and_truth_values(bdam, checkpoint, pipeline, tmp_pat
         code, output = bdam(*search, words)
         assert code == 1 and f"error: '{words.partition('=')[0]}' holds " in output, words
     with pytest.raises(ValueError, match="'person_id' holds int64"):
-        Gallery.load(tmp_path / "gallery", pipeline).search(SENTENCES[0], filter={"person_id": 10**20})
+        Gallery.load(tmp_path / "gallery", embedder).search(SENTENCES[0], filter={"person_id": 10**20})
 
 
 def test_a_picture_that_cannot_be_read_is_no_example(bdam, checkpoint, gallery, tmp_path):
@@ -265,19 +265,19 @@ def test_a_picture_that_cannot_be_read_is_no_example(bdam, checkpoint, gallery, 
     for name, message in (
         ("bomb.png", "bomb.png cannot be read (it has over 89,478,485 pixels): make it smaller."),
         ("torn.png", "torn.png cannot be read (it is no picture)"),
-        ("nowhere.png", "is neither a file nor the name of a picture of the gallery"),
+        ("nowhere.png", "is neither a file nor the name of an image of the gallery"),
     ):
         code, output = bdam(*search, tmp_path / name)
         assert code == 1 and "error:" in output and message in output
 
 
-def test_rows_say_where_their_pictures_are_from_any_folder(pipeline, pictures, tmp_path, monkeypatch):
+def test_rows_say_where_their_pictures_are_from_any_folder(embedder, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Gallery.from_images(pipeline, "pictures", place="gallery")
+    Gallery.from_images(embedder, "pictures", uri="gallery")
     monkeypatch.chdir("/")
-    gallery = Gallery.load(tmp_path / "gallery", pipeline)
-    assert gallery.picture("camera0/red.png").size == (16, 32)
-    assert gallery.add(read_pictures(pictures)).added == 0
+    gallery = Gallery.load(tmp_path / "gallery", embedder)
+    assert gallery.image("camera0/red.png").size == (16, 32)
+    assert gallery.add(open_source(pictures)).added == 0
 
 
 LONG = "A tall man with grey hair walks by, " * 20 + "in a red coat."

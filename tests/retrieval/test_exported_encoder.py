@@ -18,22 +18,22 @@ def export(checkpoint, tmp_path_factory):
     return folder
 
 
-def test_an_export_searches_the_gallery_of_its_model(pipeline, export, pictures, tmp_path):
-    made = Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+def test_an_export_searches_the_gallery_of_its_model(embedder, export, pictures, tmp_path):
+    made = Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
     searched = Gallery.load(tmp_path / "gallery", export)
     for options in ({"text": SENTENCES[0]}, {"like": "camera0/red.png"}, {"clothing": SENTENCES[2]}):
         expected, found = made.search(**options), searched.search(**options)
-        assert [hit.picture for hit in found] == [hit.picture for hit in expected]
+        assert [hit.image_id for hit in found] == [hit.image_id for hit in expected]
         assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-4)
     assert searched.add(pictures).added == 0
-    with_export = Gallery.from_images(export, pictures, place=tmp_path / "other")
-    assert with_export.search(SENTENCES[0])[0].picture == made.search(SENTENCES[0])[0].picture
-    assert len(Gallery.load(tmp_path / "other", pipeline)) == 6
+    with_export = Gallery.from_images(export, pictures, uri=tmp_path / "other")
+    assert with_export.search(SENTENCES[0])[0].image_id == made.search(SENTENCES[0])[0].image_id
+    assert len(Gallery.load(tmp_path / "other", embedder)) == 6
 
 
-def test_an_export_that_disagrees_is_refused(pipeline, export, pictures, tmp_path):
+def test_an_export_that_disagrees_is_refused(embedder, export, pictures, tmp_path):
     """Its processor was changed, so that it sees negatives; pictures that have changed themselves prove nothing."""
-    Gallery.from_images(pipeline, pictures, place=tmp_path / "gallery")
+    Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
     shutil.copytree(export, tmp_path / "export")
     config = tmp_path / "export/processor_config.json"
     values = json.loads(config.read_text())

@@ -18,16 +18,16 @@ from PIL import Image
 from pymilvus import MilvusClient
 from tiny import SENTENCES
 
-from bdam.retrieval import milvus
-from bdam.retrieval.collection import LocalCollection
+from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.gallery import Gallery, Hit
-from bdam.retrieval.milvus import MilvusCollection
-from bdam.retrieval.parts import Space
-from bdam.retrieval.pipeline import BDAMPipeline
-from bdam.retrieval.sources import read_pictures
+from bdam.retrieval.sources import open_source
+from bdam.retrieval.stores import milvus
+from bdam.retrieval.stores.base import EmbeddingSpace
+from bdam.retrieval.stores.local import LocalStore
+from bdam.retrieval.stores.milvus import MilvusStore
 
 
-SPACE = Space("some/model", "abc", 3, 1)
+SPACE = EmbeddingSpace("some/model", "abc", 3, 1)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def assert_same(gallery: Gallery, expected: Gallery) -> None:
     assert len(gallery) == len(expected)
     for found, hits in zip(searches(gallery), searches(expected), strict=True):
         assert all(first.score - second.score > 1e-6 for first, second in pairwise(hits)), "ties prove nothing"
-        assert [hit.picture for hit in found] == [hit.picture for hit in hits]
+        assert [hit.image_id for hit in found] == [hit.image_id for hit in hits]
         for hit, other in zip(found, hits, strict=True):
             assert (hit.score, hit.identity, hit.clothing) == pytest.approx(
                 (other.score, other.identity, other.clothing), abs=1e-5
@@ -96,53 +96,53 @@ def assert_same(gallery: Gallery, expected: Gallery) -> None:
             assert {name: hit.row[name] for name in other.row} == other.row
 
 
-def reopen(place: str, pipeline: BDAMPipeline) -> Gallery:
+def reopen(place: str, embedder: Embedder) -> Gallery:
     server_manager_instance.release_server(place)
-    return Gallery.load(place, pipeline)
+    return Gallery.load(place, embedder)
 
 
-def test_one_script_finds_the_same_everywhere(place, pipeline, pictures):
+def test_one_script_finds_the_same_everywhere(place, embedder, pictures):
     """From the first picture to the last, each step beside a gallery that is made anew in memory."""
-    gallery = Gallery.from_images(pipeline, pictures, place=place)
-    assert_same(gallery, Gallery.from_images(pipeline, pictures))
+    gallery = Gallery.from_images(embedder, pictures, uri=place)
+    assert_same(gallery, Gallery.from_images(embedder, pictures))
     draw(pictures, ["north/new.png", 'west/it\'s "new" \\ ü.png'], seed=1)
     draw(pictures, ["north/01.png"], seed=2)
     os.utime(pictures / "north/01.png", ns=(1, 1))
     assert gallery.add(pictures).added == 3 and gallery.add(pictures).added == 0
-    assert_same(gallery, Gallery.from_images(pipeline, pictures))
+    assert_same(gallery, Gallery.from_images(embedder, pictures))
     (pictures / "north/05.png").unlink()
-    gallery.remove(gallery.find_gone(read_pictures(pictures)))
-    assert_same(gallery, Gallery.from_images(pipeline, pictures))
+    gallery.remove(gallery.find_gone(open_source(pictures)))
+    assert_same(gallery, Gallery.from_images(embedder, pictures))
     gallery.remove(["south/03.png", 'west/it\'s "new" \\ ü.png'])
     shutil.rmtree(pictures / "west")
     (pictures / "south/03.png").unlink()
-    gallery, expected = reopen(place, pipeline), Gallery.from_images(pipeline, pictures)
+    gallery, expected = reopen(place, embedder), Gallery.from_images(embedder, pictures)
     assert_same(gallery, expected)
-    assert gallery.collection.states() == expected.collection.states()
-    assert np.array_equal(gallery.picture("north/04.png"), expected.picture("north/04.png"))
+    assert gallery.store.states() == expected.store.states()
+    assert np.array_equal(gallery.image("north/04.png"), expected.image("north/04.png"))
 
 
-def test_a_gallery_moves_into_milvus_and_out_again(uri, pipeline, pictures, tmp_path, monkeypatch):
+def test_a_gallery_moves_into_milvus_and_out_again(uri, embedder, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(milvus, "ROWS_AT_ONCE", 7)
-    monkeypatch.setattr(milvus, "NAMES_AT_ONCE", 9)
-    local = Gallery.from_images(pipeline, pictures, place=tmp_path / "local")
+    monkeypatch.setattr(milvus, "IDS_AT_ONCE", 9)
+    local = Gallery.from_images(embedder, pictures, uri=tmp_path / "local")
     elsewhere = draw(tmp_path / "elsewhere", ["east/0.png"], seed=3)
-    Gallery.from_images(pipeline, elsewhere, place=tmp_path / "other")
+    Gallery.from_images(embedder, elsewhere, uri=tmp_path / "other")
     local.save(uri)
-    assert_same(Gallery.load(uri, pipeline), local)
-    both = Gallery.load(uri, pipeline)
+    assert_same(Gallery.load(uri, embedder), local)
+    both = Gallery.load(uri, embedder)
     assert both.add(tmp_path / "other").added == 1 and both.add(tmp_path / "other").added == 0
     local.add(tmp_path / "other")
     assert_same(both, local)
     both.save(tmp_path / "back")
-    assert_same(Gallery.load(tmp_path / "back", pipeline), local)
+    assert_same(Gallery.load(tmp_path / "back", embedder), local)
 
 
 def rows(columns: dict[str, list]) -> pa.Table:
     count = len(next(iter(columns.values())))
     return pa.table(
         {
-            "picture": [f"{place}.png" for place in range(count)],
+            "image_id": [f"{place}.png" for place in range(count)],
             "image": [{"bytes": None, "path": f"/pictures/{place}.png"} for place in range(count)],
             "stamp": list(range(count)),
             "content": list(range(count)),
@@ -155,18 +155,18 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
     table = rows(
         {
             "camera": [1, 2, 3, None],
-            "place": ['a "b"', "c\\", 'x" or picture != "', "line\nline"],
+            "place": ['a "b"', "c\\", 'x" or image_id != "', "line\nline"],
             "at noon": [True, False, True, False],
             "height": [1.5, 2.0, 0.00001, -3.0],
         }
     )
-    local, remote = LocalCollection(SPACE), MilvusCollection(uri, SPACE, "filters")
-    for collection in (local, remote):
-        collection.add(table, torch.eye(4))
+    local, remote = LocalStore(SPACE), MilvusStore(uri, SPACE, "filters")
+    for store in (local, remote):
+        store.add(table, torch.eye(4))
     query = torch.tensor([4.0, 3.0, 2.0, 1.0])
 
-    def found(collection, filter) -> list[str]:
-        return [entry.picture for entry in collection.search(query, 9, filter)]
+    def found(store, filter) -> list[str]:
+        return [stored.image_id for stored in store.search(query, 9, filter)]
 
     places = [{"place": place} for place in table["place"].to_pylist()]
     for filter in (
@@ -182,94 +182,100 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
     ):
         assert found(remote, filter) == found(local, filter), filter
     assert [found(remote, filter) for filter in places] == [["0.png"], ["1.png"], ["2.png"], ["3.png"]]
-    for collection in (local, remote):
+    for store in (local, remote):
         with pytest.raises(ValueError, match=r"Nothing to filter by is called 'floor': there is .*camera"):
-            collection.search(query, 9, {"floor": 1})
+            store.search(query, 9, {"floor": 1})
         with pytest.raises(ValueError, match="'camera' holds int64, not"):
-            collection.search(query, 9, {"camera": "left"})
-        with pytest.raises(ValueError, match="Nothing to filter by is called 'picture'"):
-            collection.search(query, 9, {"picture": "0.png"})
+            store.search(query, 9, {"camera": "left"})
+        with pytest.raises(ValueError, match="Nothing to filter by is called 'image_id'"):
+            store.search(query, 9, {"image_id": "0.png"})
     with pytest.raises(ValueError, match="rename it"):
         remote.search(query, 9, {'camera"] == 1 or $meta["camera': 2})
 
 
-def test_pages_of_a_collection_join(tmp_path, monkeypatch):
+def test_pages_of_a_store_join(tmp_path, monkeypatch):
     """Also where names are such as no expression could hold."""
     monkeypatch.setattr(milvus, "ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(milvus, "NAMES_AT_ONCE", 3)
+    monkeypatch.setattr(milvus, "IDS_AT_ONCE", 3)
     names = ['"', "\\", "\n", "", "ü", "a" * 1000, *map(str, range(7))]
     vectors = torch.randn(len(names), 4, generator=torch.Generator().manual_seed(0))
-    collection = MilvusCollection(str(tmp_path / "gallery.db"), SPACE)
-    assert len(collection) == 0 and collection.states() == {} and collection.search(vectors[0], 3, {}) == []
-    collection.add(rows({"picture": names}), vectors)
-    assert len(collection) == len(collection.states()) == len(names)
-    assert collection.names_by_stamp([9, 2, 99]) == {9: "3", 2: "\n"}
-    assert [entry.picture for entry in collection.find(["5", "gone", '"'])] == ["5", '"']
-    chunks = list(collection.chunks())
+    store = MilvusStore(str(tmp_path / "gallery.db"), SPACE)
+    assert len(store) == 0 and store.states() == {} and store.search(vectors[0], 3, {}) == []
+    store.add(rows({"image_id": names}), vectors)
+    assert len(store) == len(store.states()) == len(names)
+    assert store.ids_by_stamp([9, 2, 99]) == {9: "3", 2: "\n"}
+    assert [stored.image_id for stored in store.find(["5", "gone", '"'])] == ["5", '"']
+    chunks = list(store.chunks())
     assert [len(table) for table, _ in chunks] == [4, 4, 4, 1]
     kept = {
-        name: vector for table, part in chunks for name, vector in zip(table["picture"].to_pylist(), part, strict=True)
+        name: vector
+        for table, part in chunks
+        for name, vector in zip(table["image_id"].to_pylist(), part, strict=True)
     }
     assert all(torch.equal(kept[name], vector) for name, vector in zip(names, vectors, strict=True))
-    collection.remove(["0", '"', "\\", "gone"])
-    assert collection.search(torch.ones(4), 99, {}) and set(collection.states()) == set(names) - {"0", '"', "\\"}
+    store.remove(["0", '"', "\\", "gone"])
+    assert store.search(torch.ones(4), 99, {}) and set(store.states()) == set(names) - {"0", '"', "\\"}
 
 
 def test_another_index_on_a_server_is_left_alone(server):
     """As `docs/scale.md` says."""
-    collection = MilvusCollection(server, SPACE, "another_index")
-    collection.add(rows({"camera": [1, 2, 3, 4]}), torch.eye(4))
-    client = collection._client
+    store = MilvusStore(server, SPACE, "another_index")
+    store.add(rows({"camera": [1, 2, 3, 4]}), torch.eye(4))
+    client = store._client
     client.release_collection("another_index")
     client.drop_index("another_index", "vector")
     index = client.prepare_index_params("vector", index_type="HNSW", metric_type="IP", M=16, efConstruction=200)
     client.create_index("another_index", index)
-    again = MilvusCollection(server, SPACE, "another_index")
-    assert [entry.picture for entry in again.search(torch.tensor([0.0, 2.0, 1.0, -1.0]), 2, {})] == ["1.png", "2.png"]
+    again = MilvusStore(server, SPACE, "another_index")
+    found = again.search(torch.tensor([0.0, 2.0, 1.0, -1.0]), 2, {})
+    assert [stored.image_id for stored in found] == [
+        "1.png",
+        "2.png",
+    ]
     assert client.describe_index("another_index", "vector")["index_type"] == "HNSW"
 
 
-def test_a_picture_without_a_file_is_refused(pipeline, tmp_path):
+def test_a_picture_without_a_file_is_refused(embedder, tmp_path):
     data = Dataset.from_dict({"image": [Image.new("RGB", (16, 32), "navy")], "image_id": ["0042"]})
-    gallery = Gallery(pipeline, MilvusCollection(str(tmp_path / "gallery.db"), pipeline.space))
-    with pytest.raises(ValueError, match="0042 is no file.*save the pictures as files, and index their folder"):
+    gallery = Gallery(embedder, MilvusStore(str(tmp_path / "gallery.db"), embedder.space))
+    with pytest.raises(ValueError, match="0042 is no file.*save the images as files, and index their folder"):
         gallery.add(data)
     assert len(gallery) == 0
 
 
-def test_what_cannot_be_opened_is_told(tmp_path, pipeline):
+def test_what_cannot_be_opened_is_told(tmp_path, embedder):
     file = str(tmp_path / "deep" / "gallery.db")
-    with pytest.raises(FileNotFoundError, match="No gallery at .*bdam index MODEL PICTURES"):
-        MilvusCollection(file)
+    with pytest.raises(FileNotFoundError, match="No gallery at .*bdam index MODEL IMAGES"):
+        MilvusStore(file)
     assert not Path(file).parent.exists()
-    collection = MilvusCollection(file, SPACE)
-    assert MilvusCollection(file).space == SPACE
+    store = MilvusStore(file, SPACE)
+    assert MilvusStore(file).space == SPACE
     with pytest.raises(FileNotFoundError, match="No gallery at "):
-        MilvusCollection(file, name="other")
+        MilvusStore(file, name="other")
     with pytest.raises(ValueError, match=r"gallery.db holds vectors of some/model \(weights abc\)"):
-        MilvusCollection(file, Space(**{**asdict(SPACE), "weights": "abd"}))
+        MilvusStore(file, EmbeddingSpace(**{**asdict(SPACE), "weights": "abd"}))
     with pytest.raises(ValueError, match=r"gallery.db holds vectors of some/model \(weights abc\)"):
-        Gallery.load(file, pipeline)
-    collection._client.create_collection("stranger", dimension=4)
+        Gallery.load(file, embedder)
+    store._client.create_collection("stranger", dimension=4)
     with pytest.raises(ValueError, match="a collection 'stranger' that is no gallery"):
-        MilvusCollection(file, name="stranger")
+        MilvusStore(file, name="stranger")
     with pytest.raises(ConnectionError, match="gallery.db: .*dim"):
-        collection.add(rows({"camera": [1]}), torch.ones(1, 7))
+        store.add(rows({"camera": [1]}), torch.ones(1, 7))
     (tmp_path / "file.db").touch()
     with pytest.raises(ConnectionError, match="No Milvus answers at .*file.db .*another process may have it open"):
-        MilvusCollection(str(tmp_path / "file.db"), SPACE)
+        MilvusStore(str(tmp_path / "file.db"), SPACE)
 
 
 def test_a_server_that_does_not_answer_is_named():
     with pytest.raises(ConnectionError, match="No Milvus answers at http://127.0.0.1:1 .*start one there"):
-        MilvusCollection("http://127.0.0.1:1", SPACE)
+        MilvusStore("http://127.0.0.1:1", SPACE)
     with pytest.raises(ValueError, match="set MILVUS_TOKEN") as refusal:
-        MilvusCollection("http://root:secret@127.0.0.1:1", SPACE)
+        MilvusStore("http://root:secret@127.0.0.1:1", SPACE)
     assert "secret" not in str(refusal.value)
 
 
 def test_a_token_that_the_server_refuses_is_not_told(server, monkeypatch):
     monkeypatch.setenv("MILVUS_TOKEN", "root:secret")
     with pytest.raises(ConnectionError, match=f"No Milvus answers at {server} .*correct.*MILVUS_TOKEN") as refusal:
-        MilvusCollection(server, SPACE)
+        MilvusStore(server, SPACE)
     assert "secret" not in str(refusal.value)

@@ -26,7 +26,7 @@ from selenium.webdriver.common.keys import Keys
 from tiny import SENTENCES, tiny_model
 
 from bdam.data.pedestrians import generate_pedestrians
-from bdam.retrieval.finder import Finder, open_example
+from bdam.retrieval.bounded_search import BoundedSearch, open_example
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.page import caption
 
@@ -60,7 +60,7 @@ def place(processor, tmp_path_factory) -> Path:
         (folder / f"pictures/camera {index % 2}").mkdir(parents=True, exist_ok=True)
         picture.save(folder / f"pictures/camera {index % 2}/{index:02}.png")
     people[0]["image"].save(folder / f"pictures/{HACK}.png".replace("'", "`"))
-    Gallery.from_images(folder / "model", folder / "pictures", place=folder / "gallery")
+    Gallery.from_images(folder / "model", folder / "pictures", uri=folder / "gallery")
     (folder / "pictures/camera 1/07.png").unlink()
     return folder
 
@@ -117,11 +117,11 @@ def ask(port: int, path: str) -> tuple[int | None, bytes]:
 
 
 def names(hits) -> list[str]:
-    return [hit.picture for hit in hits]
+    return [hit.image_id for hit in hits]
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "query",
     [
         {"text": SENTENCE, "k": 5},
         *({"text": SENTENCE, "clothing_weight": weight} for weight in (0, 0.35, 1)),
@@ -129,10 +129,10 @@ def names(hits) -> list[str]:
         {"like": "camera 0/02.png", "clothing_weight": 0.2, "filter": {"folder": ["camera 0"]}},
     ],
 )
-def test_the_endpoint_ranks_as_the_gallery_does(client, gallery, wish):
-    found = client.predict(**wish, api_name="/search")["hits"]
-    expected = gallery.search(**{"k": 12, **wish})
-    assert [hit["picture"] for hit in found] == names(expected)
+def test_the_endpoint_ranks_as_the_gallery_does(client, gallery, query):
+    found = client.predict(**query, api_name="/search")["hits"]
+    expected = gallery.search(**{"k": 12, **query})
+    assert [hit["image_id"] for hit in found] == names(expected)
     for part in ("score", "identity", "clothing"):
         assert [hit[part] for hit in found] == pytest.approx([getattr(hit, part) for hit in expected], abs=1e-5)
 
@@ -156,7 +156,7 @@ def test_hostile_words_are_words(client, text):
 
 
 @pytest.mark.parametrize(
-    "wish, message",
+    "query, message",
     [
         ({}, "Say whom you look for"),
         ({"text": " \n"}, "The sentence is empty"),
@@ -166,14 +166,14 @@ def test_hostile_words_are_words(client, text):
         ({"text": "a", "k": 10**9}, "`k`: Input should be less than or equal to 60"),
         ({"text": "a", "filter": {"camera": [1]}}, "Nothing to filter by is called 'camera'"),
         ({"text": "a", "filter": {"folder": [{"$ne": 1}]}}, "'folder' holds string"),
-        ({"like": "/etc/passwd"}, "No picture of the gallery is named '/etc/passwd'"),
-        ({"like": "../pictures/camera 0/02.png"}, "No picture of the gallery is named"),
+        ({"like": "/etc/passwd"}, "No image of the gallery is named '/etc/passwd'"),
+        ({"like": "../pictures/camera 0/02.png"}, "No image of the gallery is named"),
         ({"like": {"path": "/etc/passwd"}}, "`like`: Input should be a valid string"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(client, wish, message):
+def test_mistakes_are_told_in_a_sentence(client, query, message):
     with pytest.raises(gradio_client.exceptions.AppError, match=message):
-        client.predict(**wish, api_name="/search")
+        client.predict(**query, api_name="/search")
 
 
 def test_no_file_can_be_fetched(url, place):
@@ -229,10 +229,10 @@ def test_examples_stand_upright_and_are_small():
 
 
 def test_a_deleted_picture_has_a_placeholder(gallery):
-    finder = Finder(gallery)
-    assert "camera 1/07.png" in names(finder.search(text=SENTENCE, k=30))
-    assert finder.thumbnail("camera 1/05.png").size == (32, 64)
-    assert finder.thumbnail("camera 1/07.png").size == (160, 320)
+    bounded = BoundedSearch(gallery)
+    assert "camera 1/07.png" in names(bounded.search(text=SENTENCE, k=30))
+    assert bounded.thumbnail("camera 1/05.png").size == (32, 64)
+    assert bounded.thumbnail("camera 1/07.png").size == (160, 320)
 
 
 def test_fifty_users_at_once(url, gallery):
@@ -245,7 +245,7 @@ def test_fifty_users_at_once(url, gallery):
         with urllib.request.urlopen(f"{url}/gradio_api/call/search/{event}", timeout=PATIENCE) as answer:
             lines = answer.read().decode().splitlines()
         assert "event: complete" in lines, lines
-        return [hit["picture"] for hit in json.loads(lines[-2].removeprefix("data: "))[0]["hits"]]
+        return [hit["image_id"] for hit in json.loads(lines[-2].removeprefix("data: "))[0]["hits"]]
 
     weights = [user / 49 for user in range(50)]
     with ThreadPoolExecutor(50) as users:
@@ -257,14 +257,14 @@ def test_the_space_searches_what_is_beside_it(place, tmp_path):
     shutil.copytree(ROOT / "spaces/search", tmp_path, dirs_exist_ok=True)
     shutil.copytree(place / "model", tmp_path / "model")
     people = generate_pedestrians(1, 1, 2, image_size=(64, 32))["test"]
-    gallery = Gallery.from_images(place / "model", people, place=tmp_path / "gallery")
+    gallery = Gallery.from_images(place / "model", people, uri=tmp_path / "gallery")
 
     async def build():  # in a loop, since Gradio makes one where there is none, and leaves it open
         return runpy.run_path(str(tmp_path / "app.py"))["page"]
 
     page = asyncio.run(build())
     (search,) = (function.fn for function in page.fns.values() if function.api_name == "search")
-    assert [hit["picture"] for hit in search(SENTENCE, k=3)["hits"]] == names(gallery.search(SENTENCE, k=3))
+    assert [hit["image_id"] for hit in search(SENTENCE, k=3)["hits"]] == names(gallery.search(SENTENCE, k=3))
 
 
 def test_the_card_configures_a_space():
@@ -348,7 +348,7 @@ def test_enter_searches_and_the_slider_searches_again(page, gallery):
     for key, weight in ((Keys.HOME, 0), (Keys.ARROW_RIGHT, 0.05), (Keys.END, 1)):
         press(page, key)
         until(lambda weight=weight: shows(page, gallery.search(SENTENCE, clothing_weight=weight, k=12)))
-    tab_to(page, "range slider for Pictures")
+    tab_to(page, "range slider for Images")
     press(page, Keys.ARROW_LEFT)
     until(lambda: shows(page, gallery.search(SENTENCE, clothing_weight=1, k=11)))
     assert not toasts(page)
@@ -367,7 +367,7 @@ def test_the_keyboard_reaches_everything(page):
         reached.append(focused(page))
     everything = ["Search", "A young woman in a red coat with a black backpack.", "range slider for Clothing weight"]
     everything += [
-        "range slider for Pictures",
+        "range slider for Images",
         "Person and clothes apart",
         "textarea",
         "textarea",
@@ -385,11 +385,11 @@ def test_more_like_this(page, gallery):
     until(lambda: shows(page, found))
     tab_to(page, "Thumbnail 3 of 12")
     press(page, Keys.ENTER)
-    until(lambda: shows(page, gallery.search(like=found[2].picture, clothing_weight=0.6, k=12)))
+    until(lambda: shows(page, gallery.search(like=found[2].image_id, clothing_weight=0.6, k=12)))
     page.find_element("tag name", "textarea").click()
     tab_to(page, "range slider for Clothing weight")
     press(page, Keys.HOME)
-    until(lambda: shows(page, gallery.search(like=found[2].picture, clothing_weight=0, k=12)))
+    until(lambda: shows(page, gallery.search(like=found[2].image_id, clothing_weight=0, k=12)))
     tab_to(page, "Forget the example")
     press(page, Keys.ENTER)
     until(lambda: shows(page, gallery.search(SENTENCE, clothing_weight=0, k=12)))
@@ -432,7 +432,7 @@ def test_nothing_hostile_is_rendered(page, gallery):
     text = f"{SENTENCE} {HACK}"
     press(page, text, Keys.ENTER)
     until(lambda: shows(page, gallery.search(text, clothing_weight=0.6, k=12)))
-    tab_to(page, "range slider for Pictures")
+    tab_to(page, "range slider for Images")
     press(page, Keys.END)
     everything = gallery.search(text, clothing_weight=0.6, k=60)
     until(lambda: shows(page, everything))
@@ -440,7 +440,7 @@ def test_nothing_hostile_is_rendered(page, gallery):
     widths = "return [...document.querySelectorAll('.thumbnail-item img')].map(each => each.naturalWidth)"
     until(lambda: all(page.execute_script(widths)))
     gone = [width == 160 for width in page.execute_script(widths)]
-    assert gone == [hit.picture == "camera 1/07.png" for hit in everything]
+    assert gone == [hit.image_id == "camera 1/07.png" for hit in everything]
 
 
 def test_words_that_are_lost_are_told(page):

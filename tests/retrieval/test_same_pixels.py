@@ -16,7 +16,7 @@ from bdam.captions.pictures import picture_url
 from bdam.data.loading import load_split
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
-from bdam.retrieval.finder import open_example
+from bdam.retrieval.bounded_search import open_example
 from bdam.retrieval.gallery import Gallery
 
 
@@ -53,48 +53,48 @@ def names(tmp_path_factory) -> dict:
 
 
 def vectors_of(gallery: Gallery) -> torch.Tensor:
-    return torch.stack([entry.vector for entry in gallery.collection.find(list(gallery.collection.states()))])
+    return torch.stack([stored.vector for stored in gallery.store.find(list(gallery.store.states()))])
 
 
 def assert_same(vectors: torch.Tensor, expected: torch.Tensor) -> None:
     assert cosine_similarity(vectors, expected.expand_as(vectors)).min() > 0.999
 
 
-def test_everything_sees_the_same_picture(names, pipeline, processor, tmp_path):
+def test_everything_sees_the_same_picture(names, embedder, processor, tmp_path):
     folder, names = names["folder"], names["names"]
     assert len(names) == 12
-    expected = pipeline(images=photograph())
-    negative = pipeline(images=Image.fromarray(255 - np.asarray(photograph())))
+    expected = embedder(images=photograph())
+    negative = embedder(images=Image.fromarray(255 - np.asarray(photograph())))
     assert cosine_similarity(expected, negative) < 0.999, "the model must see the difference"
 
-    gallery = Gallery.from_images(pipeline, folder)
+    gallery = Gallery.from_images(embedder, folder)
     assert_same(vectors_of(gallery), expected)
     paths = [str(folder / name) for name in names]
-    in_memory = Gallery.from_images(pipeline, Dataset.from_dict({"image": [{"path": path} for path in paths]}))
+    in_memory = Gallery.from_images(embedder, Dataset.from_dict({"image": [{"path": path} for path in paths]}))
     assert_same(
-        torch.stack([entry.vector for entry in in_memory.collection.find(list(in_memory.collection.states()))]),
+        torch.stack([stored.vector for stored in in_memory.store.find(list(in_memory.store.states()))]),
         expected,
     )
 
-    like = torch.cat([pipeline(images=Image.open(folder / name)) for name in names])
-    uploaded = torch.cat([pipeline(images=open_example((folder / name).read_bytes())) for name in names])
+    like = torch.cat([embedder(images=Image.open(folder / name)) for name in names])
+    uploaded = torch.cat([embedder(images=open_example((folder / name).read_bytes())) for name in names])
     sent = (base64.b64decode(picture_url(folder / name).partition(",")[2]) for name in names)
-    described = torch.cat([pipeline(images=Image.open(io.BytesIO(content)).convert("RGB")) for content in sent])
+    described = torch.cat([embedder(images=Image.open(io.BytesIO(content)).convert("RGB")) for content in sent])
     for vectors in (like, uploaded, described):
         assert_same(vectors, expected)
 
     # The README's five lines.
     opened = [Image.open(folder / name) for name in names]
     with torch.inference_mode():
-        identity = pipeline.model.get_image_features(**processor(images=opened, return_tensors="pt")).pooler_output
-    assert_same(identity, expected[:, : pipeline.space.identity_size])
+        identity = embedder.model.get_image_features(**processor(images=opened, return_tensors="pt")).pooler_output
+    assert_same(identity, expected[:, : embedder.space.identity_size])
 
     records = [{"image": name, "person_id": 1, "caption": SENTENCES[0], "split": "test"} for name in names]
     for name in names:
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "annotations.jsonl").write_text("\n".join(map(json.dumps, records)))
-    encoder = BDAMEncoder(pipeline.model, processor)
+    encoder = BDAMEncoder(embedder.model, processor)
     features = extract_features(encoder, load_split(f"own:{tmp_path}", "test"))
-    assert_same(features.galleries["picture"], expected[:, : pipeline.space.identity_size])
+    assert_same(features.galleries["picture"], expected[:, : embedder.space.identity_size])
     assert features.clothing is not None
-    assert_same(features.clothing, expected[:, pipeline.space.identity_size :])
+    assert_same(features.clothing, expected[:, embedder.space.identity_size :])

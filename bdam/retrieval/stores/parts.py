@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,36 +13,11 @@ import torch
 from datasets import Features, Image, List, Value
 
 from bdam.data.writing import PARTIAL, written_whole
-from bdam.retrieval.sources import ROW
+from bdam.retrieval.rows import ROW
+from bdam.retrieval.stores.base import EmbeddingSpace
 
 
 ABOUT = "gallery.json"
-
-
-@dataclass(frozen=True)
-class Space:
-    """What makes vectors comparable: the model that they come from, and the sizes of their halves."""
-
-    checkpoint: str
-    weights: str
-    identity_size: int
-    clothing_size: int
-
-    @property
-    def size(self) -> int:
-        """How many numbers a vector has."""
-        return self.identity_size + self.clothing_size
-
-    def check(self, other: "Space", place: str) -> None:
-        """
-        Raises:
-            ValueError: if vectors of the other space do not compare with those of this one, which are kept at `place`.
-        """
-        if (self.weights, self.identity_size) != (other.weights, other.identity_size):
-            raise ValueError(
-                f"{place} holds vectors of {self.checkpoint} (weights {self.weights}), which do not compare with "
-                f"those of {other.checkpoint} (weights {other.weights}): give that model, or another place."
-            )
 
 
 class Parts:
@@ -60,14 +35,14 @@ class Parts:
         ValueError: if the gallery is of another space.
     """
 
-    def __init__(self, folder: Path, space: Space | None = None):
+    def __init__(self, folder: Path, space: EmbeddingSpace | None = None):
         self.folder = folder
         if is_gallery(folder):
             self.space = _read_about(folder / ABOUT)
             if space is not None:
                 self.space.check(space, str(folder))
         elif space is None:
-            raise FileNotFoundError(f"No gallery at {folder}: make one with `bdam index MODEL PICTURES {folder}`.")
+            raise FileNotFoundError(f"No gallery at {folder}: make one with `bdam index MODEL IMAGES {folder}`.")
         else:
             self.space = space
             _check_is_free(folder)
@@ -96,7 +71,7 @@ class Parts:
 
     def read(self, path: Path, whole: bool = False) -> tuple[pa.Table, torch.Tensor]:
         """
-        The rows of a file and their vectors. Unless they are read whole, the `path` of the picture and the name of
+        The rows of a file and their vectors. Unless they are read whole, the `path` of the image and the name of
         the file, `part`, stand in place of the `image`.
 
         Raises:
@@ -113,30 +88,31 @@ class Parts:
             return rows, torch.from_numpy(vectors.copy()).view(len(rows), -1)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ValueError(
-                f"{path} is damaged ({error}): delete it, then index again; only its pictures are embedded anew."
+                f"{path} is damaged ({error}): delete it, then index again; only its images are embedded anew."
             ) from error
 
-    def read_picture(self, part: str, name: str) -> bytes:
-        """A picture that lies in a part."""
-        table = pq.ParquetFile(self.folder / part, memory_map=True).read(["picture", "image"])
-        return table["image"][pc.index(table["picture"], name).as_py()].as_py()["bytes"]
+    def read_image(self, part: str, name: str) -> bytes:
+        """An image that lies in a part."""
+        table = pq.ParquetFile(self.folder / part, memory_map=True).read(["image_id", "image"])
+        return table["image"][pc.index(table["image_id"], name).as_py()].as_py()["bytes"]
 
     def remove(self, names: Collection[str]) -> None:
-        """Writes the files that hold these pictures anew, without them."""
+        """Writes the files that hold these images anew, without them."""
         gone = pa.array(list(names), pa.string())
         for path in self.paths():
-            if not pc.any(pc.is_in(pq.read_table(path, columns=["picture"])["picture"], gone)).as_py():
+            if not pc.any(pc.is_in(pq.read_table(path, columns=["image_id"])["image_id"], gone)).as_py():
                 continue
             table = pq.read_table(path)
-            table = table.filter(pc.invert(pc.is_in(table["picture"], gone)))
+            table = table.filter(pc.invert(pc.is_in(table["image_id"], gone)))
             if len(table):
                 _write(path, table)
             else:
                 path.unlink()
 
 
-def is_gallery(place: str | Path) -> bool:
-    return (Path(place) / ABOUT).is_file()
+def is_gallery(folder: Path) -> bool:
+    """Whether a gallery is kept in a folder."""
+    return (folder / ABOUT).is_file()
 
 
 def _check_is_free(folder: Path) -> None:
@@ -155,8 +131,8 @@ def _write(path: Path, table: pa.Table) -> None:
         pq.write_table(table, aside, compression="none")
 
 
-def _read_about(path: Path) -> Space:
+def _read_about(path: Path) -> EmbeddingSpace:
     try:
-        return Space(**json.loads(path.read_text(encoding="utf-8")))
+        return EmbeddingSpace(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete the folder, and index again.") from error

@@ -1,4 +1,4 @@
-"""Pictures and sentences → vectors, by a checkpoint of the Hub or of a folder."""
+"""Images and sentences → vectors, by a checkpoint of the Hub or of a folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,20 +11,20 @@ from PIL.Image import new as new_image
 from bdam.encoding.devices import default_device
 from bdam.encoding.encoders import Encoder, load_encoder, weights_of
 from bdam.encoding.extraction import Embeddings, embed_chunks, embed_sentences
-from bdam.retrieval.parts import Space
+from bdam.retrieval.stores.base import EmbeddingSpace
 from processing_bdam import to_upright_rgb
 
 
-# What is embedded in place of a picture that cannot be read, so that batches keep their size.
+# What is embedded in place of an image that cannot be read, so that batches keep their size.
 BLANK = new_image("RGB", (64, 128))
 
 
 class EmbeddedRows(NamedTuple):
     """
     Args:
-        vectors: (n, D), float32 on the CPU; without meaning where there was no picture.
+        vectors: (n, D), float32 on the CPU; without meaning where there was no image.
         is_readable: (n,), whether there was one.
-        contents: (n,), the digests of the pictures, int64.
+        contents: (n,), the digests of the images, int64.
     """
 
     vectors: torch.Tensor
@@ -32,9 +32,9 @@ class EmbeddedRows(NamedTuple):
     contents: torch.Tensor
 
 
-class BDAMPipeline:
+class Embedder:
     """
-    Embeds pictures and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalised: a query
+    Embeds images and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalised: a query
     weighted `[(1 - c)·identity ; c·clothing]` scores `(1 - c)·identity + c·clothing` by one inner product, for any
     weight c of clothing.
 
@@ -42,16 +42,16 @@ class BDAMPipeline:
         checkpoint: folder of a model, or its name on the Hub; any that [`load_encoder`] knows.
         device: where it runs, such as `"cuda"`; by default the accelerator, if there is one.
         mixed_precision: `"no"`, `"fp16"` or `"bf16"`.
-        compile: whether its picture and text encoders pass `torch.compile`, which pays for large collections.
-        batch_size: pictures or sentences per forward pass.
+        compile: whether its image and text encoders pass `torch.compile`, which pays for large collections.
+        batch_size: images or sentences per forward pass.
 
     Example:
 
     ```python
-    >>> pipeline = BDAMPipeline("outputs/demo/model")
-    >>> pictures = pipeline(images=[red_coat, blue_coat])
-    >>> query = pipeline.weigh(pipeline(text="A tall man in a red coat."), clothing_weight=0.6)
-    >>> (query @ pictures.T).topk(1).indices
+    >>> embedder = Embedder("outputs/demo/model")
+    >>> images = embedder(images=[red_coat, blue_coat])
+    >>> query = embedder.weigh(embedder(text="A tall man in a red coat."), clothing_weight=0.6)
+    >>> (query @ images.T).topk(1).indices
     tensor([[0]])
     ```"""
 
@@ -73,8 +73,8 @@ class BDAMPipeline:
             self.model.text_model.compile()
         embeddings = embed_sentences(self.encoder, ["Somebody."])
         sizes = [embeddings[name].shape[1] if name in embeddings else 0 for name in ("identity", "clothing")]
-        place = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
-        self.space = Space(place, weights_of(checkpoint), *sizes)
+        path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
+        self.space = EmbeddingSpace(path, weights_of(checkpoint), *sizes)
         self.clothing_weight: float = getattr(self.model.config, "clothing_weight", 0.0)
 
     def __call__(
@@ -84,23 +84,23 @@ class BDAMPipeline:
         descriptions: list[str | None] | None = None,
     ) -> torch.Tensor:
         """
-        Vectors (N, identity_size + clothing_size) of sentences or of pictures, float32 on the CPU.
+        Vectors (N, identity_size + clothing_size) of sentences or of images, float32 on the CPU.
 
         Args:
-            descriptions: identity descriptions that the pictures are fused with; None for a picture without one.
+            descriptions: identity descriptions that the images are fused with; None for an image without one.
 
         Raises:
-            ValueError: unless either sentences or pictures are given, and if a sentence is empty.
+            ValueError: unless either sentences or images are given, and if a sentence is empty.
         """
         if (text is None) == (images is None):
             raise ValueError("Give either `text` or `images`.")
         if text is not None:
             sentences = [text] if isinstance(text, str) else text
             return self._join(embed_sentences(self.encoder, sentences, **self.options))
-        pictures = [images] if isinstance(images, Image) else images or []
+        listed = [images] if isinstance(images, Image) else images or []
         rows = [
-            {"image": to_upright_rgb(picture), "identity_description": description}
-            for picture, description in zip(pictures, descriptions or [None] * len(pictures), strict=True)
+            {"image": to_upright_rgb(image), "identity_description": description}
+            for image, description in zip(listed, descriptions or [None] * len(listed), strict=True)
         ]
         embedded = self.embed_rows(rows, use_descriptions=any(descriptions or []))
         return torch.cat([of_chunk.vectors for of_chunk in embedded])
@@ -116,11 +116,11 @@ class BDAMPipeline:
 
     def embed_rows(self, rows, use_descriptions: bool) -> Iterator[EmbeddedRows]:
         """
-        Embeds the pictures of many rows, some hundred at a time.
+        Embeds the images of many rows, some hundred at a time.
 
         Args:
             rows: a sequence of rows with an `image`, a PIL image or None; an `identity_description` if these are used,
-                None for a picture without one; and, where it is known, the digest of the `content`.
+                None for an image without one; and, where it is known, the digest of the `content`.
         """
 
         def prepare(batch: list[dict]) -> dict[str, torch.Tensor]:

@@ -10,63 +10,63 @@ from PIL import Image
 from tiny import SENTENCES, tiny_model
 
 from bdam.encoding.models import fingerprint
-from bdam.retrieval.pipeline import BDAMPipeline
+from bdam.retrieval.embedder import Embedder
 
 
 PICTURES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "white")]
 
 
 def test_a_vector_holds_identity_and_clothing(checkpoint, processor):
-    pipeline = BDAMPipeline(checkpoint)
-    pictures, sentences = pipeline(images=PICTURES), pipeline(SENTENCES)
+    embedder = Embedder(checkpoint)
+    pictures, sentences = embedder(images=PICTURES), embedder(SENTENCES)
     with torch.inference_mode():
         outputs = tiny_model()(**processor(images=PICTURES, text=SENTENCES, return_tensors="pt"))
         clothing = tiny_model().get_clothing_text_features(**processor(text=SENTENCES, return_tensors="pt"))
-    size = pipeline.space.identity_size
+    size = embedder.space.identity_size
     torch.testing.assert_close(pictures[:, :size], outputs.image_embeds)
     torch.testing.assert_close(pictures[:, size:], outputs.clothing_image_embeds)
     torch.testing.assert_close(sentences[:, :size], outputs.text_embeds)
     torch.testing.assert_close(sentences[:, size:], clothing.pooler_output)
-    mixed = pipeline.weigh(sentences, 0.3) @ pictures.T
+    mixed = embedder.weigh(sentences, 0.3) @ pictures.T
     by_hand = 0.7 * outputs.text_embeds @ outputs.image_embeds.T
     by_hand += 0.3 * clothing.pooler_output @ outputs.clothing_image_embeds.T
     torch.testing.assert_close(mixed, by_hand)
 
 
 def test_one_picture_and_one_sentence_will_do(checkpoint):
-    pipeline = BDAMPipeline(checkpoint)
-    assert torch.equal(pipeline(images=PICTURES[0]), pipeline(images=PICTURES[:1]))
-    assert torch.equal(pipeline(SENTENCES[0]), pipeline(SENTENCES[:1]))
+    embedder = Embedder(checkpoint)
+    assert torch.equal(embedder(images=PICTURES[0]), embedder(images=PICTURES[:1]))
+    assert torch.equal(embedder(SENTENCES[0]), embedder(SENTENCES[:1]))
     for wrong in ({}, {"text": SENTENCES, "images": PICTURES}):
         with pytest.raises(ValueError, match="Give either `text` or `images`"):
-            pipeline(**wrong)
+            embedder(**wrong)
 
 
 def test_descriptions_are_fused_with_the_pictures_that_have_one(checkpoint, processor):
     descriptions = [SENTENCES[0], None, SENTENCES[1]]
-    fused = BDAMPipeline(checkpoint, batch_size=2)(images=PICTURES, descriptions=descriptions)
+    fused = Embedder(checkpoint, batch_size=2)(images=PICTURES, descriptions=descriptions)
     with torch.inference_mode():
         inputs = processor(images=PICTURES, identity_text=descriptions, return_tensors="pt")
         expected = tiny_model()(**inputs).image_embeds
     torch.testing.assert_close(fused[:, : expected.shape[1]], expected)
-    alone = BDAMPipeline(checkpoint)(images=PICTURES)
-    torch.testing.assert_close(BDAMPipeline(checkpoint)(images=PICTURES, descriptions=[None] * 3), alone)
+    alone = Embedder(checkpoint)(images=PICTURES)
+    torch.testing.assert_close(Embedder(checkpoint)(images=PICTURES, descriptions=[None] * 3), alone)
 
 
 def test_half_precision_gives_nearly_the_same(checkpoint):
-    whole, half = (BDAMPipeline(checkpoint, mixed_precision=kind)(images=PICTURES) for kind in ("no", "bf16"))
+    whole, half = (Embedder(checkpoint, mixed_precision=kind)(images=PICTURES) for kind in ("no", "bf16"))
     assert half.dtype == torch.float32 and not torch.equal(whole, half)
     assert torch.nn.functional.cosine_similarity(whole, half).min() > 0.999
 
 
 def test_what_is_lost_of_a_sentence_is_told(checkpoint):
-    pipeline = BDAMPipeline(checkpoint)
-    assert pipeline.check_sentence(SENTENCES[3]) == []
-    cut, unknown = pipeline.check_sentence("A xqzt man. " * 100)
+    embedder = Embedder(checkpoint)
+    assert embedder.check_sentence(SENTENCES[3]) == []
+    cut, unknown = embedder.check_sentence("A xqzt man. " * 100)
     assert cut.startswith('The sentence was cut after "… ') and cut.endswith("of 300): the model reads 32 tokens.")
     assert unknown == 'The model does not know: "xqzt".'
     with pytest.raises(ValueError, match="knows no word"):
-        pipeline.check_sentence("xqzt")
+        embedder.check_sentence("xqzt")
 
 
 @pytest.mark.parametrize("way", [".", "model", "link", "../{parent}/model/"])
@@ -74,16 +74,16 @@ def test_a_space_knows_its_folder_from_anywhere(way, checkpoint, tmp_path, monke
     place = shutil.copytree(checkpoint, tmp_path / "model")
     (tmp_path / "link").symlink_to(place)
     monkeypatch.chdir(place if way == "." else tmp_path)
-    space = BDAMPipeline(way.format(parent=tmp_path.name)).space
+    space = Embedder(way.format(parent=tmp_path.name)).space
     assert space.checkpoint == str(place.resolve()) and space.weights == fingerprint(place)
     monkeypatch.chdir("/")
-    assert BDAMPipeline(space.checkpoint).space == space
+    assert Embedder(space.checkpoint).space == space
 
 
 FROM_THE_HUB = """
 import dataclasses, json
-from bdam.retrieval.pipeline import BDAMPipeline
-print(json.dumps(dataclasses.asdict(BDAMPipeline("jane/people").space)))
+from bdam.retrieval.embedder import Embedder
+print(json.dumps(dataclasses.asdict(Embedder("jane/people").space)))
 """
 
 
@@ -102,7 +102,7 @@ def test_a_space_of_the_hub_has_its_name_and_commit(checkpoint, tmp_path):
 
 
 def test_the_default_device_is_the_accelerator_where_there_is_one(checkpoint, monkeypatch):
-    monkeypatch.setattr("bdam.retrieval.pipeline.default_device", lambda: torch.device("meta"))
+    monkeypatch.setattr("bdam.retrieval.embedder.default_device", lambda: torch.device("meta"))
     with pytest.raises(RuntimeError, match="meta"):
-        BDAMPipeline(checkpoint)
-    assert BDAMPipeline(checkpoint, "cpu").model.device == torch.device("cpu")
+        Embedder(checkpoint)
+    assert Embedder(checkpoint, "cpu").model.device == torch.device("cpu")

@@ -1,11 +1,10 @@
-"""A gallery in Milvus: in a file of milvus-lite, on a server or on a cluster, by the same client."""
+"""A store in Milvus: in a file of milvus-lite, on a server or on a cluster, by the same client."""
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection as Names
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from itertools import islice
@@ -16,9 +15,8 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import torch
 
-from bdam.retrieval.collection import Entry, Filter, State, check_filter, filter_values
-from bdam.retrieval.parts import Space
-from bdam.retrieval.sources import ROW
+from bdam.retrieval.rows import ROW
+from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage, check_filter, filter_values
 
 
 try:
@@ -31,22 +29,22 @@ TOKEN = "MILVUS_TOKEN"
 SPACE = "bdam.space"
 
 # The primary key. Not the name itself, which pymilvus would not quote where it iterates and deletes.
-KEY = "picture_key"
+KEY = "image_key"
 ANYBODY, NOBODY = f'{KEY} != ""', f'{KEY} == ""'
 
-# Bytes that the name of a picture and its path may take.
+# Bytes that the name of an image and its path may take.
 MAX_LENGTH = 1024
 
 # Sent or fetched at once: rows with vectors, of 1024 numbers some 4 MB of the 64 MB that Milvus takes; names alone.
-ROWS_AT_ONCE, NAMES_AT_ONCE = 1000, 10_000
+ROWS_AT_ONCE, IDS_AT_ONCE = 1000, 10_000
 
 # What fails is raised; pymilvus prints it besides, each time with a traceback.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 
-class MilvusCollection:
+class MilvusStore:
     """
-    Rows and vectors in a collection of Milvus, which keeps of the pictures only where they are.
+    Rows and vectors in a collection of Milvus, which keeps of the images only where they are.
 
     A new collection is searched exactly, by the index `FLAT`. Another index that it is given later, see
     `docs/scale.md`, is left alone. A search sees all that this process has written, and what others write within
@@ -64,7 +62,7 @@ class MilvusCollection:
         ConnectionError: as from every method, if Milvus cannot be reached, or fails.
     """
 
-    def __init__(self, uri: str, space: Space | None = None, name: str = "gallery"):
+    def __init__(self, uri: str, space: EmbeddingSpace | None = None, name: str = "gallery"):
         self.uri = uri
         self.name = name
         self._client = _connect(uri, is_new=space is not None)
@@ -84,19 +82,19 @@ class MilvusCollection:
     def __len__(self) -> int:
         return self._query("", ["count(*)"])[0]["count(*)"]
 
-    def states(self, names: Names[str] | None = None) -> dict[str, State]:
-        columns = ["picture", *State._fields]
-        rows = self._all(columns, NAMES_AT_ONCE) if names is None else self._of(names, columns)
+    def states(self, image_ids: Collection[str] | None = None) -> dict[str, ImageState]:
+        columns = ["image_id", *ImageState._fields]
+        rows = self._all(columns, IDS_AT_ONCE) if image_ids is None else self._of(image_ids, columns)
         return {
-            row["picture"]: State(row["stamp"], row["content"], row["path"], row.get("identity_description"))
+            row["image_id"]: ImageState(row["stamp"], row["content"], row["path"], row.get("identity_description"))
             for row in rows
         }
 
-    def names_by_stamp(self, stamps: Names[int]) -> dict[int, str]:
+    def ids_by_stamp(self, stamps: Collection[int]) -> dict[int, str]:
         found = (
-            self._query(f"stamp in {of_batch}", ["picture", "stamp"]) for of_batch in _batches(stamps, NAMES_AT_ONCE)
+            self._query(f"stamp in {of_batch}", ["image_id", "stamp"]) for of_batch in _batches(stamps, IDS_AT_ONCE)
         )
-        return {row["stamp"]: row["picture"] for rows in found for row in rows}
+        return {row["stamp"]: row["image_id"] for rows in found for row in rows}
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
         """
@@ -104,7 +102,7 @@ class MilvusCollection:
         replaced by itself when all are added again.
 
         Raises:
-            ValueError: if a picture is no file; then nothing is added.
+            ValueError: if an image is no file; then nothing is added.
         """
         entities = [_entity(row, vector) for row, vector in zip(rows.to_pylist(), vectors.tolist(), strict=True)]
         with self._asking():
@@ -114,43 +112,47 @@ class MilvusCollection:
                 self._client.flush(self.name)
         self._level = "Strong"
 
-    def remove(self, names: Names[str]) -> None:
+    def remove(self, image_ids: Collection[str]) -> None:
         with self._asking():
-            for batch in _batches(map(_key, names), NAMES_AT_ONCE):
+            for batch in _batches(map(_key, image_ids), IDS_AT_ONCE):
                 self._client.delete(self.name, batch)
         self._level = "Strong"
 
-    def search(self, query: torch.Tensor, k: int, filter: Filter) -> list[Entry]:
+    def search(self, query: torch.Tensor, k: int, filter: Filter) -> list[StoredImage]:
         conditions = " and ".join(self._condition(name, wanted) for name, wanted in filter.items())
         # To wait until what was written has arrived costs some tenths of a second: once is enough for all that follow.
         level, self._level = self._level, "Eventually"
         options: dict[str, Any] = {"limit": k, "output_fields": ["*"], "consistency_level": level}
         with self._asking():
             hits = self._client.search(self.name, [query.tolist()], conditions, **options)[0]
-        return [_entry(hit["entity"]) for hit in hits]
+        return [_image(hit["entity"]) for hit in hits]
 
-    def find(self, names: list[str]) -> list[Entry]:
-        entries = {entry.picture: entry for entry in map(_entry, self._of(names, ["*"]))}
-        return [entries[name] for name in names if name in entries]
+    def find(self, image_ids: list[str]) -> list[StoredImage]:
+        images = {image.image_id: image for image in map(_image, self._of(image_ids, ["*"]))}
+        return [images[image_id] for image_id in image_ids if image_id in images]
 
-    def content(self, name: str) -> bytes:
-        raise ValueError(f"Milvus has vectors and paths, not the picture {name} itself.")
+    def content(self, image_id: str) -> bytes:
+        raise ValueError(f"Milvus has vectors and paths, not the image {image_id} itself.")
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
-        for batch in _batches(map(_entry, self._all(["*"], ROWS_AT_ONCE)), ROWS_AT_ONCE):
-            images = [{"bytes": None, "path": entry.row.pop("path")} for entry in batch]
-            rows = pa.Table.from_struct_array(pa.array([entry.row for entry in batch]))
-            rows = rows.append_column("image", pa.array(images, ROW["image"].pa_type))
-            yield rows, torch.stack([entry.vector for entry in batch])
+        for batch in _batches(map(_image, self._all(["*"], ROWS_AT_ONCE)), ROWS_AT_ONCE):
+            files = [{"bytes": None, "path": image.row.pop("path")} for image in batch]
+            rows = pa.Table.from_struct_array(pa.array([image.row for image in batch]))
+            rows = rows.append_column("image", pa.array(files, ROW["image"].pa_type))
+            yield rows, torch.stack([image.vector for image in batch])
+
+    def vectors(self) -> Iterator[tuple[list[str], torch.Tensor]]:
+        for batch in _batches(self._all(["image_id", "vector"], ROWS_AT_ONCE), ROWS_AT_ONCE):
+            yield [row["image_id"] for row in batch], torch.tensor([row["vector"] for row in batch])
 
     def choices(self) -> dict[str, list]:
         """None: Milvus does not tell which values its dynamic fields have."""
         return {}
 
-    def _create(self, space: Space) -> None:
+    def _create(self, space: EmbeddingSpace) -> None:
         schema = MilvusClient.create_schema(enable_dynamic_field=True)
         schema.add_field(KEY, DataType.VARCHAR, is_primary=True, max_length=32)
-        schema.add_field("picture", DataType.VARCHAR, max_length=MAX_LENGTH)
+        schema.add_field("image_id", DataType.VARCHAR, max_length=MAX_LENGTH)
         schema.add_field("path", DataType.VARCHAR, max_length=MAX_LENGTH)
         schema.add_field("stamp", DataType.INT64)
         schema.add_field("content", DataType.INT64)
@@ -160,9 +162,9 @@ class MilvusCollection:
         properties = {SPACE: json.dumps(asdict(space))}
         self._client.create_collection(self.name, schema=schema, index_params=index, properties=properties)
 
-    def _read_space(self) -> Space:
+    def _read_space(self) -> EmbeddingSpace:
         try:
-            return Space(**json.loads(self._client.describe_collection(self.name)["properties"][SPACE]))
+            return EmbeddingSpace(**json.loads(self._client.describe_collection(self.name)["properties"][SPACE]))
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(f"{self.uri} has a collection {self.name!r} that is no gallery: rename it.") from error
 
@@ -191,11 +193,11 @@ class MilvusCollection:
     def _first(self, condition: str) -> dict[str, Any]:
         """The columns of a row that meets a condition; nothing if none does."""
         rows = self._query(condition, ["*"], limit=1)
-        return _entry(rows[0]).row if rows else {}
+        return _image(rows[0]).row if rows else {}
 
-    def _of(self, names: Names[str], columns: list[str]) -> Iterator[Mapping[str, Any]]:
-        """Columns of the rows of these pictures."""
-        for batch in _batches(map(_key, names), NAMES_AT_ONCE):
+    def _of(self, image_ids: Collection[str], columns: list[str]) -> Iterator[Mapping[str, Any]]:
+        """Columns of the rows of these images."""
+        for batch in _batches(map(_key, image_ids), IDS_AT_ONCE):
             yield from self._query(f"{KEY} in {json.dumps(batch)}", columns)
 
     def _all(self, columns: list[str], at_once: int) -> Iterator[Mapping[str, Any]]:
@@ -222,10 +224,10 @@ class MilvusCollection:
 
 def _connect(uri: str, is_new: bool) -> MilvusClient:
     """
-    The client of a place, where there may be nothing yet if `is_new`.
+    The client of a URI, where there may be nothing yet if `is_new`.
 
     Raises:
-        FileNotFoundError, ValueError, ConnectionError: as [`MilvusCollection`].
+        FileNotFoundError, ValueError, ConnectionError: as [`MilvusStore`].
     """
     if "@" in urlsplit(uri).netloc:
         raise ValueError(f"The address of Milvus holds a name or password: set {TOKEN}, USER:PASSWORD, instead.")
@@ -249,28 +251,28 @@ def _is_file(uri: str) -> bool:
 
 
 def _nothing_at(uri: str) -> str:
-    return f"No gallery at {uri}: make one with `bdam index MODEL PICTURES {uri}`."
+    return f"No gallery at {uri}: make one with `bdam index MODEL IMAGES {uri}`."
 
 
 def _entity(row: Mapping[str, Any], vector: list[float]) -> dict[str, Any]:
     """A row as Milvus keeps it."""
-    image, name = row["image"], row["picture"]
+    image, image_id = row["image"], row["image_id"]
     if image["bytes"] is not None or image["path"] is None:
         raise ValueError(
-            f"{name} is no file, and Milvus keeps no pictures but vectors and paths: save the pictures as files, "
+            f"{image_id} is no file, and Milvus keeps no images but vectors and paths: save the images as files, "
             f"and index their folder."
         )
     columns = {column: value for column, value in row.items() if column != "image" and value is not None}
-    return {**columns, KEY: _key(name), "path": image["path"], "vector": vector}
+    return {**columns, KEY: _key(image_id), "path": image["path"], "vector": vector}
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
+def _image(row: Mapping[str, Any]) -> StoredImage:
     columns = {column: value for column, value in row.items() if column not in (KEY, "vector")}
-    return Entry(columns, torch.tensor(row["vector"]))
+    return StoredImage(columns, torch.tensor(row["vector"]))
 
 
-def _key(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
+def _key(image_id: str) -> str:
+    return hashlib.sha256(image_id.encode()).hexdigest()[:32]
 
 
 def _field(column: str) -> str:

@@ -1,4 +1,4 @@
-"""Searches for strangers: whatever they send ends in hits or in a ValueError that they can read."""
+"""Search with untrusted input: whatever is sent ends in hits or in a ValueError that the sender can read."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -9,8 +9,8 @@ from PIL import Image
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.pictures import open_picture
+from bdam.retrieval.display import show_image
 from bdam.retrieval.gallery import Gallery, Hit
-from bdam.retrieval.report import show_picture
 
 
 MAX_SENTENCE = 1000  # characters
@@ -24,9 +24,9 @@ Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
 Example = str | Image.Image | None
 
 
-class Finder:
+class BoundedSearch:
     """
-    A gallery as strangers may search it.
+    Searches a gallery within bounds on what is sent.
 
     Args:
         gallery: what is searched, by one thread at a time: tokenizers and clients of databases promise no more.
@@ -34,10 +34,10 @@ class Finder:
 
     def __init__(self, gallery: Gallery):
         self.gallery = gallery
-        self.choices = gallery.collection.choices()
+        self.choices = gallery.store.choices()
         self._lock = Lock()
 
-    def search(self, **wish: Any) -> list[Hit]:
+    def search(self, **query: Any) -> list[Hit]:
         """
         As [`Gallery.search`], within bounds.
 
@@ -45,7 +45,7 @@ class Finder:
             ValueError: as there; and if a sentence is too long, `k` too large, or anything of the wrong type.
         """
         try:
-            return self._search(**wish)
+            return self._search(**query)
         except ValidationError as error:
             mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
             raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
@@ -55,16 +55,18 @@ class Finder:
         with self._lock:
             return self.gallery.check_sentences(*sentences)
 
-    def filter(self, places: Sequence[Sequence[int]]) -> dict[str, list]:
-        """What was chosen, by the places of the values among those of each column that there is to choose from."""
-        chosen = zip(self.choices.items(), places, strict=True)
-        return {column: [values[place] for place in of_column] for (column, values), of_column in chosen if of_column}
+    def filter(self, positions: Sequence[Sequence[int]]) -> dict[str, list]:
+        """The filter of values that are given by their positions among the choices of each column."""
+        chosen = zip(self.choices.items(), positions, strict=True)
+        return {
+            column: [values[position] for position in of_column] for (column, values), of_column in chosen if of_column
+        }
 
-    def thumbnail(self, name: str) -> Image.Image:
-        """A picture of the gallery, small; or one that says that it is not there any more."""
-        picture = show_picture(self.gallery, name)
-        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return picture
+    def thumbnail(self, image_id: str) -> Image.Image:
+        """An image of the gallery, small; or one that says that it is not there any more."""
+        image = show_image(self.gallery, image_id)
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return image
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def _search(
@@ -83,11 +85,11 @@ class Finder:
 
 def open_example(content: bytes) -> Image.Image:
     """
-    An uploaded picture, as [`open_picture`] opens it, of at most `EXAMPLE_SIDE` pixels a side.
+    An uploaded image, as [`open_picture`] opens it, of at most `EXAMPLE_SIDE` pixels a side.
 
     Raises:
         PictureError: if it has more than `MAX_PIXELS` pixels, or cannot be read.
     """
-    picture = open_picture(BytesIO(content), max_pixels=MAX_PIXELS)
-    picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-    return picture
+    image = open_picture(BytesIO(content), max_pixels=MAX_PIXELS)
+    image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    return image
