@@ -1,4 +1,4 @@
-"""Two processes with half the batch each learn what one process with the whole learns (trap T7)."""
+"""Two processes with half the batch each learn what one process with the whole learns."""
 
 import os
 import subprocess
