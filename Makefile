@@ -8,9 +8,6 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := $(VENV)/bin
 GUIDES := README.md $(filter-out docs/scale.md,$(wildcard docs/*.md))
 
-# Threads that wait leave the cores to whatever else runs: spinning, they cost a busy machine five times the time.
-export OMP_WAIT_POLICY := PASSIVE
-
 # A killed run leaves no half-made target behind.
 .DELETE_ON_ERROR:
 
