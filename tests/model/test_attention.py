@@ -48,7 +48,7 @@ def taken_over(folder: Path) -> BDAMModel:
 
 
 def of_recipe(vision, text) -> BDAMModel:
-    recipe = {"data": "", "output_dir": "", "image_size": (32, 16), "max_text_length": 32, "model": MODEL}
+    recipe = {"data": "data", "output_dir": "run", "image_size": (32, 16), "max_text_length": 32, "model": MODEL}
     return build_model(Recipe(**recipe, vision_encoder=vision, text_encoder=text), PROCESSOR)
 
 
