@@ -158,7 +158,8 @@ def test_any_bytes_are_a_picture_or_one_clear_error(way, changes, cut, head):
 
 
 def test_what_pillow_reads_is_taken_and_the_rest_is_counted(tmp_path, caplog):
-    kinds = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "tiff", "tif", "gif", "jp2", "ppm", "tga", "avif", "PNG")
+    kinds = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "tiff", "tif", "gif", "jp2", "ppm", "tga", "PNG"]
+    kinds += ["avif"] * (".avif" in Image.registered_extensions())  # which older versions of Pillow do not write
     for kind in kinds:
         GRAY.convert("RGB").save(tmp_path / f"{kind}-picture.{kind}")
     (tmp_path / "notes.txt").touch()
