@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def run(app: typer.Typer) -> None:
-    """Runs the command line of this process; what is wrong with its input ends it with one line and exit code 1."""
+    """Runs the command line of this process. Bad input ends it with one line on stderr and exit code 1."""
     try:
         app()
     except (ValueError, OSError, ImportError) as error:

@@ -34,7 +34,7 @@ SAME_WORDS = "it says what was said of another picture of this person: describe 
 
 
 class UnreadablePicture(ValueError):
-    """A picture that no server can be shown."""
+    """A picture that cannot be read, and so cannot be sent to a server."""
 
 
 @dataclass(frozen=True)

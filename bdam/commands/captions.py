@@ -266,7 +266,7 @@ def tell_tally(path: Path, tally: Any, details: str = "") -> None:
 
 
 def tell_reasons(reasons: Any) -> None:
-    """The most frequent ones."""
+    """Prints the three most frequent reasons."""
     for reason, count in reasons.most_common(3):
         console.print(f"failed {count:,} times: {escape(reason)}", highlight=False)
     if len(reasons) > 3:

@@ -170,7 +170,7 @@ class Probes(BaseModel, frozen=True, extra="forbid"):
 
 
 class GroupRecall(BaseModel, frozen=True, extra="forbid"):
-    """How many queries ask for people of a group, and the percentage of them whose best image is right."""
+    """R-1 of the queries that ask for people of one group, in percent, and how many queries these are."""
 
     r1: float
     num_queries: int

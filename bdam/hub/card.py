@@ -170,7 +170,7 @@ def _published(results: Results) -> list[tuple[str, str]]:
 
 
 def _effort(run: Path) -> str | None:
-    """How long training took, and on what; None where it was not recorded."""
+    """The training time and the hardware; None if the run did not record them."""
     effort = read_effort(run / "model") or {}
     return ", and ".join(f"{_duration(seconds)} with {hardware}" for hardware, seconds in effort.items()) or None
 

@@ -230,38 +230,30 @@ def test_whatever_a_decoder_raises_is_one_failure(folder, monkeypatch, error):
     assert records[5].failures["identity"] == f"the picture cannot be read: {str(error) or type(error).__name__}"
 
 
-def run(monkeypatch, capsys, *arguments) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["bdam", "caption", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    output = capsys.readouterr()
-    return stop.value.code or 0, " ".join((output.out + output.err).split())
-
-
-def test_the_exit_code_says_how_much_was_described(folder, monkeypatch, capsys):
+def test_the_exit_code_says_how_much_was_described(folder, bdam):
     command = ("describe", folder, "--model", "m", "--max-attempts", 1, "--base-url")
     failing = {(index, kind): ["No."] for index in range(13) for kind in GOOD}
     with serve(failing) as server:
-        code, output = run(monkeypatch, capsys, *command, server.url)
+        code, output = bdam("caption", *command, server.url)
     assert code == 1 and "0 pictures described, 13 failed" in output
     assert "failed 13 times: it has 1 words, not 6 to 90" in output
     with serve() as server:
-        code, output = run(monkeypatch, capsys, *command, server.url)  # there is nothing to ask for
+        code, output = bdam("caption", *command, server.url)  # there is nothing to ask for
         assert code == 1 and "13 failed in an earlier run" in output and not server.said
     with serve({(3, "identity"): ["No."]}) as server:
-        code, output = run(monkeypatch, capsys, *command, server.url, "--retry-failed")
+        code, output = bdam("caption", *command, server.url, "--retry-failed")
         assert code == IN_PART and "12 pictures described, 1 failed" in output and "failed 1 times: it" in output
-        code, output = run(monkeypatch, capsys, *command, server.url)
+        code, output = bdam("caption", *command, server.url)
         assert code == IN_PART and "1 failed in an earlier run" in output
-        code, output = run(monkeypatch, capsys, *command, server.url, "--retry-failed")
+        code, output = bdam("caption", *command, server.url, "--retry-failed")
         assert code == 0 and "1 pictures described, 0 failed" in output
-        assert run(monkeypatch, capsys, *command, server.url)[0] == 0
+        assert bdam("caption", *command, server.url)[0] == 0
 
 
-def test_a_budget_is_no_failure(folder, monkeypatch, capsys):
+def test_a_budget_is_no_failure(folder, bdam):
     with serve() as server:
         command = ("describe", folder, "--model", "m", "--base-url", server.url, "--max-requests", 4)
-        assert run(monkeypatch, capsys, *command)[0] == 0
+        assert bdam("caption", *command)[0] == 0
 
 
 def test_the_key_is_sent_and_never_shown(folder, monkeypatch, capsys):
@@ -380,13 +372,13 @@ def batch_line(kind: str, response, error=None) -> str:
         ({"status_code": 200, "body": completion({"content": None})}, None, "it is empty"),
     ],
 )
-def test_a_batch_that_failed_says_why(folder, tmp_path, monkeypatch, capsys, response, error, reason):
+def test_a_batch_that_failed_says_why(folder, tmp_path, bdam, response, error, reason):
     answers = tmp_path / "answers.jsonl"
     answers.write_text("\ufeff" + "\n\n".join(batch_line(kind, response, error) for kind in GOOD), "utf-8")
-    code, output = run(monkeypatch, capsys, "import", folder, answers, "--model", "m")
+    code, output = bdam("caption", "import", folder, answers, "--model", "m")
     assert code == 1 and f"0 pictures described, 1 failed. failed 2 times: {reason}" in output
     good = [batch_line(kind, {"body": completion({"content": GOOD[kind].format(1)})}) for kind in GOOD]
     answers.write_text("\n".join(good).replace("00.png", "01.png"))
-    assert run(monkeypatch, capsys, "import", folder, answers, "--model", "m")[0] == 0
+    assert bdam("caption", "import", folder, answers, "--model", "m")[0] == 0
     answers.write_text("\n".join([*good, batch_line("identity", response, error).replace("00", "02")]))
-    assert run(monkeypatch, capsys, "import", folder, answers, "--model", "m")[0] == 1  # 02 alone is new, and failed
+    assert bdam("caption", "import", folder, answers, "--model", "m")[0] == 1  # 02 alone is new, and failed

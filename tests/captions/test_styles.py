@@ -15,7 +15,6 @@ from sklearn.metrics import adjusted_rand_score
 from tiny import SENTENCES, TEXT, save_dual_encoder
 from transformers import BertConfig, BertModel
 
-from bdam import cli
 from bdam.captions import styles
 from bdam.captions.styles import Styles, cluster, embed_texts, find_styles, generalize
 from bdam.data.schema import FEATURES
@@ -225,14 +224,6 @@ def test_any_text_encoder_embeds(name, processor, tmp_path):
     np.testing.assert_allclose(embeddings[0], plain / np.linalg.norm(plain), atol=1e-5)
 
 
-def run(monkeypatch, capsys, *arguments) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["bdam", "caption", "styles", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    output = capsys.readouterr()
-    return stop.value.code or 0, " ".join((output.out + output.err).split())
-
-
 def save_captions(captions: list[str], folder: Path) -> None:
     """A data set with two captions for each picture, and pictures that cannot be read."""
     rows = [
@@ -243,24 +234,24 @@ def save_captions(captions: list[str], folder: Path) -> None:
     DatasetDict(train=Dataset.from_list(rows, features=FEATURES)).save_to_disk(folder)
 
 
-def test_the_command_reads_captions_alone(tmp_path, planted, monkeypatch, capsys):
+def test_the_command_reads_captions_alone(tmp_path, planted, bdam, monkeypatch):
     """Pictures that cannot be read do no harm."""
     monkeypatch.setattr(styles, "embed_texts", lambda encoder, texts: count_words(texts))
     save_captions(planted[0][:200], tmp_path / "data")
     options = (tmp_path / "data", "--output", tmp_path / "styles", "--limit", 150, "--encoder", "counting")
-    code, output = run(monkeypatch, capsys, *options)
+    code, output = bdam("caption", "styles", *options)
     assert code == 0 and "dbscan 4" in output and "[person]" in output, output
     results = json.loads((tmp_path / "styles/styles.json").read_text())
     assert results["settings"] | {"num_captions": 150, "encoder": "counting", "split": "train"} == results["settings"]
     assert (tmp_path / "styles/styles.png").stat().st_size > 1000
-    code, output = run(monkeypatch, capsys, *options, "--method", "kmeans", "--clusters", 1000)
+    code, output = bdam("caption", "styles", *options, "--method", "kmeans", "--clusters", 1000)
     assert code == 1 and "`num_clusters` must lie in [1," in output
 
 
 THOUGHT = '<think>{"a": 1} A coat.</think>```json\n{"description": "A [person], \n [garment]?"}\n```'
 
 
-def test_an_mllm_may_generalize_the_captions(tmp_path, monkeypatch, capsys):
+def test_an_mllm_may_generalize_the_captions(tmp_path, bdam, monkeypatch):
     monkeypatch.setattr(styles, "embed_texts", lambda encoder, texts: count_words(texts))
     captions = [f"A man in a coat of kind {number}." for number in range(20)]
     save_captions(captions * 2, tmp_path / "data")
@@ -271,7 +262,7 @@ def test_an_mllm_may_generalize_the_captions(tmp_path, monkeypatch, capsys):
     command = (tmp_path / "data", "--output", tmp_path / "styles", "--encoder", "counting", "--model", "m")
     refuse = {"temperature": Response(422, {"error": "`temperature` must be strictly positive"})}
     with serve(script, lambda body: next((refuse[name] for name in refuse.keys() & body.keys()), None)) as server:
-        code, output = run(monkeypatch, capsys, *command, "--base-url", server.url, "--min-size", 5)
+        code, output = bdam("caption", "styles", *command, "--base-url", server.url, "--min-size", 5)
     assert code == 0 and "m generalized the captions, and a list of words 2 of the distinct ones." in output, output
     assert "failed 1 times: it is empty" in output and "failed 1 times: the server refused the request: No." in output
     assert {key: count for key, count in server.requests.items() if count > 1} == {
@@ -295,25 +286,25 @@ def test_an_mllm_may_generalize_the_captions(tmp_path, monkeypatch, capsys):
         ("I'm sorry, but I can't help with that.", "generalized no caption: it refuses to rewrite the caption."),
     ],
 )
-def test_an_mllm_that_generalizes_nothing_is_an_error(tmp_path, monkeypatch, capsys, answer, message):
+def test_an_mllm_that_generalizes_nothing_is_an_error(tmp_path, bdam, answer, message):
     captions = [f"A man in a coat of kind {number}." for number in range(4)]
     save_captions(captions, tmp_path / "data")
     with serve({(caption, "style"): [answer] * 3 for caption in captions}) as server:
         options = ("--output", tmp_path / "styles", "--model", "m", "--base-url", server.url)
-        code, output = run(monkeypatch, capsys, tmp_path / "data", *options)
+        code, output = bdam("caption", "styles", tmp_path / "data", *options)
     assert code == 1 and message in output and not (tmp_path / "styles").exists()
 
 
-def test_the_address_of_a_server_needs_a_model(tmp_path, monkeypatch, capsys):
+def test_the_address_of_a_server_needs_a_model(tmp_path, bdam):
     save_captions(["A man.", "A woman."], tmp_path / "data")
     options = ("--output", tmp_path / "styles", "--base-url", "http://127.0.0.1:9/v1")
-    code, output = run(monkeypatch, capsys, tmp_path / "data", *options)
+    code, output = bdam("caption", "styles", tmp_path / "data", *options)
     assert code == 1 and "--base-url needs --model" in output
 
 
-def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch, capsys):
+def test_without_scikit_learn_the_extra_is_named(tmp_path, bdam, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     monkeypatch.delitem(sys.modules, "bdam.captions.styles")
     monkeypatch.delattr("bdam.captions.styles")
-    code, output = run(monkeypatch, capsys, tmp_path, "--output", tmp_path)
+    code, output = bdam("caption", "styles", tmp_path, "--output", tmp_path)
     assert code == 1 and output.endswith("pip install bdam[captions]")

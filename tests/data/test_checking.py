@@ -1,11 +1,9 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from bdam import cli
 from bdam.data.benchmarks import check_benchmark
 from bdam.data.loading import load_data
 
@@ -117,29 +115,21 @@ def test_counts_stand_beside_the_published_ones(tmp_path):
     assert "1 captions hold characters" in texts
 
 
-def run(monkeypatch, capsys, *arguments) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["bdam", "data", "check", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    output = capsys.readouterr()
-    return stop.value.code or 0, " ".join((output.out + output.err).split())
-
-
-def test_the_exit_code_tells_the_verdict(root, monkeypatch, capsys):
-    code, output = run(monkeypatch, capsys, f"own:{root}", "--json", root / "check.json")
+def test_the_exit_code_tells_the_verdict(root, bdam):
+    code, output = bdam("data", "check", f"own:{root}", "--json", root / "check.json")
     assert code == 0 and "fit: own" in output and "train" in output
     assert json.loads((root / "check.json").read_text())["verdict"] == "fit"
 
     write(root, [{**record, "person_id": index} for index, record in enumerate(read(root))])
-    code, output = run(monkeypatch, capsys, f"own:{root}", "--json", root / "check.json")
+    code, output = bdam("data", "check", f"own:{root}", "--json", root / "check.json")
     assert code == 1 and "warning: 4 persons have one picture only" in output and "… and 1 more" in output
     assert len(json.loads((root / "check.json").read_text())["findings"][0]["places"]) == 4
 
     (root / "annotations.jsonl").write_text("[")
-    code, output = run(monkeypatch, capsys, f"own:{root}")
+    code, output = bdam("data", "check", f"own:{root}")
     assert code == 2 and "line 1: damaged" in output and "unfit: own" in output
 
-    code, output = run(monkeypatch, capsys, f"mine:{root}")
+    code, output = bdam("data", "check", f"mine:{root}")
     assert code == 2 and "give NAME:ROOT" in output
 
 
@@ -264,8 +254,8 @@ def test_a_file_that_cannot_be_read_is_told(root):
     assert bad.places == [f"{root}/descriptions.jsonl: is not UTF-8 (invalid start byte at byte 0): save it as UTF-8."]
 
 
-def test_people_see_the_problems_and_how_many_more_there_are(root, monkeypatch, capsys):
+def test_people_see_the_problems_and_how_many_more_there_are(root, bdam):
     path = root / "annotations.jsonl"
     path.write_text(path.read_text() + f"\n{BAD}" * 25)
-    code, output = run(monkeypatch, capsys, f"own:{root}")
+    code, output = bdam("data", "check", f"own:{root}")
     assert code == 2 and "error: 25 records" in output and "line 24: `image`" in output and "… and 5 more" in output

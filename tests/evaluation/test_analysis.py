@@ -10,7 +10,6 @@ import torch
 from datasets import Dataset
 from tiny import tiny_model
 
-from bdam import cli
 from bdam.data.loading import load_split
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.encoders import BDAMEncoder
@@ -148,17 +147,9 @@ def save_run(folder: Path, data: Path, processor, **changes) -> Path:
     return folder
 
 
-def analyze(monkeypatch, capsys, *arguments) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["bdam", "analyze", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    output = capsys.readouterr()
-    return stop.value.code or 0, " ".join((output.out + output.err).split())
-
-
-def test_the_command_writes_what_it_shows(tmp_path, data, processor, monkeypatch, capsys):
+def test_the_command_writes_what_it_shows(tmp_path, data, processor, bdam):
     run = save_run(tmp_path, data, processor)
-    code, output = analyze(monkeypatch, capsys, run)
+    code, output = bdam("analyze", run)
     assert code == 0 and "0.61 ± 0.17" in output and "task losses, loss weights" in output
     results = json.loads((run / "analysis/analysis.json").read_text())
     assert results["num_pictures"] == 32 and set(results["probes"]) == {"identity", "clothing"}
@@ -169,15 +160,15 @@ def test_the_command_writes_what_it_shows(tmp_path, data, processor, monkeypatch
     assert drawn == {name for name, is_drawn in results["figures"].items() if is_drawn}
     assert {"gates.png", "embeddings.png", "weights.png", "failures.png"} <= drawn
 
-    assert analyze(monkeypatch, capsys, run, "--output", tmp_path / "again")[0] == 0
+    assert bdam("analyze", run, "--output", tmp_path / "again")[0] == 0
     for path in (run / "analysis").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
 
-def test_what_a_model_does_not_have_is_said(tmp_path, data, processor, monkeypatch, capsys):
+def test_what_a_model_does_not_have_is_said(tmp_path, data, processor, bdam):
     run = save_run(tmp_path, data, processor, use_bdam=False, use_fusion=False)
     (run / "log.jsonl").write_text("")
-    code, output = analyze(monkeypatch, capsys, run, "--split", "validation")
+    code, output = bdam("analyze", run, "--split", "validation")
     assert code == 0 and "gate none" in output and "fusion weight none" in output
     assert "training log no losses" in output and "gates.png nothing to draw" in output
     results = json.loads((run / "analysis/analysis.json").read_text())
@@ -185,21 +176,21 @@ def test_what_a_model_does_not_have_is_said(tmp_path, data, processor, monkeypat
     assert all(set(probe["areas"]) == {"f_id"} for probe in results["probes"].values())
 
 
-def test_mistakes_name_the_file_and_the_remedy(tmp_path, data, processor, monkeypatch, capsys):
-    code, output = analyze(monkeypatch, capsys, tmp_path)
+def test_mistakes_name_the_file_and_the_remedy(tmp_path, data, processor, bdam):
+    code, output = bdam("analyze", tmp_path)
     assert code == 1 and "No model at" in output
     run = save_run(tmp_path, data, processor)
     (run / "log.jsonl").write_text('{"step": 1}\n{"st')
-    code, output = analyze(monkeypatch, capsys, run)
+    code, output = bdam("analyze", run)
     assert code == 1 and "log.jsonl, line 2 is not JSON" in output
     (run / "log.jsonl").unlink()
-    code, output = analyze(monkeypatch, capsys, run)
+    code, output = bdam("analyze", run)
     assert code == 1 and "No training log at" in output and "log.jsonl" in output
 
 
-def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch, capsys):
+def test_without_scikit_learn_the_extra_is_named(tmp_path, bdam, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     monkeypatch.delitem(sys.modules, "bdam.evaluation.analysis")
     monkeypatch.delattr("bdam.evaluation.analysis")
-    code, output = analyze(monkeypatch, capsys, tmp_path)
+    code, output = bdam("analyze", tmp_path)
     assert code == 1 and output.endswith("pip install bdam[analysis]")

@@ -32,7 +32,7 @@ def test_an_export_searches_the_gallery_of_its_model(embedder, export, pictures,
 
 
 def test_an_export_that_disagrees_is_refused(embedder, export, pictures, tmp_path):
-    """Its processor was changed, so that it sees negatives; pictures that have changed themselves prove nothing."""
+    """The export gets a processor that inverts images. Images that changed since indexing are not compared."""
     Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
     shutil.copytree(export, tmp_path / "export")
     config = tmp_path / "export/processor_config.json"

@@ -55,7 +55,10 @@ class AnnotationFiles:
         return {}
 
     def _scan_file(self, path: Path, split: Split | None, problems: list[str]) -> Iterator[tuple[str, Record]]:
-        """The records of a file, each with its place and a split, for those of one file may not have one."""
+        """
+        Yields the records of a file, each with its place. Where no record names a split, all belong to train; a split
+        that only some of them name is a problem.
+        """
         records = list(scan_file(path, self.model, problems))
         has_splits = any(record.split for _, record in records)
         for place, record in records:
