@@ -35,13 +35,13 @@ class BDAMConfig(PreTrainedConfig):
 
     Args:
         vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to ViT-B/16 at 224 x 224):
-            The picture encoder. Any architecture whose model returns patch tokens as `last_hidden_state`.
+            The image encoder. Any architecture whose model returns patch tokens as `last_hidden_state`.
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT-base):
             The text encoder, shared by captions, identity descriptions and clothing descriptions.
         text_pooling (`str`, *optional*, defaults to `"cls"`):
             The sentence vector: the state of the first token (`"cls"`), or the mean over the tokens (`"mean"`).
         use_patch_tokens_only (`bool`, *optional*, defaults to `True`):
-            Whether to drop the [CLS] and register tokens of the picture encoder, as the paper does.
+            Whether to drop the [CLS] and register tokens of the image encoder, as the paper does.
         use_bdam (`bool`, *optional*, defaults to `True`):
             Whether to split the visual tokens into identity and clothing (Table II, "w/o BDAM"). Without it the model
             has no clothing stream, and the identity feature is the mean of the encoder's tokens.
@@ -56,8 +56,8 @@ class BDAMConfig(PreTrainedConfig):
         use_gate (`bool`, *optional*, defaults to `True`):
             Whether the disentanglement gate is learned; otherwise it is ½ (Table II, "w/o Gate").
         use_fusion (`bool`, *optional*, defaults to `True`):
-            Whether picture and identity description are fused (Table III, "w/o Fusion"). Without it a gallery entry is
-            a linear projection of the picture's identity feature.
+            Whether image and identity description are fused (Table III, "w/o Fusion"). Without it a gallery entry is
+            a linear projection of the image's identity feature.
         fusion_mode (`str`, *optional*, defaults to `"pooled"`):
             What the Mamba stack scans: the one fused vector, to the letter of the paper (`"pooled"`), or the sequence
             of
@@ -87,7 +87,7 @@ class BDAMConfig(PreTrainedConfig):
         temperature (`float`, *optional*, defaults to 0.07):
             τ of the contrastive losses (Eq. 1 and 3).
         symmetric_contrast (`bool`, *optional*, defaults to `False`):
-            Whether the contrastive losses also run from text to picture; Eq. 1 and 3 run from picture to text.
+            Whether the contrastive losses also run from text to image; Eq. 1 and 3 run from image to text.
         triplet_margin (`float`, *optional*, defaults to 0.3):
             Margin m of the triplet loss (Eq. 4).
         triplet_mining (`str`, *optional*, defaults to `"all"`):
@@ -181,7 +181,7 @@ class BDAMConfig(PreTrainedConfig):
 def check_image_size(vision_config: PreTrainedConfig, image_size: int | Sequence[int] | None) -> None:
     """
     Raises:
-        ValueError: if pictures of that height and width are smaller than one patch of the encoder.
+        ValueError: if images of that height and width are smaller than one patch of the encoder.
     """
     patch_size = getattr(vision_config, "patch_size", None)
     if image_size is None or patch_size is None:

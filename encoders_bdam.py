@@ -58,7 +58,7 @@ def use_last_hidden_state_only(encoder: PreTrainedModel) -> PreTrainedModel:
 
 
 def resize_vit(encoder: ViTModel, image_size: int | tuple[int, int]) -> PreTrainedModel:
-    """The same ViT for pictures of another size, its position embeddings interpolated to the new grid of patches."""
+    """The same ViT for images of another size, its position embeddings interpolated to the new grid of patches."""
     height, width = as_pair(image_size)
     config = type(encoder.config).from_dict({**encoder.config.to_dict(), "image_size": [height, width]})
     resized = AutoModel.from_config(config, dtype=encoder.dtype)

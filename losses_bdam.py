@@ -24,24 +24,24 @@ TASKS = ("info_nce_loss", "triplet_loss", "alignment_loss", "decoupling_loss")
 @dataclass
 class BDAMLossInputs:
     r"""
-    What the losses are computed from: one row per picture. What is None is not there, and neither are its losses.
+    What the losses are computed from: one row per image. What is None is not there, and neither are its losses.
 
     Args:
         image_embeds, text_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`):
             Identity embeddings of the gallery entries and of the queries, L2-normalized.
         identity_features (`torch.FloatTensor` of shape `(batch_size, hidden_size)`):
-            `f_id` of the pictures.
+            `f_id` of the images.
         person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-            Who is on each picture. Without them each picture is a person of its own.
+            Who is on each image. Without them each image is a person of its own.
         query_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
             How much each query counts, more than 0.
         clothing_features, gate (`torch.FloatTensor` of shape `(batch_size, hidden_size)`, *optional*):
-            `f_clo` of the pictures and the disentanglement gate. None without BDAM.
+            `f_clo` of the images and the disentanglement gate. None without BDAM.
         fusion_weights (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
-            Weight of picture and of description. None without fusion.
+            Weight of image and of description. None without fusion.
         clothing_image_embeds, clothing_text_embeds, clothing_query_embeds (`torch.FloatTensor` of shape `(batch_size,
             text_hidden_size)`, *optional*):
-            Clothing embeddings of pictures, clothing descriptions and captions, L2-normalized.
+            Clothing embeddings of images, clothing descriptions and captions, L2-normalized.
         clothing_keys (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             The [`text_keys`] of the clothing descriptions.
         clothing_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
@@ -69,7 +69,7 @@ class BDAMLossInputs:
 
     @property
     def same_clothing_text(self) -> torch.Tensor:
-        """Which pictures are described in the same words, so that they are no negatives of each other."""
+        """Which images are described in the same words, so that they are no negatives of each other."""
         return self.clothing_keys[:, None] == self.clothing_keys[None, :]
 
 
@@ -123,7 +123,7 @@ def identity_triplet(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor:
 
 @register("alignment_loss")
 def clothing_contrast(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
-    """Eq. 1: a picture is to find its clothing description, and with `symmetric_contrast` the reverse."""
+    """Eq. 1: an image is to find its clothing description, and with `symmetric_contrast` the reverse."""
     image_embeds, text_embeds = batch.clothing_image_embeds, batch.clothing_text_embeds
     if image_embeds is None or text_embeds is None:
         return None
@@ -147,8 +147,8 @@ def gate_divergence(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor |
 @register("clothing_query_loss")
 def clothing_query(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
     """
-    Not the paper's: a caption is to find the pictures of the clothes that it speaks of. Captions speak of the person
-    as well, which `f_clo` is not to learn: the pictures get no gradient.
+    Not the paper's: a caption is to find the images of the clothes that it speaks of. Captions speak of the person
+    as well, which `f_clo` is not to learn: the images get no gradient.
     """
     image_embeds, query_embeds = batch.clothing_image_embeds, batch.clothing_query_embeds
     if image_embeds is None or query_embeds is None or batch.clothing_keys is None:
@@ -210,7 +210,7 @@ def triplet_loss(features: torch.Tensor, person_ids: torch.Tensor, margin: float
 
     Args:
         features (`torch.Tensor` of shape `(batch_size, hidden_size)`): identity features `f_id`.
-        person_ids (`torch.LongTensor` of shape `(batch_size,)`): who is on each picture.
+        person_ids (`torch.LongTensor` of shape `(batch_size,)`): who is on each image.
         margin (`float`): m, in squared feature units.
         mining (`str`): `"all"` is the mean over all valid triplets, as Eq. 4 is written; `"hard"` the mean over
             anchors of the triplet of their farthest positive and nearest negative (Hermans et al. 2017).
@@ -295,7 +295,7 @@ def gate_regularizer(gate: torch.Tensor, fusion_weights: torch.Tensor | None = N
 
     Args:
         gate (`torch.Tensor` of shape `(batch_size, hidden_size)`): the disentanglement gate.
-        fusion_weights (`torch.Tensor` of shape `(batch_size, 2)`, *optional*): picture and text weights, summing to 1.
+        fusion_weights (`torch.Tensor` of shape `(batch_size, 2)`, *optional*): image and text weights, summing to 1.
     """
     loss = _divergence_from_half(gate).mean()
     if fusion_weights is None:

@@ -181,9 +181,9 @@ class BDAMGate(nn.Module):
 
 
 @dataclass
-class BDAMPictureOutput(ModelOutput):
+class BDAMImageOutput(ModelOutput):
     r"""
-    What the picture says about the person, before any description.
+    What the image says about the person, before any description.
 
     Args:
         identity_tokens (`torch.FloatTensor` of shape `(batch_size, num_tokens, hidden_size)`):
@@ -221,7 +221,7 @@ class BDAMDecoupler(nn.Module):
         self.clothing_exchange = BDAMExchange(config)
         self.gate = BDAMGate(config)
 
-    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BDAMPictureOutput:
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BDAMImageOutput:
         identity_tokens = self.identity_branch(hidden_states, **kwargs)
         clothing_tokens = self.clothing_branch(hidden_states, **kwargs)
         identity_tokens, clothing_tokens = (
@@ -231,7 +231,7 @@ class BDAMDecoupler(nn.Module):
         pooled_identity = identity_tokens.mean(dim=1)
         pooled_clothing = clothing_tokens.mean(dim=1)
         gate = self.gate(pooled_identity, pooled_clothing)
-        return BDAMPictureOutput(
+        return BDAMImageOutput(
             identity_tokens=gate[:, None] * identity_tokens,
             identity_features=gate * pooled_identity,
             clothing_features=(1 - gate) * pooled_clothing,
@@ -240,7 +240,7 @@ class BDAMDecoupler(nn.Module):
         )
 
 
-# Descriptions (§III-C) and their fusion with the picture (§III-D)
+# Descriptions (§III-C) and their fusion with the image (§III-D)
 
 
 @dataclass
@@ -290,14 +290,14 @@ class BDAMAlignment(nn.Module):
 
 
 class BDAMFusionGate(nn.Module):
-    """`softmax(Linear([f_img; f_txt]))`: how much picture and description count. A missing modality weighs nothing."""
+    """`softmax(Linear([f_img; f_txt]))`: how much image and description count. A missing modality weighs nothing."""
 
     def __init__(self, config: BDAMConfig):
         super().__init__()
         self.projection = BDAMZeroLinear(2 * config.fusion_hidden_size, 2) if config.use_fusion_gate else None
 
     def forward(self, image_states: torch.Tensor, text_states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """`present` (B, 2) says which of picture and description there are; returns weights (B, 2) that sum to 1."""
+        """`present` (B, 2) says which of image and description there are; returns weights (B, 2) that sum to 1."""
         if self.projection is None:
             logits = image_states.new_zeros(image_states.shape[0], 2)
         else:
@@ -308,7 +308,7 @@ class BDAMFusionGate(nn.Module):
 
 class BDAMFusion(nn.Module):
     """
-    The Mamba fusion module (§III-D): identity features of the picture and of its description → one vector.
+    The Mamba fusion module (§III-D): identity features of the image and of its description → one vector.
 
     With `fusion_mode="pooled"` the Mamba stack sees the one vector `W_img f_img + W_txt f_txt`, a sequence of length
     1. With `"tokens"` it scans the weighted identity tokens followed by the weighted description tokens; the means
@@ -336,10 +336,10 @@ class BDAMFusion(nn.Module):
         self.output_projection = nn.Linear(config.fusion_hidden_size, config.projection_dim)
 
     def forward(
-        self, picture: BDAMPictureOutput | None, description: BDAMTextOutput | None
+        self, image: BDAMImageOutput | None, description: BDAMTextOutput | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns `f_final` (B, projection_dim), not normalised, and the fusion weights (B, 2)."""
-        image_tokens, image_mask = self._image_tokens(picture)
+        image_tokens, image_mask = self._image_tokens(image)
         text_tokens, text_mask = self._text_tokens(description)
         if image_tokens is None:
             image_tokens, image_mask = text_tokens[:, :0], text_mask[:, :0]
@@ -363,10 +363,10 @@ class BDAMFusion(nn.Module):
             )
         return self.output_projection(hidden_states), fusion_weights
 
-    def _image_tokens(self, picture: BDAMPictureOutput | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        if picture is None:
+    def _image_tokens(self, image: BDAMImageOutput | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if image is None:
             return None, None
-        states = picture.identity_features[:, None] if self.mode == "pooled" else picture.identity_tokens
+        states = image.identity_features[:, None] if self.mode == "pooled" else image.identity_tokens
         return self.image_alignment(states), torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
 
     def _text_tokens(self, description: BDAMTextOutput | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -403,16 +403,16 @@ class BDAMOutput(ModelOutput):
         logits_per_text (`torch.FloatTensor` of shape `(text_batch_size, image_batch_size)`, *optional*):
             Its transpose.
         image_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
-            Identity embeddings of the gallery entries: picture, description, or both fused. L2-normalised.
+            Identity embeddings of the gallery entries: image, description, or both fused. L2-normalised.
         text_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
             Identity embeddings of the queries. L2-normalised.
         clothing_image_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
-            Clothing embeddings of the pictures. L2-normalised.
+            Clothing embeddings of the images. L2-normalised.
         clothing_text_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
             Clothing embeddings of the clothing descriptions. L2-normalised.
         fusion_weights (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
-            Weight of picture and of description in each gallery entry.
-        picture_output (`BDAMPictureOutput`, *optional*):
+            Weight of image and of description in each gallery entry.
+        image_output (`BDAMImageOutput`, *optional*):
             Identity and clothing features, and the gate.
         description_output (`BDAMTextOutput`, *optional*):
             Output of the text encoder for the identity descriptions.
@@ -421,7 +421,7 @@ class BDAMOutput(ModelOutput):
         text_model_output (`BDAMTextOutput`, *optional*):
             Output of the text encoder for the queries.
         vision_model_output (`BaseModelOutput`, *optional*):
-            Output of the picture encoder.
+            Output of the image encoder.
     """
 
     loss: torch.Tensor | None = None
@@ -433,7 +433,7 @@ class BDAMOutput(ModelOutput):
     clothing_image_embeds: torch.Tensor | None = None
     clothing_text_embeds: torch.Tensor | None = None
     fusion_weights: torch.Tensor | None = None
-    picture_output: BDAMPictureOutput | None = None
+    image_output: BDAMImageOutput | None = None
     description_output: BDAMTextOutput | None = None
     clothing_description_output: BDAMTextOutput | None = None
     text_model_output: BDAMTextOutput | None = None
@@ -470,8 +470,8 @@ class BDAMModel(BDAMPreTrainedModel):
     r"""
     Text-to-image person retrieval that keeps identity and clothing apart.
 
-    A gallery entry is a picture, its MLLM-written identity description, or both; a query is a sentence. Both become
-    L2-normalised identity embeddings; pictures and clothing texts besides become clothing embeddings, so that a search
+    A gallery entry is an image, its MLLM-written identity description, or both; a query is a sentence. Both become
+    L2-normalised identity embeddings; images and clothing texts besides become clothing embeddings, so that a search
     can weigh *who* against *what they wear*.
 
     Args:
@@ -483,7 +483,7 @@ class BDAMModel(BDAMPreTrainedModel):
 
     ```python
     >>> model = BDAMModel.from_pretrained("outputs/demo/model")
-    >>> outputs = model(**processor(images=picture, text="A tall man in a red coat.", return_tensors="pt"))
+    >>> outputs = model(**processor(images=image, text="A tall man in a red coat.", return_tensors="pt"))
     >>> scores = outputs.text_embeds @ outputs.image_embeds.T
     ```"""
 
@@ -525,17 +525,17 @@ class BDAMModel(BDAMPreTrainedModel):
         Builds a model from two pretrained encoders; everything else starts from scratch.
 
         Args:
-            vision_model_name_or_path (`str`): Hub id or folder of a picture encoder, or of a dual encoder that has
+            vision_model_name_or_path (`str`): Hub id or folder of an image encoder, or of a dual encoder that has
                 one.
             text_model_name_or_path (`str`): Hub id or folder of a text encoder, or of a dual encoder that has one.
-            image_size (`int` or `tuple[int, int]`, *optional*): height and width of the pictures to come, e.g.
+            image_size (`int` or `tuple[int, int]`, *optional*): height and width of the images to come, e.g.
                 `(384, 128)`. A ViT's position embeddings are moved to that grid by bicubic interpolation; other
                 architectures interpolate theirs as they run.
             config_kwargs: fields of [`BDAMConfig`], `attn_implementation` among them (SDPA where nothing is given).
 
         Raises:
             ValueError: if a name leads to no encoder, or to one that lacks weights or fails to load; if no patch fits
-                into a picture.
+                into an image.
         """
         vision_model = load_encoder(vision_model_name_or_path, "vision")
         text_model = load_encoder(text_model_name_or_path, "text")
@@ -560,15 +560,15 @@ class BDAMModel(BDAMPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
-        Identity embeddings of gallery entries: pictures, descriptions, or pictures with their descriptions.
+        Identity embeddings of gallery entries: images, descriptions, or images with their descriptions.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
-                pictures.
+                images.
             identity_input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Identity descriptions of those pictures.
+                Identity descriptions of those images.
             identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                A row of zeros marks a picture without a description.
+                A row of zeros marks an image without a description.
 
         Returns:
             The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
@@ -612,7 +612,7 @@ class BDAMModel(BDAMPreTrainedModel):
         self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
-        Clothing embeddings of pictures.
+        Clothing embeddings of images.
 
         Returns:
             The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
@@ -662,27 +662,27 @@ class BDAMModel(BDAMPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BDAMOutput:
         r"""
-        Embeds whatever is given: pictures, descriptions, queries.
+        Embeds whatever is given: images, descriptions, queries.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
-                pictures.
+                images.
             input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
                 *optional*): Queries: captions by a human.
             identity_input_ids, identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
-                *optional*): Identity descriptions that belong to the pictures; a row whose mask is zero is a picture
+                *optional*): Identity descriptions that belong to the images; a row whose mask is zero is an image
                 without one.
             clothing_input_ids, clothing_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
-                *optional*): Clothing descriptions of the pictures.
+                *optional*): Clothing descriptions of the images.
             clothing_query_input_ids, clothing_query_attention_mask (`torch.LongTensor` of shape `(batch_size,
                 sequence_length)`, *optional*): With `return_loss=True`, captions that are to find the clothes of their
-                pictures. They speak of more than clothes: they teach the text side alone.
+                images. They speak of more than clothes: they teach the text side alone.
             person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-                Who is on each picture. Without them each picture is a person of its own.
+                Who is on each image. Without them each image is a person of its own.
             query_agreement, clothing_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): With
                 `return_loss=True`, how much each sample counts in the loss of the queries (Eq. 3), and in that of the
-                clothing descriptions (Eq. 1): how far several descriptions of its picture agree, more than 0.
-            return_loss (`bool`, *optional*): whether to compute the task losses; needs pictures and queries.
+                clothing descriptions (Eq. 1): how far several descriptions of its image agree, more than 0.
+            return_loss (`bool`, *optional*): whether to compute the task losses; needs images and queries.
 
         Raises:
             ValueError: if nothing is given, or batch sizes that must agree do not.
@@ -706,12 +706,12 @@ class BDAMModel(BDAMPreTrainedModel):
         if return_loss and (pixel_values is None or input_ids is None):
             raise ValueError("`return_loss=True` needs `pixel_values` and `input_ids`.")
 
-        vision_outputs = picture = None
+        vision_outputs = image = None
         if pixel_values is not None:
-            vision_outputs = self._encode_pictures(pixel_values, **kwargs)
-            picture = self._decouple(vision_outputs.last_hidden_state, pixel_values, **kwargs)
+            vision_outputs = self._encode_images(pixel_values, **kwargs)
+            image = self._decouple(vision_outputs.last_hidden_state, pixel_values, **kwargs)
         present = None if identity_attention_mask is None else identity_attention_mask.any(dim=1)
-        if present is not None:  # attention over nothing is undefined, and many pictures may lack a description
+        if present is not None:  # attention over nothing is undefined, and many images may lack a description
             identity_input_ids, identity_attention_mask = identity_input_ids[present], identity_attention_mask[present]
         caption, description, clothing, clothing_query = self._encode_texts(
             (input_ids, attention_mask, token_type_ids),
@@ -724,12 +724,12 @@ class BDAMModel(BDAMPreTrainedModel):
             description = _spread(description, present)
 
         image_embeds = fusion_weights = None
-        if picture is not None or description is not None:
-            image_embeds, fusion_weights = self.fuse(picture, description)
+        if image is not None or description is not None:
+            image_embeds, fusion_weights = self.fuse(image, description)
         text_embeds = None if caption is None else _normalize(self.text_projection(caption.features))
         clothing_image_embeds = clothing_text_embeds = None
-        if picture is not None and picture.pooled_clothing is not None:
-            clothing_image_embeds = _normalize(self.clothing_projection(picture.pooled_clothing))
+        if image is not None and image.pooled_clothing is not None:
+            clothing_image_embeds = _normalize(self.clothing_projection(image.pooled_clothing))
         if clothing is not None:
             clothing_text_embeds = _normalize(clothing.features)
 
@@ -744,7 +744,7 @@ class BDAMModel(BDAMPreTrainedModel):
             clothing_image_embeds=clothing_image_embeds,
             clothing_text_embeds=clothing_text_embeds,
             fusion_weights=fusion_weights,
-            picture_output=picture,
+            image_output=image,
             description_output=description,
             clothing_description_output=clothing,
             text_model_output=caption,
@@ -754,11 +754,11 @@ class BDAMModel(BDAMPreTrainedModel):
             inputs = BDAMLossInputs(
                 image_embeds=image_embeds,
                 text_embeds=text_embeds,
-                identity_features=picture.identity_features,
+                identity_features=image.identity_features,
                 person_ids=person_ids,
                 query_agreement=query_agreement,
-                clothing_features=picture.clothing_features,
-                gate=picture.gate,
+                clothing_features=image.clothing_features,
+                gate=image.gate,
                 fusion_weights=fusion_weights,
                 clothing_image_embeds=clothing_image_embeds,
                 clothing_text_embeds=clothing_text_embeds,
@@ -772,34 +772,34 @@ class BDAMModel(BDAMPreTrainedModel):
         return outputs
 
     def fuse(
-        self, picture: BDAMPictureOutput | None, description: BDAMTextOutput | None = None
+        self, image: BDAMImageOutput | None, description: BDAMTextOutput | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """L2-normalised identity embeddings (B, projection_dim) of gallery entries; their fusion weights (B, 2)."""
         if self.config.use_fusion:
-            final, fusion_weights = self.fusion(picture, description)
+            final, fusion_weights = self.fusion(image, description)
             return _normalize(final), fusion_weights
-        if picture is None:
+        if image is None:
             raise ValueError(
-                "A model with `use_fusion=False` embeds pictures only, not descriptions: give `pixel_values`."
+                "A model with `use_fusion=False` embeds images only, not descriptions: give `pixel_values`."
             )
-        return _normalize(self.image_projection(picture.identity_features)), None
+        return _normalize(self.image_projection(image.identity_features)), None
 
-    def _encode_pictures(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
+    def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
         image_size, native_size = tuple(pixel_values.shape[-2:]), as_pair(self.config.vision_config.image_size)
         if image_size != native_size:
             if native_size[0] != native_size[1]:
-                raise ValueError(f"Pictures must be {native_size} (height, width) for this model, got {image_size}.")
+                raise ValueError(f"Images must be {native_size} (height, width) for this model, got {image_size}.")
             if "interpolate_pos_encoding" in inspect.signature(self.vision_model.forward).parameters:
                 kwargs["interpolate_pos_encoding"] = True
         outputs = self.vision_model(pixel_values=pixel_values, return_dict=True, **kwargs)
         return BaseModelOutput(outputs.last_hidden_state, outputs.hidden_states, outputs.attentions)
 
-    def _decouple(self, hidden_states: torch.Tensor, pixel_values: torch.Tensor, **kwargs) -> BDAMPictureOutput:
+    def _decouple(self, hidden_states: torch.Tensor, pixel_values: torch.Tensor, **kwargs) -> BDAMImageOutput:
         if self.config.use_patch_tokens_only:
             hidden_states = hidden_states[:, self._num_prefix_tokens(hidden_states, pixel_values) :]
         if self.config.use_bdam:
             return self.decoupler(hidden_states, **kwargs)
-        return BDAMPictureOutput(identity_tokens=hidden_states, identity_features=hidden_states.mean(dim=1))
+        return BDAMImageOutput(identity_tokens=hidden_states, identity_features=hidden_states.mean(dim=1))
 
     def _num_prefix_tokens(self, hidden_states: torch.Tensor, pixel_values: torch.Tensor) -> int:
         """[CLS] and register tokens stand before the patches; an encoder that merges patches has neither."""
@@ -878,7 +878,7 @@ def _pad(values: torch.Tensor, length: int, padding: int) -> torch.Tensor:
 
 
 def _spread(description: BDAMTextOutput, present: torch.Tensor) -> BDAMTextOutput:
-    """From the texts that are present to one row per picture, zeros where `present` (B,) says that there is none."""
+    """From the texts that are present to one row per image, zeros where `present` (B,) says that there is none."""
 
     def spread(state):
         if isinstance(state, tuple):
@@ -897,4 +897,4 @@ def _crop(
 
 BDAMModel.register_for_auto_class("AutoModel")
 
-__all__ = ["BDAMModel", "BDAMOutput", "BDAMPictureOutput", "BDAMPreTrainedModel", "BDAMTextOutput"]
+__all__ = ["BDAMModel", "BDAMOutput", "BDAMImageOutput", "BDAMPreTrainedModel", "BDAMTextOutput"]

@@ -1,6 +1,6 @@
 # Copyright 2026 The BDAM authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Processor for BDAM: pictures and words in, the model's fields out."""
+"""Processor for BDAM: images and words in, the model's fields out."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,35 +11,35 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput
 
 
-def to_upright_rgb(picture: Image.Image) -> Image.Image:
+def to_upright_rgb(image: Image.Image) -> Image.Image:
     """
-    A picture as the model is to see it: turned as its EXIF orientation says, in RGB, 8 bits per channel, transparent
+    An image as the model is to see it: turned as its EXIF orientation says, in RGB, 8 bits per channel, transparent
     parts on white.
 
     Raises:
-        Exception: whatever Pillow raises for a picture that is damaged, or of a mode that it cannot convert.
+        Exception: whatever Pillow raises for an image that is damaged, or of a mode that it cannot convert.
     """
-    has_16_bits = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
-    picture.load()
-    with suppress(Exception):  # damaged EXIF data: the picture is as it lies
-        if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("I", "F") or has_16_bits:
-        picture = _to_8_bits(picture, 65535 if has_16_bits else None)
-    if picture.has_transparency_data:
-        picture = picture.convert("LA") if picture.mode == "La" else picture
-        white = Image.new("RGBA", picture.size, "white")
-        white.alpha_composite(picture.convert("RGBA"))
-        picture = white
-    return picture.convert("RGB")
+    has_16_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    image.load()
+    with suppress(Exception):  # damaged EXIF data: the image is as it lies
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or has_16_bits:
+        image = _to_8_bits(image, 65535 if has_16_bits else None)
+    if image.has_transparency_data:
+        image = image.convert("LA") if image.mode == "La" else image
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image.convert("RGBA"))
+        image = white
+    return image.convert("RGB")
 
 
-def _to_8_bits(picture: Image.Image, white: float | None) -> Image.Image:
+def _to_8_bits(image: Image.Image, white: float | None) -> Image.Image:
     """Scales gray values to 8 bits, `white` being the largest one; None guesses it by the values."""
-    values = np.nan_to_num(np.asarray(picture).astype(np.float32))
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
     if white is None:
         largest = float(values.max())
-        likely = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
+        likely = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         white = next((value for value in likely if largest <= value), largest)
     return Image.fromarray((values.clip(0, white) * (255 / white)).round().astype(np.uint8))
 
@@ -49,13 +49,13 @@ class BDAMProcessor(ProcessorMixin):
     Combines an image processor and a tokenizer of any architecture.
 
     Args:
-        image_processor (`BaseImageProcessor`): resizes and normalises pictures.
+        image_processor (`BaseImageProcessor`): resizes and normalises images.
         tokenizer (`PreTrainedTokenizerBase`): splits texts into tokens.
 
     Example:
 
     ```python
-    >>> inputs = processor(images=picture, text="A tall man in a red coat.", return_tensors="pt")
+    >>> inputs = processor(images=image, text="A tall man in a red coat.", return_tensors="pt")
     >>> outputs = model(**inputs)
     ```"""
 
@@ -73,11 +73,11 @@ class BDAMProcessor(ProcessorMixin):
     ) -> BatchFeature:
         r"""
         Args:
-            images: pictures, as PIL images (which [`to_upright_rgb`] prepares), arrays or tensors. → `pixel_values`
+            images: images, as PIL images (which [`to_upright_rgb`] prepares), arrays or tensors. → `pixel_values`
             text: queries. → `input_ids`, `attention_mask`
-            identity_text: identity descriptions of the pictures; None stands for a picture without one, whose row of
+            identity_text: identity descriptions of the images; None stands for an image without one, whose row of
                 the mask is zero. → `identity_input_ids`, `identity_attention_mask`
-            clothing_text: clothing descriptions of the pictures. → `clothing_input_ids`, `clothing_attention_mask`
+            clothing_text: clothing descriptions of the images. → `clothing_input_ids`, `clothing_attention_mask`
             clothing_query: captions, to train the search for clothes. → `clothing_query_input_ids`,
                 `clothing_query_attention_mask`
             kwargs: for the image processor (`size`, `do_normalize`, …) and the tokenizer (`padding`, `truncation`,

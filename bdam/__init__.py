@@ -8,7 +8,7 @@ Example:
 
 ```python
 >>> import bdam
->>> gallery = bdam.Gallery.from_images("outputs/demo/model", "pictures/")
+>>> gallery = bdam.Gallery.from_images("outputs/demo/model", "images/")
 >>> hits = gallery.search("A tall man in a red coat.", clothing_weight=0.3, k=5)
 ```"""
 
@@ -19,7 +19,7 @@ from bdam.auto_classes import register_auto_classes
 
 
 if TYPE_CHECKING:
-    from bdam.captions.describing import describe_pictures as describe
+    from bdam.captions.describing import describe_images as describe
     from bdam.data.loading import load_data
     from bdam.evaluation.evaluate import evaluate_checkpoint
     from bdam.evaluation.metrics import retrieval_metrics
@@ -53,7 +53,7 @@ _DEFINED_AT = {
     "BDAMProcessor": "processing_bdam:BDAMProcessor",
     "Embedder": "bdam.retrieval.embedder:Embedder",
     "Gallery": "bdam.retrieval.gallery:Gallery",
-    "describe": "bdam.captions.describing:describe_pictures",
+    "describe": "bdam.captions.describing:describe_images",
     "evaluate_checkpoint": "bdam.evaluation.evaluate:evaluate_checkpoint",
     "load_data": "bdam.data.loading:load_data",
     "load_recipe": "bdam.recipes.recipe:load_recipe",

@@ -1,6 +1,6 @@
 """
 What it takes to load the annotations of CUHK-PEDES at full size, written here with the words' tokens as the official
-file has them: 40,206 pictures, 80,412 captions. No picture is there, as none is looked at.
+file has them: 40,206 images, 80,412 captions. No image is there, as none is looked at.
 
     python benchmarks/annotations.py
 
@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bdam.data.images import read_column
 from bdam.data.loading import load_data
-from bdam.data.pictures import read_column
 
 
 SPLITS = {"train": (11003, 34054), "val": (1000, 3078), "test": (1000, 3074)}
@@ -37,18 +37,18 @@ def main() -> None:
         start = time.perf_counter()
         data = load_data(f"cuhk-pedes:{root}")
         seconds = time.perf_counter() - start
-        captions = sum(len(of_picture) for rows in data.values() for of_picture in read_column(rows, "captions"))
+        captions = sum(len(of_image) for rows in data.values() for of_image in read_column(rows, "captions"))
         megabytes = path.stat().st_size / 1e6
     figures = {
         "benchmark": "annotations",
-        "pictures": sum(map(len, data.values())),
+        "images": sum(map(len, data.values())),
         "captions": captions,
         "file_mb": round(megabytes, 1),
         "seconds": round(seconds, 2),
         "added_mb": round(peak() - before),
         "peak_mb": round(peak()),
     }
-    print("{pictures} pictures and {captions} captions, {file_mb} MB of JSON, in {seconds} s".format(**figures))
+    print("{images} images and {captions} captions, {file_mb} MB of JSON, in {seconds} s".format(**figures))
     print("memory: {added_mb} MB on top, {peak_mb} MB in all, imports included".format(**figures))
     print(json.dumps(figures))
 
@@ -56,15 +56,15 @@ def main() -> None:
 def annotations():
     """Records as those of `reid_raw.json`, persons in order, two captions of 10 to 40 words each."""
     chance, first = random.Random(0), 1
-    for split, (persons, pictures) in SPLITS.items():
-        for picture in range(pictures):
+    for split, (persons, images) in SPLITS.items():
+        for image in range(images):
             tokens = [chance.choices(WORDS, k=chance.randint(10, 40)) for _ in range(2)]
             yield {
                 "split": split,
                 "captions": [" ".join(words) for words in tokens],
-                "file_path": f"{SUB_FOLDERS[picture % 7]}/{split}_{picture:06}.png",
+                "file_path": f"{SUB_FOLDERS[image % 7]}/{split}_{image:06}.png",
                 "processed_tokens": tokens,
-                "id": first + picture % persons,
+                "id": first + image % persons,
             }
         first += persons
 

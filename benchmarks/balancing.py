@@ -28,7 +28,7 @@ def main() -> None:
     train = generate_pedestrians(64, 1, 1)["train"]
     processor = build_processor(recipe, train)
     model = build_model(recipe, processor).train()
-    sampler = PersonBatchSampler(train["person_id"], recipe.persons_per_batch, recipe.pictures_per_person)
+    sampler = PersonBatchSampler(train["person_id"], recipe.persons_per_batch, recipe.images_per_person)
     rows = TrainingRows(train, processor.image_processor, keep=True)
     collator = build_collator(recipe, processor)
     draws = list(sampler)
@@ -41,7 +41,7 @@ def main() -> None:
 
     def step(name: str, draw: list) -> float:
         start = time.perf_counter()
-        batch = collator([rows[picture] for picture in draw])
+        batch = collator([rows[image] for image in draw])
         batch.pop("image_ids")
         outputs = model(**batch, return_loss=True)
         balancer = balancers[name]
@@ -56,7 +56,7 @@ def main() -> None:
         for name in balancers:
             times[name].append(step(name, draws[turn % len(draws)]))
     fixed, gradnorm = (1e3 * statistics.median(times[name][5:]) for name in ("fixed", "gradnorm"))
-    print(f"fixed weights {fixed:.1f} ms, GradNorm {gradnorm:.1f} ms per step of {sampler.batch_size} pictures")
+    print(f"fixed weights {fixed:.1f} ms, GradNorm {gradnorm:.1f} ms per step of {sampler.batch_size} images")
     print(json.dumps({"benchmark": "balancing", "gradnorm_over_fixed": round(gradnorm / fixed, 3)}))
 
 

@@ -1,9 +1,9 @@
 """
 How busy `bdam caption describe` keeps a server: descriptions per second over the most that a server allows which takes
 50 ms per answer, of 64 requests at once; what processor time that takes; and how memory grows from a tenth of the
-pictures to all of them.
+images to all of them.
 
-    python benchmarks/captions.py [--pictures 10000] [--concurrency 64]
+    python benchmarks/captions.py [--images 10000] [--concurrency 64]
 
 The server is a process of its own on loopback and answers every request with a description that can be used, each in
 other words. Its time and the client's add up to what the machine must have to spare, whatever else it does.
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from bdam.captions.client import MLLM
-from bdam.captions.describing import Options, describe_pictures, find_pictures
+from bdam.captions.describing import Options, describe_images, find_images
 from bdam.data.pedestrians import generate_pedestrians
 
 
@@ -34,7 +34,7 @@ ANSWERS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--concurrency", type=int, default=64)
     arguments = parser.parse_args()
     ports: multiprocessing.Queue = multiprocessing.Queue()
@@ -42,12 +42,12 @@ def main() -> None:
     server.start()
     mllm_url = f"http://127.0.0.1:{ports.get()}/v1"
     with tempfile.TemporaryDirectory() as folder:
-        save_pictures(Path(folder), arguments.pictures)
-        pictures, path = find_pictures(folder)
+        save_images(Path(folder), arguments.images)
+        images, path = find_images(folder)
         options = Options(concurrency=arguments.concurrency)
-        describe_pictures(pictures[: arguments.pictures // 10], path, MLLM("m", mllm_url), None, options)
+        describe_images(images[: arguments.images // 10], path, MLLM("m", mllm_url), None, options)
         before, start, busy = peak(), time.perf_counter(), busy_seconds()
-        tally = describe_pictures(pictures, path, MLLM("m", mllm_url), None, options)
+        tally = describe_images(images, path, MLLM("m", mllm_url), None, options)
         seconds, client = time.perf_counter() - start, busy_seconds() - busy
     busy = busy_seconds()
     server.terminate()
@@ -55,13 +55,13 @@ def main() -> None:
     rate, ideal = tally.requests / seconds, arguments.concurrency / DELAY
     figures = {
         "benchmark": "captions",
-        "pictures": tally.described,
+        "images": tally.described,
         "failed": tally.failed,
         "requests_per_second": round(rate, 1),
         "ideal": round(ideal, 1),
         "ratio": round(rate / ideal, 3),
         "client_ms": round(1000 * client / tally.requests, 3),
-        "server_ms": round(1000 * (busy_seconds() - busy) / (2 * arguments.pictures), 3),
+        "server_ms": round(1000 * (busy_seconds() - busy) / (2 * arguments.images), 3),
         "growth_mb": round(peak() - before, 1),
     }
     print(f"{rate:.0f} requests per second of {ideal:.0f} that the server allows: {rate / ideal:.1%}.")
@@ -69,7 +69,7 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def save_pictures(folder: Path, count: int) -> None:
+def save_images(folder: Path, count: int) -> None:
     """People of 256 x 128 pixels, again and again until they are many."""
     rows = generate_pedestrians(1, 1, 8, image_size=(256, 128))["test"]
     for index, row in enumerate(rows):

@@ -1,5 +1,5 @@
 """
-What ONNX Runtime makes of an exported BDAM: how far its embeddings are from PyTorch's, how many pictures a second it
+What ONNX Runtime makes of an exported BDAM: how far its embeddings are from PyTorch's, how many images a second it
 embeds, and what that does to a search.
 
     python benchmarks/export.py [--checkpoint outputs/demo/model --data outputs/demo/pedestrians]
@@ -71,34 +71,34 @@ def export_both(checkpoint: str, folder: Path) -> dict[str, Encoder]:
 def compare(encoders: dict[str, Encoder]) -> dict[str, float]:
     """Agreement and speed on one batch of noise."""
     torch.manual_seed(0)
-    pictures = {"pixel_values": torch.randn(BATCH_SIZE, 3, 224, 224)}
+    images = {"pixel_values": torch.randn(BATCH_SIZE, 3, 224, 224)}
     embeddings, seconds = {}, dict.fromkeys(encoders, float("inf"))
     for _ in range(ROUNDS):
         for name, encoder in encoders.items():
             start = time.perf_counter()
-            embeddings[name] = torch.cat(list(encoder.embed_pictures(pictures).values()), dim=1)
+            embeddings[name] = torch.cat(list(encoder.embed_images(images).values()), dim=1)
             seconds[name] = min(seconds[name], time.perf_counter() - start)
     figures = {
         "max_difference_fp32": (embeddings["fp32"] - embeddings["torch"]).abs().max().item(),
         "min_cosine_int8": round(torch.cosine_similarity(embeddings["int8"], embeddings["torch"]).min().item(), 5),
-        "torch_pictures_per_second": round(BATCH_SIZE / seconds["torch"], 2),
+        "torch_images_per_second": round(BATCH_SIZE / seconds["torch"], 2),
         "speedup_fp32": round(seconds["torch"] / seconds["fp32"], 2),
         "speedup_int8": round(seconds["torch"] / seconds["int8"], 2),
     }
     print(
         f"fp32 differs by at most {figures['max_difference_fp32']:.1e}; int8's cosine: {figures['min_cosine_int8']}."
     )
-    print(f"Against {figures['torch_pictures_per_second']} pictures per second of PyTorch, ONNX Runtime embeds")
+    print(f"Against {figures['torch_images_per_second']} images per second of PyTorch, ONNX Runtime embeds")
     print(f"{figures['speedup_fp32']:.2f} times as many in fp32, and {figures['speedup_int8']:.2f} times in int8.")
     return figures
 
 
 def search(encoders: dict[str, Encoder], data: str) -> dict[str, float]:
-    """R-1 of all on the test split, pictures alone."""
+    """R-1 of all on the test split, images alone."""
     test = load_split(data, "test")
     clothing_weight = encoders["torch"].model.config.clothing_weight
     recall = {
-        name: score(extract_features(encoder, test), "standard", "picture", "caption", clothing_weight).r1
+        name: score(extract_features(encoder, test), "standard", "image", "caption", clothing_weight).r1
         for name, encoder in encoders.items()
     }
     changes = {f"r1_change_{name}": round(recall[name] - recall["torch"], 2) for name in ("fp32", "int8")}

@@ -1,5 +1,5 @@
 """
-What the evaluation adds to the bare forward pass: pictures per second from files on disk over those of one batch that
+What the evaluation adds to the bare forward pass: images per second from files on disk over those of one batch that
 is embedded again and again, on a BDAM of the paper's size; and how memory grows when the gallery is four times as
 large.
 
@@ -22,7 +22,7 @@ from transformers import ViTImageProcessorPil
 from bdam.data.benchmarks import load_benchmark
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.encoders import BDAMEncoder
-from bdam.encoding.extraction import embed_pictures
+from bdam.encoding.extraction import embed_images
 from bdam.recipes.recipe import load_recipe
 from bdam.training.building import build_model, build_processor, learn_tokenizer
 from configuration_bdam import BDAMConfig
@@ -33,37 +33,37 @@ from processing_bdam import BDAMProcessor
 BATCH_SIZE = 4
 BATCHES = 2
 ROUNDS = 3
-# Pictures of the two galleries whose memory is compared.
+# Images of the two galleries whose memory is compared.
 SMALL, LARGE = 1024, 4096
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        pictures = save_pictures(Path(folder))
-        growth = memory_growth(pictures)
+        images = save_images(Path(folder))
+        growth = memory_growth(images)
         encoder = paper_encoder()
-        some = pictures.select(range(BATCH_SIZE * BATCHES))
-        batch = dict(encoder.prepare_pictures([pictures[row] for row in range(BATCH_SIZE)], use_descriptions=False))
+        some = images.select(range(BATCH_SIZE * BATCHES))
+        batch = dict(encoder.prepare_images([images[row] for row in range(BATCH_SIZE)], use_descriptions=False))
         bare, extracted = [], []
         for _ in range(ROUNDS):
             bare.append(forward_rate(encoder, batch))
             start = time.perf_counter()
-            embed_pictures(encoder, some, batch_size=BATCH_SIZE)
+            embed_images(encoder, some, batch_size=BATCH_SIZE)
             extracted.append(len(some) / (time.perf_counter() - start))
     figures = {
         "benchmark": "extraction",
         "device": str(encoder.model.device),
-        "bare_pictures_per_second": round(statistics.median(bare), 2),
-        "extracted_pictures_per_second": round(statistics.median(extracted), 2),
+        "bare_images_per_second": round(statistics.median(bare), 2),
+        "extracted_images_per_second": round(statistics.median(extracted), 2),
         "ratio": round(statistics.median(extracted) / statistics.median(bare), 3),
         "growth_mb": round(growth, 1),
     }
     print(f"{figures['ratio']:.1%} of the throughput of the bare forward pass, on {figures['device']}.")
-    print(f"From {SMALL} to {LARGE} pictures, memory grows by {growth:.1f} MB besides the features.")
+    print(f"From {SMALL} to {LARGE} images, memory grows by {growth:.1f} MB besides the features.")
     print(json.dumps(figures))
 
 
-def save_pictures(root: Path):
+def save_images(root: Path):
     """People of 384 x 192 pixels as files on disk, again and again until they are many."""
     rows = generate_pedestrians(1, 1, BATCH_SIZE * BATCHES // 4, image_size=(384, 192))["test"]
     for index, row in enumerate(rows):
@@ -91,18 +91,18 @@ def forward_rate(encoder: BDAMEncoder, batch: dict[str, torch.Tensor]) -> float:
     batch = {name: values.to(encoder.model.device) for name, values in batch.items()}
     start = time.perf_counter()
     for _ in range(BATCHES):
-        encoder.embed_pictures(batch)["picture"].cpu()
+        encoder.embed_images(batch)["image"].cpu()
     return BATCHES * BATCH_SIZE / (time.perf_counter() - start)
 
 
-def memory_growth(pictures) -> float:
+def memory_growth(images) -> float:
     """Megabytes that the peak grows by between a small and a large gallery, besides the features."""
     recipe = load_recipe(Path(__file__).parents[1] / "recipes/demo.yaml", "data=generated", "output_dir=none")
-    processor = build_processor(recipe, pictures)
+    processor = build_processor(recipe, images)
     encoder = BDAMEncoder(build_model(recipe, processor), processor)
     peaks, held = [], []
     for size in (SMALL, LARGE):
-        features = embed_pictures(encoder, pictures.select(range(size)))
+        features = embed_images(encoder, images.select(range(size)))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         held.append(sum(part.nbytes for part in features.values()) / 2**20)
     return peaks[1] - peaks[0] - (held[1] - held[0])

@@ -29,13 +29,13 @@ ICFG_PEDES = {"num_queries": 19848, "num_gallery": 19848, "num_persons": 1000}
 
 
 def random_embeds(num_queries: int, num_gallery: int, num_persons: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries that resemble one picture of their person, in 256 dimensions, and the persons of both sides."""
+    """Queries that resemble one image of their person, in 256 dimensions, and the persons of both sides."""
     random = torch.Generator().manual_seed(0)
-    own_pictures = torch.arange(num_queries) % num_gallery
+    own_images = torch.arange(num_queries) % num_gallery
     gallery_persons = torch.arange(num_gallery) % num_persons
     gallery = torch.randn(num_gallery, 256, generator=random)
-    queries = torch.randn(num_queries, 256, generator=random) + 0.25 * gallery[own_pictures]
-    return normalize(queries, dim=1), normalize(gallery, dim=1), gallery_persons[own_pictures], gallery_persons
+    queries = torch.randn(num_queries, 256, generator=random) + 0.25 * gallery[own_images]
+    return normalize(queries, dim=1), normalize(gallery, dim=1), gallery_persons[own_images], gallery_persons
 
 
 def matrix_product(queries: Tensor, gallery: Tensor, *persons: Tensor) -> None:
@@ -67,8 +67,8 @@ def evaluate_metrics() -> Callable:
     metric = evaluate.load(str(ROOT / "metrics" / "person_retrieval"))
 
     def compute(queries: Tensor, gallery: Tensor, query_persons: Tensor, gallery_persons: Tensor) -> dict:
-        pictures = {"gallery_embeds": gallery, "gallery_person_ids": gallery_persons}
-        return metric.compute(predictions=queries, references=query_persons, **pictures)
+        images = {"gallery_embeds": gallery, "gallery_person_ids": gallery_persons}
+        return metric.compute(predictions=queries, references=query_persons, **images)
 
     return compute
 

@@ -93,7 +93,7 @@ def write(folder: Path, vectors: torch.Tensor) -> None:
         numbers = range(start, start + len(of_part))
         columns = {
             "image_id": pa.array([f"{number:08}.jpg" for number in numbers]),
-            "image": pa.array([{"bytes": None, "path": f"/pictures/{number:08}.jpg"} for number in numbers]),
+            "image": pa.array([{"bytes": None, "path": f"/images/{number:08}.jpg"} for number in numbers]),
             "stamp": pa.array([0] * len(of_part), pa.int64()),
             "content": pa.array([0] * len(of_part), pa.int64()),
             "camera": pa.array([number % 10 for number in numbers], pa.int64()),

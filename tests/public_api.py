@@ -17,7 +17,7 @@ def load_processor() -> bdam.BDAMProcessor:
 
 
 def search(model: bdam.Embedder, sentence: str) -> list[float]:
-    gallery: bdam.Gallery = bdam.Gallery.from_images(model, Path("pictures"))
+    gallery: bdam.Gallery = bdam.Gallery.from_images(model, Path("images"))
     return [hit.score for hit in gallery.search(sentence, clothing_weight=0.3, k=5)]
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import TINY_RUN, save_dual_encoder
 
 from bdam import cli
-from bdam.captions.records import DescribedPicture, write_records
+from bdam.captions.records import DescribedImage, write_records
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.recipes.recipe import load_recipe
@@ -64,7 +64,7 @@ def test_evaluation_writes_the_records_that_it_shows(run, bdam):
         "--clothing-weight",
         0.5,
     )
-    assert code == 0 and "clothes-changed" in output and "picture+description" in output
+    assert code == 0 and "clothes-changed" in output and "image+description" in output
     records = json.loads(results.read_text())
     assert {record["seed"] for record in records} == {7}
     assert {record["num_gallery"] for record in records} == {5 * 2 * 2}
@@ -80,8 +80,8 @@ def test_a_gallery_is_indexed_and_searched(run, bdam, monkeypatch, capsys):
     sentence = "A tall man in a red coat."
     code, output = bdam("search", gallery, sentence, "--grid", grid, "--k", 3)
     assert code == 0 and sentence in output and output.count(".png") == 3
-    with Image.open(grid) as picture:
-        assert picture.width > 100
+    with Image.open(grid) as image:
+        assert image.width > 100
 
     monkeypatch.setattr(sys, "argv", ["bdam", "search", str(gallery), sentence, "--k", "3", "--json"])
     with pytest.raises(SystemExit):
@@ -102,15 +102,15 @@ def test_a_gallery_is_indexed_and_searched(run, bdam, monkeypatch, capsys):
         assert code == 1 and f"error: {message}" in output
 
 
-def test_pictures_can_be_indexed_with_their_descriptions_and_pruned(run, bdam):
-    folder, gallery = run / "pictures", run / "described"
+def test_images_can_be_indexed_with_their_descriptions_and_pruned(run, bdam):
+    folder, gallery = run / "images", run / "described"
     names = load_data(run / "data")["test"]["image_id"][:3]
     for row in load_data(run / "data")["test"].select(range(3)):
         (folder / row["image_id"]).parent.mkdir(parents=True, exist_ok=True)
         row["image"].save(folder / row["image_id"])
     code, output = bdam("index", run / "model", folder, gallery, "--descriptions")
     assert code == 1 and f"error: No descriptions at {folder}/descriptions.jsonl: write them by" in output
-    lines = [{"image": name, "identity_description": "A man."} for name in names]
+    lines = [{"image_id": name, "identity_description": "A man."} for name in names]
     (folder / "descriptions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     code, output = bdam("index", run / "model", folder, gallery, "--descriptions", "--index", "hnsw")
     assert code == 0 and "3 images, 3 of them new." in output, output
@@ -138,7 +138,7 @@ def benchmark(run, tmp_path_factory) -> Path:
             records.append({"image": image, "captions": captions, "split": split, **ids})
             texts = {name: row[name] for name in ("identity_description", "clothing_description")}
             if split == "test" or index == 0:
-                descriptions.append(DescribedPicture(image=image, **texts, model="m", prompt_version="1"))
+                descriptions.append(DescribedImage(image_id=image, **texts, model="m", prompt_version="1"))
     (root / "annotations.jsonl").write_text("\n".join(map(json.dumps, records)))
     write_records(root / "descriptions.jsonl", descriptions)
     return root
@@ -148,10 +148,10 @@ def test_a_benchmark_trains_and_is_evaluated_with_the_texts_that_it_has(benchmar
     places = [f"data=own:{benchmark}", f"output_dir={tmp_path}"]
     train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL))
     queries = {"validation": {"caption", "identity_description"}, "test": {"identity_description"}}
-    # Of the validation split, one picture alone is described.
+    # Of the validation split, one image alone is described.
     galleries = {
-        "validation": {"picture", "picture+description"},
-        "test": {"picture", "picture+description", "description"},
+        "validation": {"image", "image+description"},
+        "test": {"image", "image+description", "description"},
     }
     for split in queries:
         arguments = ("evaluate", tmp_path / "model", "--data", f"own:{benchmark}", "--split", split)
@@ -177,20 +177,20 @@ def test_other_models_stand_in_the_same_table(run, processor, tmp_path, bdam):
     arguments = ("evaluate", *models, "--data", f"rstpreid:{tmp_path}", "--image-to-text", "--output", results)
     code, output = bdam(*arguments)
     assert code == 0, output
-    assert "This split has 20 pictures, not the 1,000 published: the two do not compare." in output
+    assert "This split has 20 images, not the 1,000 published: the two do not compare." in output
     assert "model 2:" in output and "published: Jiang et al. 2025" in output and "72.50" in output
     records = json.loads(results.read_text())
     assert {(record["checkpoint"], record["gallery"]) for record in records} == {
-        (model, gallery) for model in models for gallery in ("picture", "caption")
+        (model, gallery) for model in models for gallery in ("image", "caption")
     }
     assert all(record["data"] == f"rstpreid:{tmp_path}" and record["commit"] for record in records)
 
 
-def test_pictures_without_any_text_cannot_be_evaluated(run, benchmark, tmp_path, bdam):
+def test_images_without_any_text_cannot_be_evaluated(run, benchmark, tmp_path, bdam):
     shutil.copytree(benchmark, tmp_path / "bare")
     (tmp_path / "bare/descriptions.jsonl").unlink()
     code, output = bdam("evaluate", run / "model", "--data", f"own:{tmp_path / 'bare'}")
-    assert code == 1 and "error: The split has nothing to search by: give its pictures captions" in output
+    assert code == 1 and "error: The split has nothing to search by: give its images captions" in output
 
 
 def test_mistakes_are_one_clear_line(run, bdam, tmp_path):

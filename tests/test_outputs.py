@@ -42,8 +42,8 @@ def test_folders_on_the_way_are_made(tmp_path, bdam):
     sizes = [option for split in ("train", "validation", "test") for option in (f"--{split}", 1)]
     code, output = bdam("data", "pedestrians", tmp_path / "data", *sizes, "--height", 32, "--sheet", sheet)
     assert code == 0, output
-    with Image.open(sheet) as picture:
-        assert picture.format == "PNG"
+    with Image.open(sheet) as image:
+        assert image.format == "PNG"
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path):

@@ -29,7 +29,7 @@ def test_blocks_run_in_order_in_one_shell_at_the_root(tmp_path):
         "bash\nno_such_command",
         "bash\nfalse | cat",
         "bash\nbdam app no/such/gallery",
-        "python\nprint(pictures)",
+        "python\nprint(images)",
     ],
 )
 def test_the_first_block_that_fails_is_named(tmp_path, block):

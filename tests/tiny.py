@@ -68,7 +68,7 @@ def tiny_model(seed: int = 0, **changes) -> BDAMModel:
 
 
 def tiny_batch(seed: int = 0, batch_size: int = 4) -> dict[str, torch.Tensor]:
-    """Pictures and texts for `tiny_model`: two per person, one without description, texts of unequal length."""
+    """Images and texts for `tiny_model`: two per person, one without description, texts of unequal length."""
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(length: int) -> torch.Tensor:
@@ -100,8 +100,8 @@ def save_dual_encoder(name: str, tokenizer, folder: Path) -> transformers.PreTra
         config = config_class(vision_config=vision, text_config=text)
     torch.manual_seed(0)
     model = getattr(transformers, f"{name}Model")(config).eval()
-    picture_class = getattr(transformers, f"{'ViT' if name == 'VisionTextDualEncoder' else name}ImageProcessorPil")
-    pictures = picture_class(size={"height": 32, "width": 32}, **({"do_center_crop": False} if name == "CLIP" else {}))
+    image_class = getattr(transformers, f"{'ViT' if name == 'VisionTextDualEncoder' else name}ImageProcessorPil")
+    images = image_class(size={"height": 32, "width": 32}, **({"do_center_crop": False} if name == "CLIP" else {}))
     model.save_pretrained(folder)
-    getattr(transformers, f"{name}Processor")(pictures, tokenizer).save_pretrained(folder)
+    getattr(transformers, f"{name}Processor")(images, tokenizer).save_pretrained(folder)
     return model

@@ -1,1 +1,1 @@
-"""Captions → styles; pictures → what an MLLM writes about the person, and about the clothes."""
+"""Captions → styles; images → what an MLLM writes about the person, and about the clothes."""

@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 
 from bdam.captions.checks import judge
 from bdam.captions.client import RESPONSE_FORMAT, error_message, read_completion
-from bdam.captions.describing import Picture, Tally, UnreadablePicture, read_picture
+from bdam.captions.describing import ImageFile, Tally, UnreadableImage, read_image
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
-from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
+from bdam.captions.records import DescribedImage, DescriptionFile, read_records
 from bdam.data.writing import written_whole
 
 
@@ -24,31 +24,31 @@ if TYPE_CHECKING:  # it takes seconds, and a run may have no styles
 
 
 def export_requests(
-    pictures: list[Picture], path: Path, output: Path, body: dict, styles: "Styles | None" = None, seed: int = 0
+    images: list[ImageFile], path: Path, output: Path, body: dict, styles: "Styles | None" = None, seed: int = 0
 ) -> Tally:
     """
-    Writes two requests for each picture that `path`, a `descriptions.jsonl`, does not know, and counts them. A picture
+    Writes two requests for each image that `path`, a `descriptions.jsonl`, does not know, and counts them. An image
     that cannot be read is left out, and counted as failed.
 
     Args:
         body: model and settings of every request, as [`MLLM`] has them.
     """
-    done = {record.image for record in read_records(path)}
-    pending = [picture for picture in pictures if picture.image not in done]
+    done = {record.image_id for record in read_records(path)}
+    pending = [image for image in images if image.image_id not in done]
     tally = Tally()
     with written_whole(output) as aside, aside.open("w", encoding="utf-8") as file:
-        for picture in tqdm(pending, desc="Writing requests"):
-            style = styles.draw(picture.image, seed).sentence if styles else None
+        for image in tqdm(pending, desc="Writing requests"):
+            style = styles.draw(image.image_id, seed).sentence if styles else None
             try:
-                url = read_picture(picture)
-            except UnreadablePicture as error:
+                url = read_image(image)
+            except UnreadableImage as error:
                 tally.failed += 1
-                tally.reasons[f"{picture.image!r}: {error}"] += 1
+                tally.reasons[f"{image.image_id!r}: {error}"] += 1
                 continue
             for kind in KINDS:
                 messages = build_messages(kind, url, style, rejected=[])
                 request = {
-                    "custom_id": f"{kind}:{picture.image}",
+                    "custom_id": f"{kind}:{image.image_id}",
                     "method": "POST",
                     "url": "/v1/chat/completions",
                     "body": {**body, "messages": messages, "response_format": RESPONSE_FORMAT},
@@ -59,33 +59,33 @@ def export_requests(
 
 
 def import_answers(
-    answers: Path, pictures: list[Picture], path: Path, model: str, styles: "Styles | None" = None, seed: int = 0
+    answers: Path, images: list[ImageFile], path: Path, model: str, styles: "Styles | None" = None, seed: int = 0
 ) -> Tally:
     """
-    Checks the answers of a batch and adds them to `path`, a `descriptions.jsonl`, picture by picture; those that it
-    knows already are left as they are. Counts the pictures that were described, and that failed.
+    Checks the answers of a batch and adds them to `path`, a `descriptions.jsonl`, image by image; those that it
+    knows already are left as they are. Counts the images that were described, and that failed.
 
     Raises:
-        ValueError: if there are no answers; naming the line that is no answer, or answers for a picture that is not
+        ValueError: if there are no answers; naming the line that is no answer, or answers for an image that is not
             there.
     """
     texts: dict[str, dict[Kind, tuple[str | None, str | None]]] = defaultdict(dict)
-    known_images = {picture.image for picture in pictures}
+    known_images = {image.image_id for image in images}
     for place, kind, image, text, problem in _read_answers(answers):
         if image not in known_images:
-            raise ValueError(f"{answers}, {place}: no picture {image!r} in the data: give the data of the requests.")
+            raise ValueError(f"{answers}, {place}: no image {image!r} in the data: give the data of the requests.")
         texts[image][kind] = (text, problem)
     if not texts:
         raise ValueError(f"{answers} holds no answers: give the file that the batch wrote.")
     tally = Tally()
     with DescriptionFile(path) as file:
-        done = {record.image: record for record in read_records(path)}
+        done = {record.image_id: record for record in read_records(path)}
         for image in done.keys() & texts.keys():
             tally.count_before(done[image])
         for image in (image for image in texts if image not in done):
             of_kind = {kind: texts[image].get(kind, (None, "the batch has no answer")) for kind in KINDS}
-            record = DescribedPicture(
-                image=image,
+            record = DescribedImage(
+                image_id=image,
                 identity_description=of_kind["identity"][0],
                 clothing_description=of_kind["clothing"][0],
                 failures={kind: problem for kind, (_, problem) in of_kind.items() if problem},

@@ -25,15 +25,15 @@ FENCE = re.compile(r"^(?:```(?:json)?|<answer>)\s*|\s*(?:```|</answer>)$", re.IG
 JSON = re.compile(r"""^[\[{]\s*"|\{\s*["'“]?\w+["'”]?\s*:""")
 QUOTED = re.compile(r"""["“]([^"“”]*)["”]""")
 
-# Who describes says "I" of what they see at most: "I cannot make out the shoes", but not "I cannot see the picture".
+# Who describes says "I" of what they see at most: "I cannot make out the shoes", but not "I cannot see the image".
 REFUSAL = re.compile(
     r"""(?:^|\bi'm\s|\bi\sam\s)(?:very\s|so\s)?sorry\b | \bapolog(?:y|ies|i[sz]e)\b
     | \b(?:as\san\sai|language\smodel|privacy|polic(?:y|ies)|guidelines|permitted|request)\b
     | \bunable\sto\s(?:assist|help|identify|describe)\b
-    | \bno\s(?:image|picture|photo)\s(?:was|is|has\sbeen)\s(?:provided|attached|included|uploaded|shared)\b
+    | \bno\s(?:image|image|photo)\s(?:was|is|has\sbeen)\s(?:provided|attached|included|uploaded|shared)\b
     | (?<!["“])(?-i:\bI\b)(?!(?:'\w+)?(?:\s[\w']+){0,3}?
       \s(?:notice|observe|make\sout|tell|discern|sure|certain|say|guess|think|estimate
-      |see(?!\s(?:the|an|any)\s(?:image|picture|photo)))\b)""",
+      |see(?!\s(?:the|an|any)\s(?:image|image|photo)))\b)""",
     re.VERBOSE | re.IGNORECASE,
 )
 CONVERSATION = re.compile(r"\b(?:(?-i:I)|me|my|you|your|please)\b", re.IGNORECASE)
@@ -160,7 +160,7 @@ def is_near_duplicate(text: str, others: Iterable[str], threshold: float = 0.9) 
 
 def agreement(kind: Kind, texts: list[str]) -> dict[str, float]:
     """
-    How far several descriptions of one picture agree: by attribute, the share of texts that say what most of them
+    How far several descriptions of one image agree: by attribute, the share of texts that say what most of them
     say of it, silence counting as saying something. Attributes that no text speaks of are left out.
     """
     said = [attributes(kind, text) for text in texts]

@@ -182,7 +182,7 @@ class MLLM:
             self.refused |= refused
 
     async def _send(self, body: dict) -> Reply:
-        # Not `chat.completions.create`, which walks through every request, picture and answer to check their types.
+        # Not `chat.completions.create`, which walks through every request, image and answer to check their types.
         return read_completion(await self._client.post("/chat/completions", body=body, cast_to=object))
 
 

@@ -1,4 +1,4 @@
-"""Pictures → records of descriptions: asked for, checked, asked for again, written down."""
+"""Images → records of descriptions: asked for, checked, asked for again, written down."""
 
 import asyncio
 import re
@@ -12,36 +12,36 @@ from tqdm.auto import tqdm
 from bdam.captions.checks import agreement, is_near_duplicate, judge, most_typical
 from bdam.captions.client import MLLM, RequestError, ServerError
 from bdam.captions.helpers import Team, share
-from bdam.captions.pictures import picture_url
+from bdam.captions.images import image_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
-from bdam.captions.records import DescribedPicture, DescriptionFile, read_records
+from bdam.captions.records import DescribedImage, DescriptionFile, read_records
 from bdam.data.benchmarks import parse_benchmark, read_listing
-from bdam.data.pictures import PictureError, find_picture, list_pictures
+from bdam.data.images import ImageError, find_image, list_images
 
 
 if TYPE_CHECKING:  # it takes seconds, and a run may have no styles
     from bdam.captions.styles import Styles
 
 
-# For estimates: a picture of 768 pixels, the prompt and an answer; and what a server of one GPU takes for it.
+# For estimates: an image of 768 pixels, the prompt and an answer; and what a server of one GPU takes for it.
 TOKENS_PER_REQUEST = 1000
 SECONDS_PER_REQUEST = 2.0
-# Pictures in a row that the server fails to answer, before the run gives up.
+# Images in a row that the server fails to answer, before the run gives up.
 MAX_SILENCE = 20
-# Bytes of a picture that is read within a millisecond or so.
+# Bytes of an image that is read within a millisecond or so.
 SMALL = 100_000
-SAME_WORDS = "it says what was said of another picture of this person: describe this very picture"
+SAME_WORDS = "it says what was said of another image of this person: describe this very image"
 
 
-class UnreadablePicture(ValueError):
-    """A picture that cannot be read, and so cannot be sent to a server."""
+class UnreadableImage(ValueError):
+    """An image that cannot be read, and so cannot be sent to a server."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture to be described, and who is on it; None where nobody knows."""
+class ImageFile:
+    """An image to be described, and who is on it; None where nobody knows."""
 
-    image: str
+    image_id: str
     path: Path
     person: Any = None
 
@@ -73,11 +73,11 @@ class Tally:
     What a run has done so far.
 
     Args:
-        described, failed: pictures with both descriptions, and pictures without.
-        described_before, failed_before: those of the pictures that it found described or failed.
+        described, failed: images with both descriptions, and images without.
+        described_before, failed_before: those of the images that it found described or failed.
         reasons: why descriptions failed, and how many for each reason.
         requests, tokens: sent, and taken by them.
-        silent: pictures in a row without any answer.
+        silent: images in a row without any answer.
     """
 
     described: int = 0
@@ -89,12 +89,12 @@ class Tally:
     tokens: int = 0
     silent: int = 0
 
-    def count(self, record: DescribedPicture) -> None:
+    def count(self, record: DescribedImage) -> None:
         self.failed += bool(record.failures)
         self.described += not record.failures
         self.reasons.update(record.failures.values())
 
-    def count_before(self, record: DescribedPicture) -> None:
+    def count_before(self, record: DescribedImage) -> None:
         self.failed_before += bool(record.failures)
         self.described_before += not record.failures
 
@@ -115,39 +115,39 @@ class Outcome:
     agreement: dict[str, float] = field(default_factory=dict)
 
 
-def find_pictures(source: str) -> tuple[list[Picture], Path]:
+def find_images(source: str) -> tuple[list[ImageFile], Path]:
     """
-    The pictures of a benchmark, `NAME:ROOT`, or of a folder with its sub-folders, and the file for their descriptions.
+    The images of a benchmark, `NAME:ROOT`, or of a folder with its sub-folders, and the file for their descriptions.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or no picture in it.
+        FileNotFoundError: if there is no such folder, or no image in it.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir() and ":" in source:
         listing = read_listing(*parse_benchmark(source))
-        pictures = [
-            Picture(record.image_id, listing.pictures / record.image_id, record.person_id)
+        images = [
+            ImageFile(record.image_id, listing.images / record.image_id, record.person_id)
             for record in listing.records
         ]
-        return pictures, listing.descriptions
+        return images, listing.descriptions
     if not folder.is_dir():
-        raise FileNotFoundError(f"No folder at {source}: give one with pictures, or a benchmark as NAME:ROOT.")
-    paths = list_pictures(folder)
-    return [Picture(path.relative_to(folder).as_posix(), path) for path in paths], folder / "descriptions.jsonl"
+        raise FileNotFoundError(f"No folder at {source}: give one with images, or a benchmark as NAME:ROOT.")
+    paths = list_images(folder)
+    return [ImageFile(path.relative_to(folder).as_posix(), path) for path in paths], folder / "descriptions.jsonl"
 
 
-def take_shard(pictures: list[Picture], path: Path, shard: str | None) -> tuple[list[Picture], Path]:
-    """The pictures of shard `I/N` (1/4, …, 4/4), and a file of its own for them; [`merge_records`] joins the files."""
+def take_shard(images: list[ImageFile], path: Path, shard: str | None) -> tuple[list[ImageFile], Path]:
+    """The images of shard `I/N` (1/4, …, 4/4), and a file of its own for them; [`merge_records`] joins the files."""
     if shard is None:
-        return pictures, path
+        return images, path
     index, _, count = shard.partition("/")
     if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
         raise ValueError(f"--shard must be I/N with I from 1 to N, such as 1/4, got {shard!r}.")
-    return pictures[int(index) - 1 :: int(count)], path.with_name(f"descriptions.{index}-of-{count}.jsonl")
+    return images[int(index) - 1 :: int(count)], path.with_name(f"descriptions.{index}-of-{count}.jsonl")
 
 
 def estimate(
-    pictures: list[Picture], path: Path, options: Options, retry_failed: bool = False, price: float | None = None
+    images: list[ImageFile], path: Path, options: Options, retry_failed: bool = False, price: float | None = None
 ) -> str:
     """
     What a run will take at least, in a sentence.
@@ -155,21 +155,21 @@ def estimate(
     Args:
         price: of a million tokens.
     """
-    done = {record.image for record in read_records(path) if not (retry_failed and record.failures)}
-    pending = sum(picture.image not in done for picture in pictures)
+    done = {record.image_id for record in read_records(path) if not (retry_failed and record.failures)}
+    pending = sum(image.image_id not in done for image in images)
     requests = pending * len(KINDS) * options.samples
     tokens = requests * TOKENS_PER_REQUEST
     cost = "" if price is None else f", about {tokens / 1e6 * price:,.2f} at {price:g} per million"
     minutes = requests * SECONDS_PER_REQUEST / options.concurrency / 60
     return (
-        f"{pending:,} of {len(pictures):,} pictures to describe: {requests:,} requests, if each is answered well; "
+        f"{pending:,} of {len(images):,} images to describe: {requests:,} requests, if each is answered well; "
         f"{tokens / 1e6:,.1f} million tokens at {TOKENS_PER_REQUEST:,} each{cost}; {minutes:,.0f} minutes at "
         f"{SECONDS_PER_REQUEST:g} s each and {options.concurrency} at once."
     )
 
 
-def describe_pictures(
-    pictures: list[Picture],
+def describe_images(
+    images: list[ImageFile],
     path: Path,
     mllm: MLLM,
     styles: "Styles | None" = None,
@@ -177,11 +177,11 @@ def describe_pictures(
     retry_failed: bool = False,
 ) -> Tally:
     """
-    Describes the pictures that the file does not know yet, each in one record.
+    Describes the images that the file does not know yet, each in one record.
 
     Args:
         path: a `descriptions.jsonl`, which is added to.
-        retry_failed: whether pictures that failed before are asked for again.
+        retry_failed: whether images that failed before are asked for again.
 
     Raises:
         ValueError: if another run is writing the file, or a line of it is no record.
@@ -190,39 +190,39 @@ def describe_pictures(
     Example:
 
     ```python
-    >>> pictures, path = find_pictures("pictures/")
-    >>> tally = describe_pictures(pictures, path, MLLM("Qwen/Qwen2.5-VL-7B-Instruct", "http://127.0.0.1:8000/v1"))
+    >>> images, path = find_images("images/")
+    >>> tally = describe_images(images, path, MLLM("Qwen/Qwen2.5-VL-7B-Instruct", "http://127.0.0.1:8000/v1"))
     ```"""
     with DescriptionFile(path) as file:
         known = list(read_records(path))
         if retry_failed:
             known = [record for record in known if not record.failures]
             file.replace(known)
-        return asyncio.run(_Run(pictures, known, file, mllm, styles, options or Options()).work())
+        return asyncio.run(_Run(images, known, file, mllm, styles, options or Options()).work())
 
 
 class _Run:
     def __init__(
         self,
-        pictures: list[Picture],
-        known: list[DescribedPicture],
+        images: list[ImageFile],
+        known: list[DescribedImage],
         file: DescriptionFile,
         mllm: MLLM,
         styles: "Styles | None",
         options: Options,
     ):
-        done = {record.image: record for record in known}
-        persons = {picture.image: picture.person for picture in pictures}
-        self.pending = [picture for picture in pictures if picture.image not in done]
+        done = {record.image_id: record for record in known}
+        persons = {image.image_id: image.person for image in images}
+        self.pending = [image for image in images if image.image_id not in done]
         self.file, self.mllm, self.styles, self.options = file, mllm, styles, options
         self.team = Team(mllm, min(options.concurrency, len(self.pending)))
         self.tally = Tally()
-        # What was said of the pictures of each person.
+        # What was said of the images of each person.
         self.said: dict[Any, dict[Kind, list[str]]] = defaultdict(lambda: {kind: [] for kind in KINDS})
         for image in done.keys() & persons.keys():
             self._remember(persons[image], done[image])
             self.tally.count_before(done[image])
-        self.progress = tqdm(total=len(pictures), initial=len(pictures) - len(self.pending), desc="Describing")
+        self.progress = tqdm(total=len(images), initial=len(images) - len(self.pending), desc="Describing")
 
     async def work(self) -> Tally:
         async with self.team:
@@ -232,13 +232,13 @@ class _Run:
                 self.progress.close()
         return self.tally
 
-    async def _take(self, picture: Picture) -> None:
+    async def _take(self, image: ImageFile) -> None:
         if self.tally.exhausts(self.options):
             return
-        style = self.styles.draw(picture.image, self.options.seed) if self.styles else None
-        outcomes = await self._describe(picture, style.sentence if style else None)
-        record = DescribedPicture(
-            image=picture.image,
+        style = self.styles.draw(image.image_id, self.options.seed) if self.styles else None
+        outcomes = await self._describe(image, style.sentence if style else None)
+        record = DescribedImage(
+            image_id=image.image_id,
             identity_description=outcomes["identity"].text,
             clothing_description=outcomes["clothing"].text,
             failures={kind: outcome.failure for kind, outcome in outcomes.items() if outcome.failure},
@@ -249,23 +249,23 @@ class _Run:
             checks={kind: outcome.checks for kind, outcome in outcomes.items() if outcome.checks},
             agreement={kind: outcome.agreement for kind, outcome in outcomes.items() if outcome.agreement},
         )
-        if _is_text(picture.image):
+        if _is_text(image.image_id):
             self.file.add(record)
-        self._remember(picture.person, record)
+        self._remember(image.person, record)
         self._count(record, any(outcome.is_answered for outcome in outcomes.values()))
 
-    async def _describe(self, picture: Picture, style: str | None) -> dict[Kind, Outcome]:
+    async def _describe(self, image: ImageFile, style: str | None) -> dict[Kind, Outcome]:
         try:
-            url = await _read(picture)
-        except UnreadablePicture as error:
+            url = await _read(image)
+        except UnreadableImage as error:
             return {kind: Outcome(failure=str(error)) for kind in KINDS}
-        return {kind: await self._ask_for_samples(kind, picture, url, style) for kind in KINDS}
+        return {kind: await self._ask_for_samples(kind, image, url, style) for kind in KINDS}
 
-    async def _ask_for_samples(self, kind: Kind, picture: Picture, url: str, style: str | None) -> Outcome:
+    async def _ask_for_samples(self, kind: Kind, image: ImageFile, url: str, style: str | None) -> Outcome:
         """The most typical of several usable descriptions; a failure if there is none."""
         whole, texts = Outcome(), []
         for _ in range(self.options.samples):
-            outcome = await self._ask(kind, picture, url, style)
+            outcome = await self._ask(kind, image, url, style)
             whole.attempts += outcome.attempts
             whole.checks += outcome.checks
             whole.failure, whole.is_answered = outcome.failure, outcome.is_answered
@@ -276,7 +276,7 @@ class _Run:
             whole.agreement = agreement(kind, texts)
         return whole
 
-    async def _ask(self, kind: Kind, picture: Picture, url: str, style: str | None) -> Outcome:
+    async def _ask(self, kind: Kind, image: ImageFile, url: str, style: str | None) -> Outcome:
         """Asks for one description, again and again with what was wrong, until it can be used."""
         outcome = Outcome()
         rejected: list[tuple[str, list[str]]] = []
@@ -291,7 +291,7 @@ class _Run:
             self.tally.tokens += reply.tokens
             text, found = judge(kind, reply.content, reply.is_cut)
             problems = list(found.values())
-            is_repeated = not problems and is_near_duplicate(text, self.said[picture.person][kind])
+            is_repeated = not problems and is_near_duplicate(text, self.said[image.person][kind])
             if not problems and (not is_repeated or outcome.attempts == self.options.max_attempts):
                 outcome.text = text  # what is repeated time and again may be all that there is to say
                 return outcome
@@ -301,12 +301,12 @@ class _Run:
         outcome.failure = outcome.checks[-1]
         return outcome
 
-    def _remember(self, person: Any, record: DescribedPicture) -> None:
+    def _remember(self, person: Any, record: DescribedImage) -> None:
         for kind in KINDS:
             if person is not None and (text := record.text(kind)):
                 self.said[person][kind].append(text)
 
-    def _count(self, record: DescribedPicture, is_answered: bool) -> None:
+    def _count(self, record: DescribedImage, is_answered: bool) -> None:
         tally = self.tally
         tally.count(record)
         tally.silent = 0 if is_answered else tally.silent + 1
@@ -314,25 +314,25 @@ class _Run:
         self.progress.update()
         if tally.silent >= MAX_SILENCE:
             raise ServerError(
-                f"{tally.silent} pictures in a row got no answer, the last for this reason: "
+                f"{tally.silent} images in a row got no answer, the last for this reason: "
                 f"{next(iter(record.failures.values()))}. Mend the server, then go on with --retry-failed."
             )
 
 
-def read_picture(picture: Picture) -> str:
+def read_image(image: ImageFile) -> str:
     """
-    The [`picture_url`] of a picture.
+    The [`image_url`] of an image.
 
     Raises:
-        UnreadablePicture: whatever is wrong with the file.
+        UnreadableImage: whatever is wrong with the file.
     """
-    if not _is_text(picture.image):
-        raise UnreadablePicture(f"the name {picture.image!r} is no UTF-8: rename the file")
+    if not _is_text(image.image_id):
+        raise UnreadableImage(f"the name {image.image_id!r} is no UTF-8: rename the file")
     try:
-        return picture_url(picture.path)
-    except (PictureError, OSError) as error:
-        reason = error.reason if isinstance(error, PictureError) else error.strerror
-        raise UnreadablePicture(f"the picture cannot be read: {reason}") from error
+        return image_url(image.path)
+    except (ImageError, OSError) as error:
+        reason = error.reason if isinstance(error, ImageError) else error.strerror
+        raise UnreadableImage(f"the image cannot be read: {reason}") from error
 
 
 def _is_text(name: str) -> bool:
@@ -340,9 +340,9 @@ def _is_text(name: str) -> bool:
     return not re.search("[\ud800-\udfff]", name)
 
 
-async def _read(picture: Picture) -> str:
-    """The same. A small picture takes longer to hand to a thread, and back, than to read."""
-    file = find_picture(picture.path)
+async def _read(image: ImageFile) -> str:
+    """The same. A small image takes longer to hand to a thread, and back, than to read."""
+    file = find_image(image.path)
     if file.is_file() and file.stat().st_size > SMALL:
-        return await asyncio.to_thread(read_picture, picture)
-    return read_picture(picture)
+        return await asyncio.to_thread(read_image, image)
+    return read_image(image)

@@ -1,4 +1,4 @@
-"""What an MLLM is asked (§III-C of the paper): who is on a picture, what they wear, and how a caption is written."""
+"""What an MLLM is asked (§III-C of the paper): who is on an image, what they wear, and how a caption is written."""
 
 from typing import Literal, get_args
 
@@ -8,13 +8,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 # Written into every record; to be raised whenever a word below changes.
 PROMPT_VERSION = "1"
 
-SYSTEM = "You describe people in pictures from street cameras, for people who look for them by their description."
+SYSTEM = "You describe people in images from street cameras, for people who look for them by their description."
 
 # Naming attributes that may be invisible invites invention, and so does asking for detail (Tan et al. 2024, in their
 # supplement). Hence the way out, and the limit.
 COMMON = """
-Say only what can be seen in this picture: leave out what cannot, or say that it is not visible, and imagine nothing.
-Do not mention the background, the picture itself or its quality. Write English, in complete sentences, as plain text
+Say only what can be seen in this image: leave out what cannot, or say that it is not visible, and imagine nothing.
+Do not mention the background, the image itself or its quality. Write English, in complete sentences, as plain text
 without lists, between 10 and 60 words."""
 
 ABOUT: dict[Kind, str] = {
@@ -53,13 +53,13 @@ def build_generalizing_messages(caption: str) -> list[dict]:
     ]
 
 
-def build_messages(kind: Kind, picture: str, style: str | None, rejected: list[tuple[str, list[str]]]) -> list[dict]:
+def build_messages(kind: Kind, image: str, style: str | None, rejected: list[tuple[str, list[str]]]) -> list[dict]:
     """
     The conversation of one request, as OpenAI-compatible servers take it.
 
     Args:
         kind: what is asked for.
-        picture: a `data:` URL.
+        image: a `data:` URL.
         style: how to write, such as "Write in a very detailed, descriptive style."; None for no style. It was learned
             from captions, which speak of both person and clothes.
         rejected: earlier answers, each with what was wrong with it.
@@ -71,7 +71,7 @@ def build_messages(kind: Kind, picture: str, style: str | None, rejected: list[t
         {
             "role": "user",
             "content": [
-                {"type": "image_url", "image_url": {"url": picture}},
+                {"type": "image_url", "image_url": {"url": image}},
                 {"type": "text", "text": request.strip()},
             ],
         },

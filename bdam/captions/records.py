@@ -1,4 +1,4 @@
-"""`descriptions.jsonl`: one line per picture, written once, and never lost."""
+"""`descriptions.jsonl`: one line per image, written once, and never lost."""
 
 import mmap
 from collections import Counter
@@ -14,12 +14,12 @@ from bdam.captions.prompts import KINDS, Kind
 from bdam.data.writing import written_whole
 
 
-class DescribedPicture(BaseModel):
+class DescribedImage(BaseModel):
     """
-    What an MLLM wrote about a picture.
+    What an MLLM wrote about an image.
 
     Args:
-        image: path of the picture within the picture folder, as annotations have it.
+        image_id: path of the image within the image folder, as annotations have it.
         identity_description, clothing_description: None if no answer could be used.
         failures: by kind of description, why there is none.
         model, prompt_version, style: who was asked what, and in which style.
@@ -28,7 +28,7 @@ class DescribedPicture(BaseModel):
         agreement: by kind and attribute, the share of samples that agree; where several were asked for.
     """
 
-    image: str
+    image_id: str
     identity_description: str | None = None
     clothing_description: str | None = None
     failures: dict[Kind, str] = {}
@@ -73,13 +73,13 @@ class DescriptionFile:
             self._file.close()
         self._lock.release()
 
-    def add(self, record: DescribedPicture) -> None:
+    def add(self, record: DescribedImage) -> None:
         """Once this returns, the record outlives the process."""
         assert self._file is not None, "open it in a with statement"
         self._file.write(record.model_dump_json() + "\n")
         self._file.flush()
 
-    def replace(self, records: Iterable[DescribedPicture]) -> None:
+    def replace(self, records: Iterable[DescribedImage]) -> None:
         """Writes other records in place of those that are there, all of them or none."""
         assert self._file is not None, "open it in a with statement"
         self._file.close()
@@ -87,7 +87,7 @@ class DescriptionFile:
         self._file = self.path.open("a", encoding="utf-8")
 
 
-def read_records(path: Path) -> Iterator[DescribedPicture]:
+def read_records(path: Path) -> Iterator[DescribedImage]:
     """
     Raises:
         ValueError: naming the line that is no record.
@@ -97,35 +97,35 @@ def read_records(path: Path) -> Iterator[DescribedPicture]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield DescribedPicture.model_validate_json(line)
+                yield DescribedImage.model_validate_json(line)
             except ValidationError as error:
                 if not line.endswith("\n"):
                     return  # being written, or torn by a kill
                 reason = error.errors()[0]
                 where = ".".join(map(str, reason["loc"])) or "the line"
                 raise ValueError(
-                    f"{path}, line {number}: {where}: {reason['msg']}: remove the line, and its picture is asked for "
+                    f"{path}, line {number}: {where}: {reason['msg']}: remove the line, and its image is asked for "
                     "again."
                 ) from None
 
 
-def write_records(path: Path, records: Iterable[DescribedPicture]) -> None:
+def write_records(path: Path, records: Iterable[DescribedImage]) -> None:
     """Writes records whole or not at all."""
     with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.writelines(record.model_dump_json() + "\n" for record in records)
 
 
-def merge_records(paths: Iterable[Path]) -> list[DescribedPicture]:
-    """The records of several files, one per picture: the one with more descriptions, or else the first."""
-    merged: dict[str, DescribedPicture] = {}
+def merge_records(paths: Iterable[Path]) -> list[DescribedImage]:
+    """The records of several files, one per image: the one with more descriptions, or else the first."""
+    merged: dict[str, DescribedImage] = {}
     for record in (record for path in paths for record in read_records(path)):
-        known = merged.setdefault(record.image, record)
+        known = merged.setdefault(record.image_id, record)
         if len(record.failures) < len(known.failures):
-            merged[record.image] = record
+            merged[record.image_id] = record
     return list(merged.values())
 
 
-def check_again(record: DescribedPicture) -> DescribedPicture:
+def check_again(record: DescribedImage) -> DescribedImage:
     """The record by today's checks: a description that does not pass is a failure, with the reason."""
     failures, kept = dict(record.failures), {}
     for kind in KINDS:
@@ -137,8 +137,8 @@ def check_again(record: DescribedPicture) -> DescribedPicture:
     return record.model_copy(update={**kept, "failures": failures})
 
 
-def count_records(records: Iterable[DescribedPicture]) -> tuple[Counter, Counter]:
-    """Pictures by state (`described`, `failed` in one or both kinds) and failures by reason."""
+def count_records(records: Iterable[DescribedImage]) -> tuple[Counter, Counter]:
+    """Images by state (`described`, `failed` in one or both kinds) and failures by reason."""
     states: Counter = Counter()
     reasons: Counter = Counter()
     for record in records:
@@ -148,7 +148,7 @@ def count_records(records: Iterable[DescribedPicture]) -> tuple[Counter, Counter
 
 
 def _drop_torn_line(path: Path) -> None:
-    """A killed run may leave half a line at the end; its picture is asked for again."""
+    """A killed run may leave half a line at the end; its image is asked for again."""
     if path.is_file() and path.stat().st_size:
         with path.open("r+b") as file:
             with mmap.mmap(file.fileno(), 0) as content:

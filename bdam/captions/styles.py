@@ -153,7 +153,7 @@ class Styles(BaseModel):
     comparison: list[Comparison]
 
     def draw(self, image_id: str, seed: int = 0) -> Style:
-        """A style for a picture, as frequent as among the captions. Equal ids and seeds draw equal styles."""
+        """A style for an image, as frequent as among the captions. Equal ids and seeds draw equal styles."""
         weights = [style.share for style in self.styles]
         return random.Random(f"{seed} {image_id}").choices(self.styles, weights)[0]
 
@@ -434,7 +434,7 @@ def find_styles(
     _check(method)
     captions = [caption for caption in captions if caption.strip()]
     if not captions:
-        raise ValueError("There are no captions to find styles in: give data whose pictures have some.")
+        raise ValueError("There are no captions to find styles in: give data whose images have some.")
     texts = generalizer(captions)
     if len(texts) != len(captions) or not all(text.strip() for text in texts):
         raise ValueError(

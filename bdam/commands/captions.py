@@ -1,4 +1,4 @@
-"""Commands that let an MLLM describe pictures."""
+"""Commands that let an MLLM describe images."""
 
 import random
 from pathlib import Path
@@ -11,9 +11,9 @@ from rich.table import Table
 from bdam.commands.options import Seed, console, exit_by, writable_file, writable_folder
 
 
-app = typer.Typer(help="Let an MLLM describe pictures: who is on them, and what they wear.")
+app = typer.Typer(help="Let an MLLM describe images: who is on them, and what they wear.")
 
-Pictures = Annotated[str, typer.Argument(metavar="DATA", help="A benchmark as NAME:ROOT, or a folder of pictures.")]
+Images = Annotated[str, typer.Argument(metavar="DATA", help="A benchmark as NAME:ROOT, or a folder of images.")]
 StylesFile = Annotated[Path | None, typer.Option("--styles", help="styles.json, from `bdam caption styles`.")]
 Model = Annotated[str, typer.Option(help="Name of the MLLM on the server.")]
 BaseURL = Annotated[
@@ -59,11 +59,11 @@ def styles(
     from functools import partial
 
     from bdam.captions.styles import embed_texts, find_styles, map_wordings, styles_tables
+    from bdam.data.images import read_column
     from bdam.data.loading import load_split
-    from bdam.data.pictures import read_column
     from bdam.evaluation.figures import style_maps
 
-    captions = [caption for of_picture in read_column(load_split(data, "train"), "captions") for caption in of_picture]
+    captions = [caption for of_image in read_column(load_split(data, "train"), "captions") for caption in of_image]
     if len(captions) > limit:
         captions = random.Random(seed).sample(captions, limit)
     options: dict[str, Any] = {"eps": eps, "min_size": min_size, "num_clusters": clusters, "seed": seed}
@@ -90,15 +90,15 @@ def styles(
 
 @app.command()
 def describe(
-    data: Pictures,
+    data: Images,
     model: Model,
     base_url: BaseURL = None,
     styles_file: StylesFile = None,
     samples: Annotated[int, typer.Option(min=1, help="Descriptions to ask for, of which one is kept.")] = 1,
     max_attempts: Annotated[int, typer.Option(min=1, help="Answers to ask for until one can be used.")] = 3,
     concurrency: Concurrency = 16,
-    max_requests: Annotated[int | None, typer.Option(min=1, help="Budget; begun pictures are finished.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Budget; begun pictures are finished.")] = None,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Budget; begun images are finished.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Budget; begun images are finished.")] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Of a million tokens, for the estimate.")] = None,
     max_answer: MaxAnswer = 200,
     temperature: Temperature = 0.7,
@@ -110,35 +110,35 @@ def describe(
     """
     Ask an MLLM for the descriptions that are missing; a run that was stopped goes on.
 
-    The key of the endpoint is read from OPENAI_API_KEY. Exit code 0: all pictures are described; 1: this run described
+    The key of the endpoint is read from OPENAI_API_KEY. Exit code 0: all images are described; 1: this run described
     none, or ended in an error; 3: some are described, and others failed, now or in an earlier run. What a budget left
     out is no failure.
     """
     from bdam.captions.client import MLLM
-    from bdam.captions.describing import Options, describe_pictures, estimate, find_pictures, take_shard
+    from bdam.captions.describing import Options, describe_images, estimate, find_images, take_shard
 
-    pictures, path = take_shard(*find_pictures(data), shard)
+    images, path = take_shard(*find_images(data), shard)
     options = Options(concurrency, max_attempts, samples, max_requests, max_tokens, seed)
     styles = load_styles(styles_file)
-    console.print(escape(estimate(pictures, path, options, retry_failed, price)))
+    console.print(escape(estimate(images, path, options, retry_failed, price)))
     mllm = MLLM(model, base_url, temperature, max_answer, timeout)
-    tally = describe_pictures(pictures, path, mllm, styles, options, retry_failed)
+    tally = describe_images(images, path, mllm, styles, options, retry_failed)
     tell_tally(path, tally, f"; {tally.requests} requests, {tally.tokens} tokens")
 
 
 @app.command()
-def status(data: Pictures, shard: Shard = None) -> None:
-    """How many pictures are described, and why the others are not."""
-    from bdam.captions.describing import find_pictures, take_shard
+def status(data: Images, shard: Shard = None) -> None:
+    """How many images are described, and why the others are not."""
+    from bdam.captions.describing import find_images, take_shard
     from bdam.captions.records import count_records, read_records
 
-    pictures, path = take_shard(*find_pictures(data), shard)
-    images = {picture.image for picture in pictures}
-    states, reasons = count_records(record for record in read_records(path) if record.image in images)
-    table = Table("pictures", "", title=escape(str(path)))
+    images, path = take_shard(*find_images(data), shard)
+    image_ids = {image.image_id for image in images}
+    states, reasons = count_records(record for record in read_records(path) if record.image_id in image_ids)
+    table = Table("images", "", title=escape(str(path)))
     for state in ("described", "failed"):
         table.add_row(state, f"{states[state]:,}")
-    table.add_row("not asked for yet", f"{len(pictures) - states.total():,}", end_section=True)
+    table.add_row("not asked for yet", f"{len(images) - states.total():,}", end_section=True)
     for reason, count in reasons.most_common():
         table.add_row(escape(reason), f"{count:,}")
     console.print(table)
@@ -149,7 +149,7 @@ def merge(
     files: Annotated[list[Path], typer.Argument(help="Files of descriptions, such as those of shards.")],
     output: Annotated[Path, typer.Option(help="The file of all of them.", callback=writable_file)],
 ) -> None:
-    """Join files of descriptions, one record per picture: the more complete one, or else the first."""
+    """Join files of descriptions, one record per image: the more complete one, or else the first."""
     from bdam.captions.records import merge_records, write_records
 
     if missing := [str(path) for path in files if not path.is_file()]:
@@ -160,12 +160,12 @@ def merge(
 
 
 @app.command()
-def recheck(data: Pictures, shard: Shard = None) -> None:
+def recheck(data: Images, shard: Shard = None) -> None:
     """Check all descriptions anew; those that do not pass become failures, to be asked for by --retry-failed."""
-    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.describing import find_images, take_shard
     from bdam.captions.records import DescriptionFile, check_again, read_records
 
-    _, path = take_shard(*find_pictures(data), shard)
+    _, path = take_shard(*find_images(data), shard)
     with DescriptionFile(path) as file:
         records = [check_again(record) for record in read_records(path)]
         file.replace(records)
@@ -174,7 +174,7 @@ def recheck(data: Pictures, shard: Shard = None) -> None:
 
 @app.command("export")
 def export_batch(
-    data: Pictures,
+    data: Images,
     output: Annotated[
         Path,
         typer.Argument(help="File of requests, in the JSON lines of OpenAI's Batch API.", callback=writable_file),
@@ -189,23 +189,23 @@ def export_batch(
     """
     Write the missing requests to a file, for a cluster or a batch service.
 
-    Exit code 0: for all pictures; 1: no picture can be read; 3: some cannot, and were left out.
+    Exit code 0: for all images; 1: no image can be read; 3: some cannot, and were left out.
     """
     from bdam.captions.batches import export_requests
-    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.describing import find_images, take_shard
 
-    pictures, path = take_shard(*find_pictures(data), shard)
+    images, path = take_shard(*find_images(data), shard)
     styles = load_styles(styles_file)
     body = {"model": model, "temperature": temperature, "max_tokens": max_answer}
-    tally = export_requests(pictures, path, output, body, styles, seed)
-    console.print(f"{escape(str(output))}: {tally.requests} requests; {tally.failed} pictures left out.")
+    tally = export_requests(images, path, output, body, styles, seed)
+    console.print(f"{escape(str(output))}: {tally.requests} requests; {tally.failed} images left out.")
     tell_reasons(tally.reasons)
     exit_by(tally.requests, tally.failed)
 
 
 @app.command("import")
 def import_batch(
-    data: Pictures,
+    data: Images,
     answers: Annotated[Path, typer.Argument(help="File of answers that the batch wrote.")],
     model: Model,
     styles_file: StylesFile = None,
@@ -215,15 +215,15 @@ def import_batch(
     """
     Check the answers to exported requests, and add them to the descriptions.
 
-    Exit code 0: all pictures of the file are described; 1: this run described none, or ended in an error; 3: some are
+    Exit code 0: all images of the file are described; 1: this run described none, or ended in an error; 3: some are
     described, and others failed, now or before.
     """
     from bdam.captions.batches import import_answers
-    from bdam.captions.describing import find_pictures, take_shard
+    from bdam.captions.describing import find_images, take_shard
 
-    pictures, path = take_shard(*find_pictures(data), shard)
+    images, path = take_shard(*find_images(data), shard)
     styles = load_styles(styles_file)
-    tell_tally(path, import_answers(answers, pictures, path, model, styles, seed))
+    tell_tally(path, import_answers(answers, images, path, model, styles, seed))
 
 
 def load_generalizer(model: str | None, base_url: str | None, concurrency: int, max_tokens: int) -> Any:
@@ -248,16 +248,16 @@ def load_styles(path: Path | None) -> Any:
 
 
 def tell_states(path: Path, records: list) -> None:
-    """How many pictures a file of descriptions describes."""
+    """How many images a file of descriptions describes."""
     from bdam.captions.records import count_records
 
     states, _ = count_records(records)
-    console.print(f"{escape(str(path))}: {states['described']} pictures described, {states['failed']} failed.")
+    console.print(f"{escape(str(path))}: {states['described']} images described, {states['failed']} failed.")
 
 
 def tell_tally(path: Path, tally: Any, details: str = "") -> None:
     """What a run has described and what not, and why; ends the command with the exit code for it."""
-    console.print(f"{escape(str(path))}: {tally.described} pictures described, {tally.failed} failed{details}.")
+    console.print(f"{escape(str(path))}: {tally.described} images described, {tally.failed} failed{details}.")
     tell_reasons(tally.reasons)
     if tally.failed_before:
         console.print(f"{tally.failed_before} failed in an earlier run: `bdam caption describe --retry-failed`.")

@@ -20,8 +20,8 @@ def pedestrians(
     validation: Annotated[int, typer.Option(help="Persons in the validation split.")] = 60,
     test: Annotated[int, typer.Option(help="Persons in the test split.")] = 120,
     outfits: Annotated[int, typer.Option(help="Outfits per person.")] = 2,
-    pictures: Annotated[int, typer.Option(help="Pictures per outfit.")] = 2,
-    height: Annotated[int, typer.Option(help="Height of the pictures; they are half as wide.")] = 128,
+    images: Annotated[int, typer.Option(help="Images per outfit.")] = 2,
+    height: Annotated[int, typer.Option(help="Height of the images; they are half as wide.")] = 128,
     seed: Seed = 0,
     sheet: Annotated[Path | None, typer.Option(help="PNG for a contact sheet.", callback=writable_file)] = None,
 ) -> None:
@@ -29,7 +29,7 @@ def pedestrians(
     from bdam.data.pedestrians import contact_sheet, generate_pedestrians
 
     data = generate_pedestrians(
-        train, validation, test, outfits, pictures, (height, height // 2), seed=seed, num_proc=os.cpu_count() or 1
+        train, validation, test, outfits, images, (height, height // 2), seed=seed, num_proc=os.cpu_count() or 1
     )
     data.save_to_disk(output)
     if sheet is not None:
@@ -37,7 +37,7 @@ def pedestrians(
             columns = min(test, 6)
             contact_sheet(data["test"], rows=min(test // columns, 4), columns=columns).save(aside, "PNG")
     counts = ", ".join(f"{split} {len(dataset)}" for split, dataset in data.items())
-    console.print(f"Wrote {output}: pictures {counts}.")
+    console.print(f"Wrote {output}: images {counts}.")
 
 
 @app.command()

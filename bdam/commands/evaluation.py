@@ -26,8 +26,8 @@ def evaluate(
     data: Data,
     split: Split = "test",
     clothing_weight: ClothingWeight = None,
-    image_to_text: Annotated[bool, typer.Option("--image-to-text", help="Search captions by picture, too.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
+    image_to_text: Annotated[bool, typer.Option("--image-to-text", help="Search captions by image, too.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
     mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
     output: Annotated[Path | None, typer.Option(help="JSON file for the records.", callback=writable_file)] = None,
 ) -> None:

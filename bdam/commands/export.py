@@ -18,7 +18,7 @@ def export(
     ],
     int8: Annotated[bool, typer.Option("--int8", help="Smaller and faster; evaluate it beside the model.")] = False,
 ) -> None:
-    """Write the picture and the query encoder as ONNX files that agree with the model."""
+    """Write the image and the query encoder as ONNX files that agree with the model."""
     from bdam.encoding.onnx import export_onnx
 
     export_onnx(checkpoint, folder, quantize=int8)

@@ -103,14 +103,14 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
 ) -> None:
     """Find people in a gallery, by sentences or by example."""
-    from bdam.data.pictures import open_picture
+    from bdam.data.images import open_image
     from bdam.evaluation.figures import ranked_grid
     from bdam.retrieval.display import hits_row, hits_table
     from bdam.retrieval.gallery import Gallery
 
     gallery = Gallery.load(uri, model, index_name)
     options: dict[str, Any] = {"identity": identity, "clothing": clothing, "clothing_weight": clothing_weight, "k": k}
-    example = open_picture(like) if like is not None and Path(like).exists() else like
+    example = open_image(like) if like is not None and Path(like).exists() else like
     if isinstance(example, str) and not gallery.holds(example):
         raise ValueError(f"{like} is neither a file nor the name of an image of the gallery.")
     options |= {"like": example, "filter": parse_filters(filters or [])}

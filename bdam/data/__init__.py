@@ -1,1 +1,1 @@
-"""Pictures and texts → `datasets.Dataset` → tensors."""
+"""Images and texts → `datasets.Dataset` → tensors."""

@@ -1,7 +1,7 @@
 """
 From rows of a data set to batches of tensors: person-balanced sampling, choice of texts, augmentation.
 
-All chance comes from the sampler: it deals every picture out with a seed of its own. A batch is thus the same however
+All chance comes from the sampler: it deals every image out with a seed of its own. A batch is thus the same however
 many workers or processes make it, and in a run that was interrupted.
 """
 
@@ -23,36 +23,35 @@ class Draw(NamedTuple):
 
 class PersonBatchSampler(Sampler[list[Draw]]):
     """
-    Batches of P persons with K pictures each, so that every picture meets others of the same person.
+    Batches of P persons with K images each, so that every image meets others of the same person.
 
-    An epoch deals each person's shuffled pictures out in hands of K; a person with fewer than K fills the hand up with
+    An epoch deals each person's shuffled images out in hands of K; a person with fewer than K fills the hand up with
     repetitions. Round after round, each person plays one hand, in random order; a round's last, incomplete batch is
     dropped. Several processes share each batch in equal parts (accelerate's `split_batches`).
 
     Args:
-        person_ids: who is on each picture of the data set.
+        person_ids: who is on each image of the data set.
         persons_per_batch: P, of all processes together.
-        pictures_per_person: K, at least 2.
+        images_per_person: K, at least 2.
         seed: two samplers of equal seed and epoch give the same batches.
 
     Raises:
-        ValueError: if the data set has fewer than P persons, or no person with two pictures.
+        ValueError: if the data set has fewer than P persons, or no person with two images.
     """
 
-    def __init__(self, person_ids: Sequence[int], persons_per_batch: int, pictures_per_person: int, seed: int = 0):
-        self.pictures = defaultdict(list)
+    def __init__(self, person_ids: Sequence[int], persons_per_batch: int, images_per_person: int, seed: int = 0):
+        self.images = defaultdict(list)
         for index, person in enumerate(person_ids):
-            self.pictures[person].append(index)
-        if len(self.pictures) < persons_per_batch:
+            self.images[person].append(index)
+        if len(self.images) < persons_per_batch:
             raise ValueError(
-                f"`persons_per_batch` is {persons_per_batch}, but the split has {len(self.pictures)} persons: "
-                "lower it."
+                f"`persons_per_batch` is {persons_per_batch}, but the split has {len(self.images)} persons: lower it."
             )
-        if max(map(len, self.pictures.values())) < 2:
-            raise ValueError("Each person of the split has one picture only: the triplet loss has no positives.")
+        if max(map(len, self.images.values())) < 2:
+            raise ValueError("Each person of the split has one image only: the triplet loss has no positives.")
         self.persons_per_batch = persons_per_batch
-        self.pictures_per_person = pictures_per_person
-        self.batch_size = persons_per_batch * pictures_per_person
+        self.images_per_person = images_per_person
+        self.batch_size = persons_per_batch * images_per_person
         self.drop_last = True
         self.seed = seed
         self.epoch = 0
@@ -61,12 +60,12 @@ class PersonBatchSampler(Sampler[list[Draw]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        hands = [self._num_hands(pictures) for pictures in self.pictures.values()]
+        hands = [self._num_hands(images) for images in self.images.values()]
         return sum(sum(n > turn for n in hands) // self.persons_per_batch for turn in range(max(hands)))
 
     def __iter__(self) -> Iterator[list[Draw]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        hands = {person: self._deal(pictures, generator) for person, pictures in self.pictures.items()}
+        hands = {person: self._deal(images, generator) for person, images in self.images.items()}
         for turn in range(max(map(len, hands.values()))):
             players = [person for person in hands if len(hands[person]) > turn]
             players = [players[i] for i in torch.randperm(len(players), generator=generator).tolist()]
@@ -76,13 +75,13 @@ class PersonBatchSampler(Sampler[list[Draw]]):
                 seeds = torch.randint(2**62, (len(indices),), generator=generator).tolist()
                 yield [Draw(*draw) for draw in zip(indices, seeds, strict=True)]
 
-    def _num_hands(self, pictures: list[int]) -> int:
-        return max(len(pictures) // self.pictures_per_person, 1)
+    def _num_hands(self, images: list[int]) -> int:
+        return max(len(images) // self.images_per_person, 1)
 
-    def _deal(self, pictures: list[int], generator: torch.Generator) -> list[list[int]]:
-        shuffled = [pictures[i] for i in torch.randperm(len(pictures), generator=generator).tolist()]
-        size = self.pictures_per_person
-        cards = [shuffled[i % len(shuffled)] for i in range(size * self._num_hands(pictures))]
+    def _deal(self, images: list[int], generator: torch.Generator) -> list[list[int]]:
+        shuffled = [images[i] for i in torch.randperm(len(images), generator=generator).tolist()]
+        size = self.images_per_person
+        cards = [shuffled[i % len(shuffled)] for i in range(size * self._num_hands(images))]
         return [cards[i : i + size] for i in range(0, len(cards), size)]
 
 
@@ -92,7 +91,7 @@ class TrainingRows(Dataset):
 
     Args:
         dataset: rows of the schema.
-        image_processor: the picture half of a [`BDAMProcessor`].
+        image_processor: the image half of a [`BDAMProcessor`].
         keep: whether rows stay in memory once they were read, which saves a small model most of its waiting.
     """
 
@@ -122,21 +121,21 @@ class TrainingCollator:
     [`TrainingRows`] → the model's fields and `image_ids`, with the random choices of training.
 
     The query of a sample is one of its captions or, with probability `identity_query`, its identity description, so
-    that the model also learns to be asked for a person alone. The fusion sees the identity description of the picture
+    that the model also learns to be asked for a person alone. The fusion sees the identity description of the image
     unless the query just said the same, or the description is dropped (with probability `description_dropout`): a
-    model that can match text with text would never look at the picture.
+    model that can match text with text would never look at the image.
 
     The clothing stream learns from the clothing description. For searches by whole sentences, captions learn to find
     the clothes (`clothing_query_loss`), if they are asked to.
 
-    A picture that nobody described trains by its captions alone, and the fusion sees it alone.
+    An image that nobody described trains by its captions alone, and the fusion sees it alone.
 
     Args:
         processor: a [`BDAMProcessor`].
-        description_dropout: probability per sample that the fusion sees the picture alone.
+        description_dropout: probability per sample that the fusion sees the image alone.
         identity_query: probability per sample that the query is the identity description.
         clothing_queries: whether there are captions for the `clothing_query_loss`.
-        augment: whether pictures are flipped, shifted and partly erased.
+        augment: whether images are flipped, shifted and partly erased.
         weigh_by_agreement: whether descriptions weigh as much as their samples agree, `query_agreement` where the
             query is one, and `clothing_agreement`. Captions, and descriptions of which there was but one, weigh 1.
     """
@@ -168,15 +167,15 @@ class TrainingCollator:
             clothing_query=captions if self.clothing_queries else None,
             return_tensors="pt",
         )
-        pictures = [row["pixel_values"] for row in rows]
+        images = [row["pixel_values"] for row in rows]
         if self.augment:
-            pictures = [augment_picture(picture, random) for picture, random in zip(pictures, randoms, strict=True)]
+            images = [augment_image(image, random) for image, random in zip(images, randoms, strict=True)]
         if self.weigh_by_agreement:
             batch["query_agreement"] = _agreement("identity", rows, queries)
             batch["clothing_agreement"] = _agreement("clothing", rows, clothing)
         return {
             **batch,
-            "pixel_values": torch.stack(pictures),
+            "pixel_values": torch.stack(images),
             "person_ids": torch.tensor([row["person_id"] for row in rows]),
             "image_ids": [row["image_id"] for row in rows],
         }
@@ -201,31 +200,31 @@ def _agreement(kind: str, rows: list[dict], texts: Sequence[str]) -> torch.Tenso
     return torch.tensor([1.0 if share is None else share for share in shares])
 
 
-def augment_picture(picture: torch.Tensor, random: Random, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:
+def augment_image(image: torch.Tensor, random: Random, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:
     """
-    Flips a picture with probability ½, shifts it by up to `shift` of its size, and erases a square of it with
+    Flips an image with probability ½, shifts it by up to `shift` of its size, and erases a square of it with
     probability `erase` (Zhong et al. 2020), as text-to-image person retrieval commonly does.
 
     Args:
-        picture: normalised picture of shape `(num_channels, height, width)`.
+        image: normalised image of shape `(num_channels, height, width)`.
         random: where chance comes from.
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     max_down, max_right = round(shift * height), round(shift * width)
     padded = torch.nn.functional.pad(
-        picture[None], (max_right, max_right, max_down, max_down), mode="replicate"
+        image[None], (max_right, max_right, max_down, max_down), mode="replicate"
     ).squeeze(0)
     top, left = random.randint(0, 2 * max_down), random.randint(0, 2 * max_right)
     view = padded[:, top : top + height, left : left + width]
-    picture = view.flip(-1) if random.random() < 0.5 else view.clone()
+    image = view.flip(-1) if random.random() < 0.5 else view.clone()
     if random.random() < erase:
-        _erase(picture, random)
-    return picture
+        _erase(image, random)
+    return image
 
 
-def _erase(picture: torch.Tensor, random: Random) -> None:
-    """Sets a square of 2 to 20 % of the picture to the mean colour, 0 after normalisation."""
-    height, width = picture.shape[-2:]
+def _erase(image: torch.Tensor, random: Random) -> None:
+    """Sets a square of 2 to 20 % of the image to the mean colour, 0 after normalisation."""
+    height, width = image.shape[-2:]
     side = int((random.uniform(0.02, 0.20) * height * width) ** 0.5)
     top, left = int(random.random() * max(height - side, 0)), int(random.random() * max(width - side, 0))
-    picture[:, top : top + side, left : left + side] = 0
+    image[:, top : top + side, left : left + side] = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from bdam.data.benchmarks import BENCHMARKS, parse_benchmark, read_rows
-from bdam.data.pictures import open_pictures, read_column
+from bdam.data.images import open_images, read_column
 from bdam.data.schema import AGREEMENT_FEATURES, FEATURES, choose_split
 
 
@@ -24,11 +24,11 @@ def load_data(source: str | Path) -> DatasetDict:
     Raises:
         FileNotFoundError: if there is no data set at `source`.
         ValueError: if a split is empty, lacks a column of the schema, or has a record that is not as it should be;
-            and, once it is looked at, if a picture cannot be read.
+            and, once it is looked at, if an image cannot be read.
     """
     source = str(source)
     parts = [_read(part) for part in split_source(source)]
-    return open_pictures(parts[0] if len(parts) == 1 else _join(parts), source)
+    return open_images(parts[0] if len(parts) == 1 else _join(parts), source)
 
 
 def load_split(source: str | Path, split: str) -> Dataset:
@@ -53,7 +53,7 @@ def load_training_data(source: str | Path) -> DatasetDict:
         captions = read_column(choose_split(data, split, str(source)), "captions")
         if not (all if split == "train" else any)(captions):
             raise ValueError(
-                f"{source}, split {split!r}: {captions.count([])} of {len(captions)} pictures have no captions, which "
+                f"{source}, split {split!r}: {captions.count([])} of {len(captions)} images have no captions, which "
                 "training searches by: write some, or train on other data."
             )
     return data

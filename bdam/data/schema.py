@@ -1,4 +1,4 @@
-"""The columns and splits of every data set: one row per picture, under the same names from the reader to the loss."""
+"""The columns and splits of every data set: one row per image, under the same names from the reader to the loss."""
 
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 
@@ -40,15 +40,15 @@ FEATURES = Features(
         "person_id": Value("int64"),
         # Unique over all persons; None where a benchmark does not know who changed clothes.
         "outfit_id": Value("int64"),
-        # What people write when they search, as opposed to the two descriptions of the picture in the gallery.
+        # What people write when they search, as opposed to the two descriptions of the image in the gallery.
         "captions": List(Value("string")),
         "identity_description": Value("string"),
         "clothing_description": Value("string"),
     }
 )
 
-# How far several descriptions of a picture agree: the share that says the same, in (0, 1], mean over attributes.
-# None where there was one description; data without any such picture lacks the columns.
+# How far several descriptions of an image agree: the share that says the same, in (0, 1], mean over attributes.
+# None where there was one description; data without any such image lacks the columns.
 AGREEMENT_FEATURES = Features({"identity_agreement": Value("float32"), "clothing_agreement": Value("float32")})
 
 PEDESTRIAN_FEATURES = Features(
@@ -63,7 +63,7 @@ CLOTHES_CHANGED_FEATURES = Features(
     {
         **FEATURES,
         "camera_id": Value("int64"),
-        # What the official protocol has the picture for, "query" or "gallery"; None outside the test split.
+        # What the official protocol has the image for, "query" or "gallery"; None outside the test split.
         "role": Value("string"),
     }
 )

@@ -1,1 +1,1 @@
-"""Models, pictures and sentences → embeddings."""
+"""Models, images and sentences → embeddings."""

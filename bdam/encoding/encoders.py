@@ -1,4 +1,4 @@
-"""Models as an evaluation sees them: pictures and sentences in, embeddings by name out.
+"""Models as an evaluation sees them: images and sentences in, embeddings by name out.
 
 Preparing and embedding are apart, so that worker processes can decode and tokenise what the model sees next.
 """
@@ -19,7 +19,7 @@ from bdam.encoding.reading import read_sentence
 # The text halves of these were trained on sentences padded to their full length.
 PADDED_TO_THE_END = ("siglip", "siglip2")
 # What tells a folder of `bdam export` from that of a checkpoint.
-PICTURE_ENCODER, QUERY_ENCODER = "picture_encoder.onnx", "query_encoder.onnx"
+IMAGE_ENCODER, QUERY_ENCODER = "image_encoder.onnx", "query_encoder.onnx"
 # In such a folder: what tells the weights that it was made of from all others.
 EXPORTED_WEIGHTS = "exported_weights.txt"
 
@@ -28,7 +28,7 @@ class Encoder(Protocol):
     """
     What an evaluation asks of a model.
 
-    `embed_pictures` returns identity embeddings by gallery; that of descriptions alone is there if all the rows are
+    `embed_images` returns identity embeddings by gallery; that of descriptions alone is there if all the rows are
     described. `embed_sentences` returns `identity`. Both return `clothing` if the model has such a stream. All
     embeddings are (B, D), L2-normalised.
     """
@@ -36,9 +36,9 @@ class Encoder(Protocol):
     model: Any
     processor: Any
 
-    def prepare_pictures(self, rows: list[dict], use_descriptions: bool) -> BatchFeature: ...
+    def prepare_images(self, rows: list[dict], use_descriptions: bool) -> BatchFeature: ...
 
-    def embed_pictures(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]: ...
+    def embed_images(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]: ...
 
     def prepare_sentences(self, sentences: list[str]) -> BatchFeature: ...
 
@@ -56,24 +56,24 @@ class Encoder(Protocol):
 
 
 class BDAMEncoder(Encoder):
-    """A [`BDAMModel`] and its [`BDAMProcessor`]. A picture is encoded once, whatever it is fused with."""
+    """A [`BDAMModel`] and its [`BDAMProcessor`]. An image is encoded once, whatever it is fused with."""
 
     def __init__(self, model, processor):
         self.model = model
         self.processor = processor
 
-    def prepare_pictures(self, rows: list[dict], use_descriptions: bool) -> BatchFeature:
+    def prepare_images(self, rows: list[dict], use_descriptions: bool) -> BatchFeature:
         descriptions = None
         if use_descriptions and self.model.config.use_fusion:
             descriptions = [row["identity_description"] or None for row in rows]
         return self.processor(images=[row["image"] for row in rows], identity_text=descriptions, return_tensors="pt")
 
-    def embed_pictures(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def embed_images(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         outputs = self.model(**inputs)
-        embeddings = {"picture": outputs.image_embeds}
+        embeddings = {"image": outputs.image_embeds}
         if "identity_input_ids" in inputs:
-            embeddings["picture"], _ = self.model.fuse(outputs.picture_output)
-            embeddings["picture+description"] = outputs.image_embeds
+            embeddings["image"], _ = self.model.fuse(outputs.image_output)
+            embeddings["image+description"] = outputs.image_embeds
             if inputs["identity_attention_mask"].any(dim=1).all():
                 embeddings["description"], _ = self.model.fuse(None, outputs.description_output)
         if outputs.clothing_image_embeds is not None:
@@ -105,11 +105,11 @@ class DualEncoder(Encoder):
             "return_tensors": "pt",
         }
 
-    def prepare_pictures(self, rows: list[dict], use_descriptions: bool) -> BatchFeature:
+    def prepare_images(self, rows: list[dict], use_descriptions: bool) -> BatchFeature:
         return self.processor.image_processor([row["image"] for row in rows], return_tensors="pt")
 
-    def embed_pictures(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {"picture": normalize(self.model.get_image_features(**inputs).pooler_output, dim=-1)}
+    def embed_images(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"image": normalize(self.model.get_image_features(**inputs).pooler_output, dim=-1)}
 
     def prepare_sentences(self, sentences: list[str]) -> BatchFeature:
         return self.processor.tokenizer(sentences, **self.text_options)
@@ -124,9 +124,9 @@ def load_encoder(checkpoint: str) -> Encoder:
 
     Raises:
         FileNotFoundError: if there is no model, or not all of it.
-        ValueError: if the model does not embed pictures and sentences alike.
+        ValueError: if the model does not embed images and sentences alike.
     """
-    if any((Path(checkpoint) / name).is_file() for name in (PICTURE_ENCODER, QUERY_ENCODER)):
+    if any((Path(checkpoint) / name).is_file() for name in (IMAGE_ENCODER, QUERY_ENCODER)):
         from bdam.encoding.onnx import OnnxEncoder  # needs what not every installation has
 
         return OnnxEncoder(Path(checkpoint))
@@ -135,7 +135,7 @@ def load_encoder(checkpoint: str) -> Encoder:
         return BDAMEncoder(model, processor)
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
         raise ValueError(
-            f"{checkpoint} ({model.config.model_type}) is no dual encoder: it must embed pictures and sentences "
+            f"{checkpoint} ({model.config.model_type}) is no dual encoder: it must embed images and sentences "
             "alike, as BDAM, CLIP, SigLIP and VisionTextDualEncoderModel do."
         )
     return DualEncoder(model, processor)

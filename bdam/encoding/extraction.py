@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 import bdam
-from bdam.data.pictures import file_stamp
+from bdam.data.images import file_stamp
 from bdam.data.writing import written_whole
 from bdam.encoding.encoders import Encoder, commit_on_hub
 from bdam.encoding.models import fingerprint
@@ -75,10 +75,10 @@ def feature_store(checkpoint: str, dataset: Dataset, **settings) -> FeatureStore
     else:
         add(checkpoint=checkpoint, commit=commit_on_hub(checkpoint))
     for row in dataset.with_format(None):
-        picture = row.pop("image")
+        image = row.pop("image")
         add(**row)
-        stamp = f"{picture['path']} {file_stamp(Path(picture['path']))}" if picture["bytes"] is None else ""
-        key.update(picture["bytes"] or stamp.encode())
+        stamp = f"{image['path']} {file_stamp(Path(image['path']))}" if image["bytes"] is None else ""
+        key.update(image["bytes"] or stamp.encode())
     return FeatureStore(cached_assets_path("bdam", "features", key.hexdigest()[:32]))
 
 
@@ -152,10 +152,10 @@ def embed_chunks(
     model.train(was_training)
 
 
-def embed_pictures(encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, **options) -> Embeddings:
-    """Embeddings of the pictures by name: identity embeddings of the galleries (see [`Encoder`]), and `clothing`."""
-    prepare = partial(encoder.prepare_pictures, use_descriptions=use_descriptions)
-    return embed_in_batches(encoder.model, prepare, encoder.embed_pictures, dataset, "pictures", **options)
+def embed_images(encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, **options) -> Embeddings:
+    """Embeddings of the images by name: identity embeddings of the galleries (see [`Encoder`]), and `clothing`."""
+    prepare = partial(encoder.prepare_images, use_descriptions=use_descriptions)
+    return embed_in_batches(encoder.model, prepare, encoder.embed_images, dataset, "images", **options)
 
 
 def embed_sentences(encoder: Encoder, sentences: list[str], label: str = "sentences", **options) -> Embeddings:

@@ -1,4 +1,4 @@
-"""BDAM for ONNX Runtime: its picture and query encoders as two files, and these files as an encoder."""
+"""BDAM for ONNX Runtime: its image and query encoders as two files, and these files as an encoder."""
 
 import ast
 import logging
@@ -18,7 +18,7 @@ from transformers import BatchFeature
 
 from bdam.encoding.encoders import (
     EXPORTED_WEIGHTS,
-    PICTURE_ENCODER,
+    IMAGE_ENCODER,
     QUERY_ENCODER,
     BDAMEncoder,
     Encoder,
@@ -39,21 +39,21 @@ except ImportError as error:
 
 
 AGREES_TO = 1e-4
-# The parts that see every token, which takes the time. What comes after them sees one vector per picture: in int8, it
+# The parts that see every token, which takes the time. What comes after them sees one vector per image: in int8, it
 # would save nothing and add most of the error.
 QUANTIZED = {"model.vision_model", "model.text_model", "model.decoupler"}
 # Two of each, unlike in size, to trace the encoders with and to compare them by.
-PICTURES = [Image.linear_gradient("L").convert("RGB"), Image.radial_gradient("L").convert("RGB").resize((60, 120))]
+IMAGES = [Image.linear_gradient("L").convert("RGB"), Image.radial_gradient("L").convert("RGB").resize((60, 120))]
 SENTENCES = ["A tall man.", "A young woman with glasses, in a red coat and black boots, carries a blue handbag."]
 
 
 def export_onnx(checkpoint: str, folder: Path, quantize: bool = False) -> None:
     """
-    Writes what a search needs to a new folder, whole or not at all: `picture_encoder.onnx`, from `pixel_values` of any
-    number of pictures to `picture` and `clothing`, `query_encoder.onnx`, from `input_ids` and `attention_mask` of any
+    Writes what a search needs to a new folder, whole or not at all: `image_encoder.onnx`, from `pixel_values` of any
+    number of images to `image` and `clothing`, `query_encoder.onnx`, from `input_ids` and `attention_mask` of any
     number and length of sentences to `identity` and `clothing`, the processor's files, `config.json`, and
-    `exported_weights.txt`, which says whose galleries it can search. Embeddings are (B, D), L2-normalised, those of a
-    picture without description; a model without clothing stream has no `clothing`.
+    `exported_weights.txt`, which says whose galleries it can search. Embeddings are (B, D), L2-normalised, those of an
+    image without description; a model without clothing stream has no `clothing`.
 
     Args:
         checkpoint: a BDAM in a folder or on the Hub.
@@ -95,12 +95,12 @@ class OnnxModel(nn.Module):
     def __init__(self, folder: Path):
         super().__init__()
         self.config = BDAMConfig.from_pretrained(folder)
-        self.picture_encoder, self.query_encoder = map(_open, (folder / PICTURE_ENCODER, folder / QUERY_ENCODER))
+        self.image_encoder, self.query_encoder = map(_open, (folder / IMAGE_ENCODER, folder / QUERY_ENCODER))
 
 
 class OnnxEncoder(Encoder):
     """
-    A folder written by [`export_onnx`]. It embeds pictures alone, whether or not they are described.
+    A folder written by [`export_onnx`]. It embeds images alone, whether or not they are described.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -108,17 +108,17 @@ class OnnxEncoder(Encoder):
     """
 
     def __init__(self, folder: Path):
-        for name in (PICTURE_ENCODER, QUERY_ENCODER, "config.json", "processor_config.json"):
+        for name in (IMAGE_ENCODER, QUERY_ENCODER, "config.json", "processor_config.json"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} is no whole export, there is no {name}: `bdam export` it again.")
         self.model = OnnxModel(folder)
         self.processor = BDAMProcessor.from_pretrained(folder)
 
-    def prepare_pictures(self, rows: list[dict], use_descriptions: bool) -> BatchFeature:
+    def prepare_images(self, rows: list[dict], use_descriptions: bool) -> BatchFeature:
         return self.processor(images=[row["image"] for row in rows], return_tensors="pt")
 
-    def embed_pictures(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return _run(self.model.picture_encoder, inputs)
+    def embed_images(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return _run(self.model.image_encoder, inputs)
 
     def prepare_sentences(self, sentences: list[str]) -> BatchFeature:
         return self.processor(text=sentences, return_tensors="pt")
@@ -157,12 +157,12 @@ class _Embedding(nn.Module):
 @torch.no_grad()
 def _export(encoder: BDAMEncoder, folder: Path) -> dict[str, list[str]]:
     """Writes both files to the folder; returns the nodes to quantise in each."""
-    pictures, sentences = _prepare(encoder, [0, 1])
-    embed_pictures = _Embedding(encoder.model, encoder.embed_pictures)
+    images, sentences = _prepare(encoder, [0, 1])
+    embed_images = _Embedding(encoder.model, encoder.embed_images)
     embed_sentences = _Embedding(encoder.model, encoder.embed_sentences)
     try:
         return {
-            PICTURE_ENCODER: _write(folder / PICTURE_ENCODER, embed_pictures, pictures, ["batch"]),
+            IMAGE_ENCODER: _write(folder / IMAGE_ENCODER, embed_images, images, ["batch"]),
             QUERY_ENCODER: _write(folder / QUERY_ENCODER, embed_sentences, sentences, ["batch", "length"]),
         }
     except RuntimeError as error:
@@ -231,16 +231,16 @@ def _quiet() -> Iterator[None]:
 
 
 def _prepare(encoder: BDAMEncoder, rows: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    pictures = encoder.prepare_pictures([{"image": PICTURES[row]} for row in rows], use_descriptions=False)
-    return dict(pictures), dict(encoder.prepare_sentences([SENTENCES[row] for row in rows]))
+    images = encoder.prepare_images([{"image": IMAGES[row]} for row in rows], use_descriptions=False)
+    return dict(images), dict(encoder.prepare_sentences([SENTENCES[row] for row in rows]))
 
 
 @torch.no_grad()
 def _check_agreement(encoder: BDAMEncoder, exported: OnnxEncoder) -> None:
     """On batches and lengths of text other than those that were traced."""
     for rows in ([0], [1, 0, 1]):
-        pictures, sentences = _prepare(encoder, rows)
-        _compare(PICTURE_ENCODER, encoder.embed_pictures(pictures), exported.embed_pictures(pictures))
+        images, sentences = _prepare(encoder, rows)
+        _compare(IMAGE_ENCODER, encoder.embed_images(images), exported.embed_images(images))
         _compare(QUERY_ENCODER, encoder.embed_sentences(sentences), exported.embed_sentences(sentences))
 
 

@@ -1,1 +1,1 @@
-"""Weights → numbers and pictures."""
+"""Weights → numbers and images."""

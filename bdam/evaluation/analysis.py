@@ -13,14 +13,14 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 
+from bdam.data.images import read_column
 from bdam.data.loading import load_split
-from bdam.data.pictures import read_column
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.encoding.extraction import embed_in_batches
 from bdam.encoding.models import fingerprint, load_model, training_seed
 from bdam.evaluation import figures
 from bdam.evaluation.features import Features, extract_features
-from bdam.evaluation.figures import PictureMaps, RankedQuery
+from bdam.evaluation.figures import ImageMaps, RankedQuery
 from bdam.evaluation.metrics import rank_queries
 from bdam.evaluation.protocols import mix
 from bdam.evaluation.results import ANALYSIS, Analysis, GateStatistics, GroupRecall, MeanStd, Probes
@@ -38,10 +38,10 @@ except ImportError as error:
     raise ImportError("The analysis needs scikit-learn: pip install bdam[analysis]") from error
 
 
-# §IV-B of the paper; of its balanced fusion weights it does not say which is the picture's.
+# §IV-B of the paper; of its balanced fusion weights it does not say which is the image's.
 PAPER = {
     "gates": {"identity": MeanStd(mean=0.61, std=0.17), "clothing": MeanStd(mean=0.38)},
-    "fusion_weights": {"picture": MeanStd(mean=0.52), "description": MeanStd(mean=0.48)},
+    "fusion_weights": {"image": MeanStd(mean=0.52), "description": MeanStd(mean=0.48)},
 }
 # Quantities of a training log, with the prefix that they put before the name of a task.
 LOGGED = {
@@ -80,12 +80,12 @@ def analyze_run(
     data = data or load_recipe(run / "model" / RECIPE).data
     dataset = load_split(data, split)
     features = extract_features(encoder, dataset)
-    parts = picture_parts(encoder, dataset)
+    parts = image_parts(encoder, dataset)
     gates = gate_values(parts)
     ranked = examples(features, dataset, model.config.clothing_weight, seed)
     drawings: dict[str, tuple[Callable, Any]] = {
         "gates.png": (figures.gate_histograms, gates if any(gates.values()) else None),
-        "embeddings.png": (figures.embedding_maps, picture_maps(features, seed)),
+        "embeddings.png": (figures.embedding_maps, image_maps(features, seed)),
         "weights.png": (figures.training_curves, curves),
         "successes.png": (figures.ranked_grid, ranked["successes"]),
         "failures.png": (figures.ranked_grid, ranked["failures"]),
@@ -98,7 +98,7 @@ def analyze_run(
         clothing_weight=model.config.clothing_weight,
         data=data,
         split=split,
-        num_pictures=len(dataset),
+        num_images=len(dataset),
         **gate_statistics(parts),
         probes=disentanglement(parts, dataset, seed),
         groups=recall_by_group(features, dataset, model.config.clothing_weight),
@@ -114,10 +114,10 @@ def analyze_run(
     return analysis
 
 
-def picture_parts(encoder: BDAMEncoder, dataset: Dataset, batch_size: int = 64) -> dict[str, torch.Tensor]:
+def image_parts(encoder: BDAMEncoder, dataset: Dataset, batch_size: int = 64) -> dict[str, torch.Tensor]:
     """
-    What the model makes of N pictures inside: `f_id` and, with BDAM, `f_clo` and `gate`, all (N, hidden_size); with
-    fusion, `fusion_weights` (M, 2) of picture and description, for the M pictures that have a description.
+    What the model makes of N images inside: `f_id` and, with BDAM, `f_clo` and `gate`, all (N, hidden_size); with
+    fusion, `fusion_weights` (M, 2) of image and description, for the M images that have a description.
     """
     model = encoder.model
     described = torch.tensor([bool(text) for text in read_column(dataset, "identity_description")])
@@ -125,14 +125,14 @@ def picture_parts(encoder: BDAMEncoder, dataset: Dataset, batch_size: int = 64) 
 
     def embed(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         outputs = model(**inputs)
-        picture = outputs.picture_output
-        parts = {"f_id": picture.identity_features, "f_clo": picture.clothing_features, "gate": picture.gate}
+        image = outputs.image_output
+        parts = {"f_id": image.identity_features, "f_clo": image.clothing_features, "gate": image.gate}
         if is_fused:
             parts["fusion_weights"] = outputs.fusion_weights
         return {name: part for name, part in parts.items() if part is not None}
 
-    prepare = partial(encoder.prepare_pictures, use_descriptions=is_fused)
-    parts = embed_in_batches(model, prepare, embed, dataset, "pictures", batch_size)
+    prepare = partial(encoder.prepare_images, use_descriptions=is_fused)
+    parts = embed_in_batches(model, prepare, embed, dataset, "images", batch_size)
     if is_fused:
         parts["fusion_weights"] = parts["fusion_weights"][described]
     return parts
@@ -145,8 +145,8 @@ def gate_values(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Ten
         gate = parts["gate"].flatten()
         values["gates"] = {"identity": gate, "clothing": 1 - gate}
     if "fusion_weights" in parts:
-        picture, description = parts["fusion_weights"].T
-        values["fusion_weights"] = {"picture": picture, "description": description}
+        image, description = parts["fusion_weights"].T
+        values["fusion_weights"] = {"image": image, "description": description}
     return values
 
 
@@ -165,11 +165,11 @@ def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int 
     """
     How well linear probes read identity and clothing from `f_id` and from `f_clo`.
 
-    The probes answer yes-or-no questions about the picture: whether it has an attribute, where the data set knows
-    attributes, or whether a word stands in its description. They are fitted on the pictures of one half of the
+    The probes answer yes-or-no questions about the image: whether it has an attribute, where the data set knows
+    attributes, or whether a word stands in its description. They are fitted on the images of one half of the
     persons and scored on the other half. A feature that says nothing about a term has an area under the ROC curve of
     0.5, so a disentangled model has high areas for its own terms and 0.5 for the other's. Compare areas
-    on the same pictures only: more persons fit better probes, and with 120 persons a feature of pure noise gets
+    on the same images only: more persons fit better probes, and with 120 persons a feature of pure noise gets
     0.50 ± 0.02.
 
     Returns:
@@ -177,9 +177,9 @@ def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int 
         that the model does not have.
     """
     descriptions = {kind: list(dataset[f"{kind}_description"]) for kind in ("identity", "clothing")}
-    described = [row for row, of_picture in enumerate(zip(*descriptions.values(), strict=True)) if all(of_picture)]
-    pictures = dataset.select(described)
-    said = {kind: _terms(pictures, kind) for kind in descriptions}
+    described = [row for row, of_image in enumerate(zip(*descriptions.values(), strict=True)) if all(of_image)]
+    images = dataset.select(described)
+    said = {kind: _terms(images, kind) for kind in descriptions}
     person_ids, outfit_ids = (np.array(list(dataset[name]))[described] for name in ("person_id", "outfit_id"))
     subjects = {"identity": person_ids, "clothing": person_ids if None in outfit_ids else outfit_ids}
     is_fitted = np.isin(person_ids, np.random.default_rng(seed).permutation(np.unique(person_ids))[::2])
@@ -204,7 +204,7 @@ def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int 
 
 
 def _terms(dataset: Dataset, kind: str) -> list[set[str]]:
-    """What is said of each picture: its attributes if the data set has them, else the words of its description."""
+    """What is said of each image: its attributes if the data set has them, else the words of its description."""
     if f"{kind}_attributes" in dataset.column_names:
         return [{f"{name} {value}" for name, value in row.items()} for row in dataset[f"{kind}_attributes"]]
     return [set(re.findall(r"[^\W\d_]+", (text or "").lower())) for text in dataset[f"{kind}_description"]]
@@ -220,15 +220,15 @@ def telling_terms(
     of the subject rather than of the writer's mood, as "depicts" does: between the descriptions of one subject, they
     agree beyond chance, by a kappa over `agreement` (slight, according to Landis and Koch, 1977).
     """
-    counts, other_counts = (Counter(term for of_picture in of for term in of_picture) for of in (tokens, other_tokens))
+    counts, other_counts = (Counter(term for of_image in of for term in of_image) for of in (tokens, other_tokens))
     terms = [
         term
         for term, count in sorted(counts.items())
         if 0.05 <= count / len(tokens) <= 0.95 and other_counts[term] < 0.01 * len(tokens)
     ]
     presence = np.zeros((len(tokens), len(terms)), bool)
-    for row, of_picture in enumerate(tokens):
-        presence[row] = [term in of_picture for term in terms]
+    for row, of_image in enumerate(tokens):
+        presence[row] = [term in of_image for term in terms]
 
     _, subject, sizes = np.unique(subjects, return_inverse=True, return_counts=True)
     have = np.zeros((len(sizes), len(terms)))
@@ -252,25 +252,25 @@ def probe_areas(features: np.ndarray, presence: np.ndarray, is_fitted: np.ndarra
     return [float(roc_auc_score(*of_term)) for of_term in zip(truth.T, scores.T, strict=True)]
 
 
-def picture_maps(features: Features, seed: int = 0, max_pictures: int = 1000) -> PictureMaps:
+def image_maps(features: Features, seed: int = 0, max_images: int = 1000) -> ImageMaps:
     """
-    t-SNE (van der Maaten and Hinton, 2008) of the identity and, if there are any, the clothing embeddings of pictures,
-    person by person in random order, at most `max_pictures`.
+    t-SNE (van der Maaten and Hinton, 2008) of the identity and, if there are any, the clothing embeddings of images,
+    person by person in random order, at most `max_images`.
     """
-    persons, person = features.person_ids[features.gallery_pictures].unique(return_inverse=True)
+    persons, person = features.person_ids[features.gallery_images].unique(return_inverse=True)
     place = torch.randperm(len(persons), generator=torch.Generator().manual_seed(seed))
-    entries = place[person].argsort(stable=True)[:max_pictures]
-    pictures = features.gallery_pictures[entries]
-    embeds = {"identity": features.galleries["picture"], "clothing": features.clothing}
+    entries = place[person].argsort(stable=True)[:max_images]
+    images = features.gallery_images[entries]
+    embeds = {"identity": features.galleries["image"], "clothing": features.clothing}
     tsne = TSNE(perplexity=min(30, (len(entries) - 1) / 3), init="pca", random_state=seed)
-    return PictureMaps(
+    return ImageMaps(
         {
-            name: tsne.fit_transform(of_pictures[entries].numpy())
-            for name, of_pictures in embeds.items()
-            if of_pictures is not None
+            name: tsne.fit_transform(of_images[entries].numpy())
+            for name, of_images in embeds.items()
+            if of_images is not None
         },
-        features.person_ids[pictures],
-        None if features.outfit_ids is None else features.outfit_ids[pictures],
+        features.person_ids[images],
+        None if features.outfit_ids is None else features.outfit_ids[images],
     )
 
 
@@ -278,14 +278,14 @@ def examples(
     features: Features, dataset: Dataset, clothing_weight: float, seed: int = 0, count: int = 4, k: int = 8
 ) -> dict[str, list[RankedQuery]]:
     """
-    Captions, searched among pictures alone: random `successes`, whose best picture is right, and the `failures` whose
-    first right picture comes latest; it stands as the last of the k. At most one of each per person, and none where
+    Captions, searched among images alone: random `successes`, whose best image is right, and the `failures` whose
+    first right image comes latest; it stands as the last of the k. At most one of each per person, and none where
     nobody wrote captions.
     """
     if "caption" not in features.queries:
         return {"successes": [], "failures": []}
-    query_embeds, gallery_embeds = mix(features, "picture", "caption", clothing_weight)
-    captions = [caption for of_picture in read_column(dataset, "captions") for caption in of_picture]
+    query_embeds, gallery_embeds = mix(features, "image", "caption", clothing_weight)
+    captions = [caption for of_image in read_column(dataset, "captions") for caption in of_image]
     persons, searched = _who_is_asked_for(features)
     first_rank = rank_queries(query_embeds, gallery_embeds, persons, searched).first_rank
     shuffled = torch.randperm(len(captions), generator=torch.Generator().manual_seed(seed))
@@ -301,7 +301,7 @@ def examples(
             places[-1] = int(right.nonzero()[0])
         return RankedQuery(
             captions[query],
-            [dataset[int(features.gallery_pictures[order[place]])]["image"] for place in places],
+            [dataset[int(features.gallery_images[order[place]])]["image"] for place in places],
             scores[places].tolist(),
             right[places].tolist(),
             [place + 1 for place in places],
@@ -322,18 +322,18 @@ def examples(
 def recall_by_group(features: Features, dataset: Dataset, clothing_weight: float) -> dict[str, dict[str, GroupRecall]]:
     """
     How reliably whom is found, by attribute and value that the data set says of the person: captions, searched among
-    pictures alone. Empty where it says nothing, or has no captions.
+    images alone. Empty where it says nothing, or has no captions.
     """
     if "caption" not in features.queries or "identity_attributes" not in dataset.column_names:
         return {}
     is_found = rank_queries(
-        *mix(features, "picture", "caption", clothing_weight), *_who_is_asked_for(features)
+        *mix(features, "image", "caption", clothing_weight), *_who_is_asked_for(features)
     ).first_rank.eq(1)
     attributes = read_column(dataset, "identity_attributes")
     groups: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in GROUPS}
-    for picture, found in zip(features.query_pictures["caption"].tolist(), is_found.tolist(), strict=True):
+    for image, found in zip(features.query_images["caption"].tolist(), is_found.tolist(), strict=True):
         for name in GROUPS:
-            groups[name][attributes[picture][name]].append(found)
+            groups[name][attributes[image][name]].append(found)
     return {
         name: {
             value: GroupRecall(r1=100 * sum(found) / len(found), num_queries=len(found))
@@ -345,8 +345,8 @@ def recall_by_group(features: Features, dataset: Dataset, clothing_weight: float
 
 def _who_is_asked_for(features: Features) -> tuple[torch.Tensor, torch.Tensor]:
     """The persons of the captions, and those in the gallery."""
-    asked = features.person_ids[features.query_pictures["caption"]]
-    return asked, features.person_ids[features.gallery_pictures]
+    asked = features.person_ids[features.query_images["caption"]]
+    return asked, features.person_ids[features.gallery_images]
 
 
 def read_curves(path: Path) -> dict[str, dict[str, tuple[list[int], list[float]]]]:

@@ -47,7 +47,7 @@ def evaluate_checkpoint(
     ```python
     >>> results = evaluate_checkpoint("outputs/demo/model", "outputs/demo/pedestrians")
     >>> results[0].protocol, results[0].query, results[0].gallery
-    ('standard', 'caption', 'picture')
+    ('standard', 'caption', 'image')
     ```
 
     Raises:

@@ -22,25 +22,25 @@ from bdam.evaluation.results import StudyRow
 
 # What a study's figure shows, side by side: in each panel some of the HEADLINES, under the name that is theirs there.
 PANELS = {
-    "Caption → picture\nstandard": {
-        "identity: picture": ("identity alone", "tab:blue"),
-        "mix: picture": ("mix with clothing", "tab:orange"),
+    "Caption → image\nstandard": {
+        "identity: image": ("identity alone", "tab:blue"),
+        "mix: image": ("mix with clothing", "tab:orange"),
     },
-    "Identity description → picture\nclothes changed": {"clothes changed: picture": ("identity alone", "tab:blue")},
+    "Identity description → image\nclothes changed": {"clothes changed: image": ("identity alone", "tab:blue")},
     "Caption → description\nstandard, identity alone": {
-        "identity: description": ("without picture", "tab:green"),
-        "identity: picture + description": ("with picture", "tab:purple"),
+        "identity: description": ("without image", "tab:green"),
+        "identity: image + description": ("with image", "tab:purple"),
     },
 }
 
 
 @dataclass
 class RankedQuery:
-    """A query with the pictures found for it, best first; `right` says which show the person meant, None if
-    unknown; `ranks` are 1, 2, 3, … unless given; `example` is the picture that was searched by, if there was one."""
+    """A query with the images found for it, best first; `right` says which show the person meant, None if
+    unknown; `ranks` are 1, 2, 3, … unless given; `example` is the image that was searched by, if there was one."""
 
     sentence: str
-    pictures: list[Image.Image]
+    images: list[Image.Image]
     scores: list[float]
     right: list[bool] | None = None
     ranks: list[int] | None = None
@@ -48,8 +48,8 @@ class RankedQuery:
 
 
 @dataclass
-class PictureMaps:
-    """Pictures as points (N, 2), by the name of the embedding, with their (N,) person and, if known, outfit ids."""
+class ImageMaps:
+    """Images as points (N, 2), by the name of the embedding, with their (N,) person and, if known, outfit ids."""
 
     points: dict[str, np.ndarray]
     person_ids: torch.Tensor
@@ -58,7 +58,7 @@ class PictureMaps:
 
 def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = None) -> None:
     """
-    Draws each query above its ranked pictures, framed green where right and red where wrong, into a PNG, which notes
+    Draws each query above its ranked images, framed green where right and red where wrong, into a PNG, which notes
     the `weights` of the model that ranked them.
     """
     rows = [[*_example(query), *_found(query)] for query in queries]
@@ -69,9 +69,9 @@ def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = No
         sentence = "\n".join(textwrap.wrap(query.sentence, 14 * columns))
         strip.suptitle(sentence, x=0.01, horizontalalignment="left", fontsize=9)
         axes = strip.subplots(1, columns, squeeze=False)[0]
-        for axis, (picture, label, colour) in zip(axes, row, strict=False):
+        for axis, (image, label, colour) in zip(axes, row, strict=False):
             axis.set(xticks=[], yticks=[])
-            axis.imshow(picture)
+            axis.imshow(image)
             axis.set_xlabel(label, fontsize=8)
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2.5)
@@ -81,17 +81,17 @@ def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = No
 
 
 def _example(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
-    """The picture searched by, its label and the colour of its frame."""
+    """The image searched by, its label and the colour of its frame."""
     return [] if query.example is None else [(query.example, "like this", "black")]
 
 
 def _found(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
-    """Pictures found, their labels and the colours of their frames."""
-    ranks = query.ranks or range(1, 1 + len(query.pictures))
+    """Images found, their labels and the colours of their frames."""
+    ranks = query.ranks or range(1, 1 + len(query.images))
     labels = [f"{rank}.  {score:.2f}" for rank, score in zip(ranks, query.scores, strict=True)]
     frames = {None: "0.7", True: "tab:green", False: "tab:red"}
     colours = [frames[None]] * len(labels) if query.right is None else [frames[is_right] for is_right in query.right]
-    return list(zip(query.pictures, labels, colours, strict=True))
+    return list(zip(query.images, labels, colours, strict=True))
 
 
 def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> None:
@@ -111,7 +111,7 @@ def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> N
     _save(figure, path)
 
 
-def embedding_maps(maps: PictureMaps, path: Path, num_persons: int = 10) -> None:
+def embedding_maps(maps: ImageMaps, path: Path, num_persons: int = 10) -> None:
     """
     Draws each map once by person and once by outfit into a PNG. The first persons have a colour each and their
     outfits a shade of it; a star joins what belongs together. All others are grey.

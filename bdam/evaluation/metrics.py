@@ -24,7 +24,7 @@ class QueryRanks(NamedTuple):
         first_rank: Rank of the best positive, counted from 1 (int64).
         average_precision: Mean over the positives of the precision at the positive, not interpolated (float64).
         inverse_negative_penalty: Number of positives over the rank of the last of them (float64).
-        chance: Share of positives among the pictures that count, the R-1 of a random order (float64).
+        chance: Share of positives among the images that count, the R-1 of a random order (float64).
     """
 
     first_rank: Tensor
@@ -43,7 +43,7 @@ def retrieval_metrics(
     gallery_outfit_ids: Tensor | None = None,
     query_camera_ids: Tensor | None = None,
     gallery_camera_ids: Tensor | None = None,
-    own_pictures: Tensor | None = None,
+    own_images: Tensor | None = None,
     protocol: str = "standard",
     chunk_size: int = 256,
 ) -> dict[str, float | int]:
@@ -53,7 +53,7 @@ def retrieval_metrics(
 
     Returns:
         `r1`, `r5`, `r10`, `map` and `minp` as percentages, means over the queries that have a positive; `chance`, the
-        `r1` of a random order; `num_queries`, the number of those queries; `num_gallery`, the number of pictures in
+        `r1` of a random order; `num_queries`, the number of those queries; `num_gallery`, the number of images in
         the gallery.
 
     Raises:
@@ -75,14 +75,14 @@ def retrieval_metrics(
         gallery_outfit_ids=gallery_outfit_ids,
         query_camera_ids=query_camera_ids,
         gallery_camera_ids=gallery_camera_ids,
-        own_pictures=own_pictures,
+        own_images=own_images,
         protocol=protocol,
         chunk_size=chunk_size,
     )
     counted = queries.first_rank > 0
     if not counted.any():
         raise NoPositivesError(
-            f"none of the {len(counted)} queries has a positive among {len(gallery_embeds)} gallery pictures under "
+            f"none of the {len(counted)} queries has a positive among {len(gallery_embeds)} gallery images under "
             f"the {protocol!r} protocol: check that both sides use the same person and outfit ids"
         )
 
@@ -112,7 +112,7 @@ def rank_queries(
     gallery_outfit_ids: Tensor | None = None,
     query_camera_ids: Tensor | None = None,
     gallery_camera_ids: Tensor | None = None,
-    own_pictures: Tensor | None = None,
+    own_images: Tensor | None = None,
     protocol: str = "standard",
     chunk_size: int = 256,
 ) -> QueryRanks:
@@ -123,24 +123,24 @@ def rank_queries(
 
     Args:
         query_embeds: (Q, D) vectors of the queries; half precision is computed in float32.
-        gallery_embeds: (G, D) vectors of the gallery pictures, on the same device.
+        gallery_embeds: (G, D) vectors of the gallery images, on the same device.
         query_person_ids: (Q,) person each query describes.
-        gallery_person_ids: (G,) person in each picture.
+        gallery_person_ids: (G,) person in each image.
         query_outfit_ids: (Q,) outfit each query describes; needed by the two protocols about clothes.
-        gallery_outfit_ids: (G,) outfit in each picture; needed by the two protocols about clothes.
-        query_camera_ids: (Q,) camera of the picture behind each query. Given for both sides, the person's pictures
+        gallery_outfit_ids: (G,) outfit in each image; needed by the two protocols about clothes.
+        query_camera_ids: (Q,) camera of the image behind each query. Given for both sides, the person's images
             from the query's own camera are ignored too: the rule of image re-identification and, beside the two
             protocols about clothes, of LTCC (Qian et al., "Long-Term Cloth-Changing Person Re-identification", 2020).
-        gallery_camera_ids: (G,) camera of each picture; given with `query_camera_ids` or not at all.
-        own_pictures: (Q,) index in the gallery of the picture each query was written for, which is then ignored;
+        gallery_camera_ids: (G,) camera of each image; given with `query_camera_ids` or not at all.
+        own_images: (Q,) index in the gallery of the image each query was written for, which is then ignored;
             -1 where there is none.
-        protocol: Which pictures of the query's person are positives: `"standard"` all of them, `"same-clothes"` those
-            in the query's outfit, `"clothes-changed"` those in another one. The person's other pictures are ignored,
+        protocol: Which images of the query's person are positives: `"standard"` all of them, `"same-clothes"` those
+            in the query's outfit, `"clothes-changed"` those in another one. The person's other images are ignored,
             neither right nor wrong.
         chunk_size: Number of queries scored at once; the largest buffers are two of `chunk_size` x G scores.
 
     Raises:
-        ValueError: Unknown protocol, shapes that do not match, missing outfit or camera ids, an own picture that does
+        ValueError: Unknown protocol, shapes that do not match, missing outfit or camera ids, an own image that does
             not show the query's person, or a score that is not finite.
     """
     _check_arguments(query_embeds, gallery_embeds, protocol)
@@ -150,10 +150,10 @@ def rank_queries(
     gallery_ids = (gallery_person_ids, gallery_outfit_ids, gallery_camera_ids)
     query = _side("query", query_embeds, query_ids, by_outfit, by_camera)
     gallery = _side("gallery", gallery_embeds, gallery_ids, by_outfit, by_camera)
-    if own_pictures is not None:
-        own_pictures = _one_per_row("own_pictures", own_pictures, query_embeds)
-        _check_own_pictures(own_pictures, query.persons, gallery.persons)
-    return _rank(query, gallery, own_pictures, protocol, chunk_size)
+    if own_images is not None:
+        own_images = _one_per_row("own_images", own_images, query_embeds)
+        _check_own_images(own_images, query.persons, gallery.persons)
+    return _rank(query, gallery, own_images, protocol, chunk_size)
 
 
 class _Side(NamedTuple):
@@ -186,15 +186,15 @@ def _side(name: str, embeds: Tensor, ids: tuple[Tensor | None, ...], by_outfit: 
     )
 
 
-def _rank(query: _Side, gallery: _Side, own_pictures: Tensor | None, protocol: str, chunk_size: int) -> QueryRanks:
+def _rank(query: _Side, gallery: _Side, own_images: Tensor | None, protocol: str, chunk_size: int) -> QueryRanks:
     dtype = torch.promote_types(torch.result_type(query.embeds, gallery.embeds), torch.float32)
     gallery = gallery._replace(embeds=gallery.embeds.to(dtype))
 
-    # Sorted by person, the pictures of one person are one slice of the gallery.
+    # Sorted by person, the images of one person are one slice of the gallery.
     sorted_persons, by_person = gallery.persons.sort()
     start = torch.searchsorted(sorted_persons, query.persons)
     length = torch.searchsorted(sorted_persons, query.persons, right=True) - start
-    # Queries whose persons have about as many pictures share a chunk, which keeps its padding short.
+    # Queries whose persons have about as many images share a chunk, which keeps its padding short.
     by_length = length.argsort()
     by_length = by_length[length[by_length] > 0]
 
@@ -209,27 +209,27 @@ def _rank(query: _Side, gallery: _Side, own_pictures: Tensor | None, protocol: s
         rows = by_length[begin : begin + chunk_size]
         last = length[rows, None] - 1
         offsets = torch.arange(int(last.max()) + 1, device=rows.device)
-        pictures = by_person[start[rows, None] + offsets.minimum(last)]
-        is_positive = (offsets <= last) & _counts(query, gallery, rows, pictures, protocol)
-        if own_pictures is not None:
-            is_positive &= pictures != own_pictures[rows, None]
+        images = by_person[start[rows, None] + offsets.minimum(last)]
+        is_positive = (offsets <= last) & _counts(query, gallery, rows, images, protocol)
+        if own_images is not None:
+            is_positive &= images != own_images[rows, None]
 
         scores = _finite_scores(query.embeds, gallery.embeds, rows)
-        ranks = _positive_ranks(scores, pictures, is_positive)
+        ranks = _positive_ranks(scores, images, is_positive)
         num_negatives = len(gallery.embeds) - length[rows]
         for values, chunk_values in zip(queries, _summarise(ranks.cpu(), num_negatives.cpu()), strict=True):
             values[rows.cpu()] = chunk_values
     return queries
 
 
-def _counts(query: _Side, gallery: _Side, rows: Tensor, pictures: Tensor, protocol: str) -> Tensor:
-    """Which of the pictures (B, P) of the persons of some queries the protocol and the cameras let count."""
-    counts = torch.ones_like(pictures, dtype=torch.bool)
+def _counts(query: _Side, gallery: _Side, rows: Tensor, images: Tensor, protocol: str) -> Tensor:
+    """Which of the images (B, P) of the persons of some queries the protocol and the cameras let count."""
+    counts = torch.ones_like(images, dtype=torch.bool)
     if query.outfits is not None and gallery.outfits is not None:
-        same_outfit = gallery.outfits[pictures] == query.outfits[rows, None]
+        same_outfit = gallery.outfits[images] == query.outfits[rows, None]
         counts &= same_outfit if protocol == "same-clothes" else ~same_outfit
     if query.cameras is not None and gallery.cameras is not None:
-        counts &= gallery.cameras[pictures] != query.cameras[rows, None]
+        counts &= gallery.cameras[images] != query.cameras[rows, None]
     return counts
 
 
@@ -243,16 +243,16 @@ def _finite_scores(query_embeds: Tensor, gallery_embeds: Tensor, rows: Tensor) -
     return scores
 
 
-def _positive_ranks(scores: Tensor, pictures: Tensor, is_positive: Tensor) -> Tensor:
+def _positive_ranks(scores: Tensor, images: Tensor, is_positive: Tensor) -> Tensor:
     """Ranks (B, P) of the positives of each query, best first and then zeros, from its scores (B, G), overwritten.
 
-    `pictures` (B, P) are all pictures of the query's person, the last one repeated as padding.
+    `images` (B, P) are all images of the query's person, the last one repeated as padding.
     """
     num_positives = is_positive.sum(1)
-    thresholds = scores.gather(1, pictures).masked_fill(~is_positive, -torch.inf).sort(1, descending=True).values
-    # What remains to be outranked by are the negatives: the pictures of everybody else.
-    scores.scatter_(1, pictures, -torch.inf)
-    ranks = torch.zeros_like(pictures)
+    thresholds = scores.gather(1, images).masked_fill(~is_positive, -torch.inf).sort(1, descending=True).values
+    # What remains to be outranked by are the negatives: the images of everybody else.
+    scores.scatter_(1, images, -torch.inf)
+    ranks = torch.zeros_like(images)
     # Ones and zeros in the dtype of the scores are summed several times faster than booleans, exactly up to 2**24.
     ahead = torch.empty_like(scores)
     for place in range(int(num_positives.max())):
@@ -279,7 +279,7 @@ def _one_per_row(name: str, values: Tensor | None, embeds: Tensor) -> Tensor:
     if values is None:
         raise ValueError(
             f"{name} is missing: the protocols about clothes need the outfit, and the rule about cameras the camera, "
-            "of every query and picture"
+            "of every query and image"
         )
     values = torch.as_tensor(values, dtype=torch.int64, device=embeds.device)
     if values.shape != embeds.shape[:1]:
@@ -287,10 +287,10 @@ def _one_per_row(name: str, values: Tensor | None, embeds: Tensor) -> Tensor:
     return values.contiguous()
 
 
-def _check_own_pictures(own_pictures: Tensor, query_persons: Tensor, gallery_persons: Tensor) -> None:
-    if ((own_pictures < -1) | (own_pictures >= len(gallery_persons))).any():
-        raise ValueError(f"own_pictures must be -1 or an index below {len(gallery_persons)}, the size of the gallery")
-    queries = (own_pictures >= 0).nonzero()[:, 0]
-    strangers = queries[gallery_persons[own_pictures[queries]] != query_persons[queries]]
+def _check_own_images(own_images: Tensor, query_persons: Tensor, gallery_persons: Tensor) -> None:
+    if ((own_images < -1) | (own_images >= len(gallery_persons))).any():
+        raise ValueError(f"own_images must be -1 or an index below {len(gallery_persons)}, the size of the gallery")
+    queries = (own_images >= 0).nonzero()[:, 0]
+    strangers = queries[gallery_persons[own_images[queries]] != query_persons[queries]]
     if len(strangers):
-        raise ValueError(f"own_pictures: the picture of query {int(strangers[0])} shows another person than the query")
+        raise ValueError(f"own_images: the image of query {int(strangers[0])} shows another person than the query")

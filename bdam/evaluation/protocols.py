@@ -18,12 +18,12 @@ def evaluate(
     Scores every protocol that the data allows on every gallery, with every kind of query.
 
     A search scores `(1 - c)·identity + c·clothing`. Queries by identity description say nothing about clothes, so they
-    run at c = 0 only, and without the picture that they were written for in the gallery, since its own description is
+    run at c = 0 only, and without the image that they were written for in the gallery, since its own description is
     the very same text. A gallery of descriptions has no clothing either. A setting in which no query has a positive,
     such as same-clothes where each outfit was seen once, is left out.
 
-    Where cameras are known, a person's other pictures by the same camera count neither way, and where the official
-    gallery is one random picture per person (PRCC), the metrics are means over several draws.
+    Where cameras are known, a person's other images by the same camera count neither way, and where the official
+    gallery is one random image per person (PRCC), the metrics are means over several draws.
 
     Args:
         features: the embedded split.
@@ -56,13 +56,13 @@ def score(features: Features, protocol: str, gallery: str, query: str, clothing_
         NoPositivesError: if no query has a positive.
     """
     query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
-    asking = features.query_pictures[query]
+    asking = features.query_images[query]
     draws = [
         retrieval_metrics(
             query_embeds,
             gallery_embeds[entries],
-            **_ids(features, asking, features.gallery_pictures[entries]),
-            own_pictures=_places(features, entries)[asking] if query == "identity_description" else None,
+            **_ids(features, asking, features.gallery_images[entries]),
+            own_images=_places(features, entries)[asking] if query == "identity_description" else None,
             protocol=protocol,
         )
         for entries in _draw_galleries(features)
@@ -79,7 +79,7 @@ def score_image_to_text(features: Features, protocol: str, gallery: str, query: 
         NoPositivesError: if no gallery entry has a positive.
     """
     query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
-    ids = _ids(features, features.gallery_pictures, features.query_pictures[query])
+    ids = _ids(features, features.gallery_images, features.query_images[query])
     metrics = retrieval_metrics(gallery_embeds, query_embeds, **ids, protocol=protocol)
     return Score(protocol=protocol, gallery=query, query=gallery, clothing_weight=clothing_weight, **metrics)
 
@@ -87,8 +87,8 @@ def score_image_to_text(features: Features, protocol: str, gallery: str, query: 
 def _ids(features: Features, asking: torch.Tensor, searched: torch.Tensor) -> dict[str, Any]:
     """Person, outfit and camera ids of both sides of a search, as [`retrieval_metrics`] takes them."""
     return {
-        f"{side}_{name}_ids": None if ids is None else ids[pictures]
-        for side, pictures in (("query", asking), ("gallery", searched))
+        f"{side}_{name}_ids": None if ids is None else ids[images]
+        for side, images in (("query", asking), ("gallery", searched))
         for name, ids in (
             ("person", features.person_ids),
             ("outfit", features.outfit_ids),
@@ -99,10 +99,10 @@ def _ids(features: Features, asking: torch.Tensor, searched: torch.Tensor) -> di
 
 def _draw_galleries(features: Features, seed: int = 3) -> list[torch.Tensor]:
     """Entries of the galleries to average over: all of them, or for each draw one random entry per person."""
-    entries = torch.arange(len(features.gallery_pictures))
+    entries = torch.arange(len(features.gallery_images))
     if not features.single_shots:
         return [entries]
-    persons = features.person_ids[features.gallery_pictures].tolist()
+    persons = features.person_ids[features.gallery_images].tolist()
     random, draws = Random(seed), []
     for _ in range(features.single_shots):
         shuffled = random.sample(entries.tolist(), len(entries))
@@ -111,9 +111,9 @@ def _draw_galleries(features: Features, seed: int = 3) -> list[torch.Tensor]:
 
 
 def _places(features: Features, entries: torch.Tensor) -> torch.Tensor:
-    """Where each picture (N,) stands among the entries; -1 for those that do not."""
+    """Where each image (N,) stands among the entries; -1 for those that do not."""
     places = torch.full_like(features.person_ids, -1)
-    places[features.gallery_pictures[entries]] = torch.arange(len(entries))
+    places[features.gallery_images[entries]] = torch.arange(len(entries))
     return places
 
 
@@ -133,14 +133,14 @@ def mix(features: Features, gallery: str, query: str, clothing_weight: float) ->
 
 
 def best_clothing_weight(features: Features) -> float:
-    """The weight of clothing, in tenths, that gives a validation split the best R-1 by caption and picture alone."""
+    """The weight of clothing, in tenths, that gives a validation split the best R-1 by caption and image alone."""
     if features.clothing is None:
         return 0.0
     tenths = [step / 10 for step in range(11)]
-    return max(tenths, key=lambda weight: score(features, "standard", "picture", "caption", weight).r1)
+    return max(tenths, key=lambda weight: score(features, "standard", "image", "caption", weight).r1)
 
 
 def selection_score(scores: list[Score]) -> float:
-    """The validation score that picks the best epoch: mean R-1 over all settings that search by picture alone."""
-    of_pictures = [score.r1 for score in scores if score.gallery == "picture"]
-    return sum(of_pictures) / len(of_pictures)
+    """The validation score that picks the best epoch: mean R-1 over all settings that search by image alone."""
+    of_images = [score.r1 for score in scores if score.gallery == "image"]
+    return sum(of_images) / len(of_images)

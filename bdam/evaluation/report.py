@@ -20,16 +20,16 @@ from bdam.evaluation.results import METRICS, Analysis, MeanStd, Result, Results,
 # What a study is read by, the R-1 of these settings: `(protocol, gallery, query, clothing)`. The last three are one
 # search of the three galleries, side by side.
 HEADLINES = {
-    "mix: picture": ("standard", "picture", "caption", "mix"),
-    "clothes changed: picture": ("clothes-changed", "picture", "identity_description", "identity alone"),
-    "identity: picture": ("standard", "picture", "caption", "identity alone"),
-    "identity: picture + description": ("standard", "picture+description", "caption", "identity alone"),
+    "mix: image": ("standard", "image", "caption", "mix"),
+    "clothes changed: image": ("clothes-changed", "image", "identity_description", "identity alone"),
+    "identity: image": ("standard", "image", "caption", "identity alone"),
+    "identity: image + description": ("standard", "image+description", "caption", "identity alone"),
     "identity: description": ("standard", "description", "caption", "identity alone"),
 }
 LEGEND = """\
 R-1 in percent: mean ± standard deviation over the seeds. *Mix* and *identity* search by caption under the standard
 protocol; the mix counts clothing as much as validation chose for each run, identity leaves it out. *Clothes changed*
-searches by identity description among the person's pictures in other clothes. A dash: the model has no such stream or
+searches by identity description among the person's images in other clothes. A dash: the model has no such stream or
 gallery. The last column is published by the paper, on CUHK-PEDES: another data set, not comparable with the others."""
 # What the results of one table may differ in beside the search.
 SOURCES = ("data", "split", "checkpoint")
@@ -75,13 +75,13 @@ def published_table(results: Results, benchmark: str) -> Table:
     for name in names:
         table.add_column(METRICS[name], justify="right", no_wrap=True)
     for one in results:
-        if (one.protocol, one.query, one.gallery) == ("standard", "caption", "picture"):
+        if (one.protocol, one.query, one.gallery) == ("standard", "caption", "image"):
             label = f"{one.checkpoint}, clothing {one.clothing_weight}"
             table.add_row(label, "", "measured", *(f"{getattr(one, name):.2f}" for name in names))
     table.add_section()
-    held, expected = results[0].num_gallery, BENCHMARKS[benchmark].published["test"].pictures
+    held, expected = results[0].num_gallery, BENCHMARKS[benchmark].published["test"].images
     if held != expected:
-        table.caption = f"This split has {held:,} pictures, not the {expected:,} published: the two do not compare."
+        table.caption = f"This split has {held:,} images, not the {expected:,} published: the two do not compare."
     for name, scores in TABLE_I[benchmark].items():
         values = ("–" if value is None else f"{value:.2f}" for value in scores)
         table.add_row(name, METHODS[name].backbone, f"published: {METHODS[name].source}", *values, style="dim")
@@ -90,7 +90,7 @@ def published_table(results: Results, benchmark: str) -> Table:
 
 def analysis_table(analysis: Analysis) -> Table:
     """Gates, fusion weights and probes beside the paper's figures; what there is nothing of says so."""
-    title = f"Inside {analysis.run}: {analysis.split} split, {analysis.num_pictures} pictures"
+    title = f"Inside {analysis.run}: {analysis.split} split, {analysis.num_images} images"
     table = Table("", "", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for name in ("this run", "paper"):
         table.add_column(name, justify="right")
@@ -177,7 +177,7 @@ def _headlines(rows: list[StudyRow]) -> list[list[str]]:
     lines = [["recipe", "runs", *HEADLINES, "paper, CUHK-PEDES"]]
     for recipe, found in recipes.items():
         cells = [_spread(found[name], "r1") if name in found else "–" for name in HEADLINES]
-        always = found["identity: picture"]
+        always = found["identity: image"]
         lines.append([recipe, str(always.runs), *cells, _published(always, ["r1"])])
     chances = {name: f"{row.chance:.1f}" for found in recipes.values() for name, row in found.items()}
     return [*lines, ["chance", "", *(chances.get(name, "–") for name in HEADLINES), ""]]
@@ -223,14 +223,14 @@ def markdown_results(results: Results, also: Iterable[str] = ()) -> str:
 
 
 def markdown_summary(results: Results) -> str:
-    """The table of the README: one line per search, its R-1 on each gallery side by side, and its mAP by picture."""
-    galleries = ("picture", "picture+description", "description")
+    """The table of the README: one line per search, its R-1 on each gallery side by side, and its mAP by image."""
+    galleries = ("image", "image+description", "description")
     first, *others = (gallery.replace("+", " + ") for gallery in galleries)
     lines = [["protocol", "query", "clothing weight", f"R-1: {first}", *others, f"mAP: {first}"]]
     for (protocol, query, weight), group in _by_search(results).items():
         of_gallery = {one.gallery: one for one in group}
         r1 = (f"{of_gallery[name].r1:.1f}" if name in of_gallery else "–" for name in galleries)
-        lines.append([protocol, _words(query), f"{weight:g}", *r1, f"{of_gallery['picture'].map:.1f}"])
+        lines.append([protocol, _words(query), f"{weight:g}", *r1, f"{of_gallery['image'].map:.1f}"])
     return markdown_table(lines)
 
 

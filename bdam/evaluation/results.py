@@ -22,7 +22,7 @@ class Score(BaseModel, frozen=True, strict=True, extra="forbid"):
 
     Args:
         protocol: which images of the query's person count as right.
-        gallery: what is searched: `picture`, `picture+description`, `description` or, image-to-text, `caption`.
+        gallery: what is searched: `image`, `image+description`, `description` or, image-to-text, `caption`.
         query: what it is searched by: `caption`, `identity_description` or, image-to-text, a kind of gallery.
         clothing_weight: how much clothing counts, c in `(1 - c)·identity + c·clothing`.
         r1, r5, r10, map, minp: percentages, 0 to 100.
@@ -86,7 +86,7 @@ class Results(list[Result]):
     ```python
     >>> results = Results.from_json(Path("docs/results/demo.json"))
     >>> results[0].protocol, results[0].query, results[0].gallery
-    ('standard', 'caption', 'picture')
+    ('standard', 'caption', 'image')
     ```
     """
 
@@ -186,7 +186,7 @@ class Analysis(BaseModel, frozen=True, extra="forbid"):
         sampling_seed: what examples, maps and probes were drawn with.
         weights: the fingerprint of the weights.
         clothing_weight: the model's own.
-        data, split, num_pictures: what it was analyzed on.
+        data, split, num_images: what it was analyzed on.
         gates, fusion_weights: by stream; empty where the model has none.
         probes: by kind of description, `identity` and `clothing`; only kinds with terms to ask for.
         groups: by attribute and value; empty where the data knows none.
@@ -201,7 +201,7 @@ class Analysis(BaseModel, frozen=True, extra="forbid"):
     clothing_weight: float
     data: str
     split: str
-    num_pictures: int
+    num_images: int
     gates: dict[str, GateStatistics]
     fusion_weights: dict[str, GateStatistics]
     probes: dict[str, Probes]

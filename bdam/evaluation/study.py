@@ -176,7 +176,7 @@ def describe(runs: list[Run], results: Results, command: str) -> dict[str, str]:
     seconds = {(result.recipe, result.seed): result.seconds or 0 for result in results}
     header = {
         "command": f"`{command}`",
-        "data": f"{values('data')}, test split, gallery of {values('num_gallery')} pictures",
+        "data": f"{values('data')}, test split, gallery of {values('num_gallery')} images",
         "commit": values("commit"),
         "seeds": values("seed"),
         "machine": values("machine"),

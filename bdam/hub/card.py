@@ -24,8 +24,8 @@ RANKED = "ranked.png"
 FIGURES = {
     RANKED: "People found for sentences",
     "analysis/gates.png": "Distributions of the gates",
-    "analysis/successes.png": "Captions whose best picture is right",
-    "analysis/failures.png": "Captions whose first right picture comes latest",
+    "analysis/successes.png": "Captions whose best image is right",
+    "analysis/failures.png": "Captions whose first right image comes latest",
 }
 # What a run says of the machine that it was made on, and of nothing else.
 LOCAL_KEYS = ("output_dir", "data")
@@ -156,13 +156,13 @@ def _published(results: Results) -> list[tuple[str, str]]:
     found = []
     for result in results:
         search, data = (result.split, result.protocol, result.query, result.gallery), result.data
-        if search != ("test", "standard", "caption", "picture") or data not in TABLE_I:
+        if search != ("test", "standard", "caption", "image") or data not in TABLE_I:
             continue
-        scores, expected = TABLE_I[data]["BDAM"], BENCHMARKS[data].published["test"].pictures
+        scores, expected = TABLE_I[data]["BDAM"], BENCHMARKS[data].published["test"].images
         text = f"R-1 {scores.r1:.2f}, R-5 {scores.r5:.2f}, R-10 {scores.r10:.2f}, mAP {scores.map:.2f}"
         if result.num_gallery != expected:
             text += (
-                f" (this split has {result.num_gallery:,} pictures, not the {expected:,} published: the two do not "
+                f" (this split has {result.num_gallery:,} images, not the {expected:,} published: the two do not "
                 "compare)"
             )
         found.append((data, text))

@@ -57,7 +57,7 @@ folder, inputs, output = sys.argv[1:]
 model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
 with torch.inference_mode():
     outputs = model(**torch.load(inputs))
-torch.save({"picture": outputs.image_embeds, "sentence": outputs.text_embeds}, output)
+torch.save({"image": outputs.image_embeds, "sentence": outputs.text_embeds}, output)
 """
 REPRODUCED_TO = 1e-5
 
@@ -185,7 +185,7 @@ def check_reload(model: BDAMModel, processor, folder: Path) -> None:
     Raises:
         ValueError: if a process that knows nothing of this package makes other embeddings of the staged folder.
     """
-    height, width = _picture_size(model)
+    height, width = _image_size(model)
     generator = torch.Generator().manual_seed(0)
     inputs = {
         "pixel_values": torch.randn(2, 3, height, width, generator=generator),
@@ -211,7 +211,7 @@ def check_reload(model: BDAMModel, processor, folder: Path) -> None:
     finally:
         shutil.rmtree(aside)
     worst = max(
-        (found["picture"] - expected.image_embeds).abs().max().item(),
+        (found["image"] - expected.image_embeds).abs().max().item(),
         (found["sentence"] - expected.text_embeds).abs().max().item(),
     )
     if worst > REPRODUCED_TO:
@@ -220,7 +220,7 @@ def check_reload(model: BDAMModel, processor, folder: Path) -> None:
         )
 
 
-def _picture_size(model: BDAMModel) -> tuple[int, int]:
+def _image_size(model: BDAMModel) -> tuple[int, int]:
     size = model.config.vision_config.image_size
     return (size, size) if isinstance(size, int) else tuple(size)
 

@@ -98,12 +98,12 @@ def eval_results(results: Results) -> list[EvalResult]:
 
 def headlines(results: Results, clothing_weight: float) -> str | None:
     """
-    The few numbers that lead a card, of galleries of pictures alone on the test split: by caption as the model
+    The few numbers that lead a card, of galleries of images alone on the test split: by caption as the model
     searches unless told otherwise, and by identity description for people who changed clothes.
     """
     chosen = (
-        ("standard", "caption", "picture", clothing_weight),
-        ("clothes-changed", "identity_description", "picture", 0.0),
+        ("standard", "caption", "image", clothing_weight),
+        ("clothes-changed", "identity_description", "image", 0.0),
     )
     differences = differing(results)
     lines = [
@@ -141,4 +141,4 @@ def _words(name: str) -> str:
 
 def _modality(side: str) -> str:
     """What one side of a search is made of."""
-    return "image" if side.startswith("picture") else "text"
+    return "image" if side.startswith("image") else "text"

@@ -94,7 +94,7 @@ class Recipe(BaseModel):
 
     # Batches.
     persons_per_batch: PositiveInt = 16
-    pictures_per_person: int = Field(default=4, ge=2)
+    images_per_person: int = Field(default=4, ge=2)
     description_dropout: Probability = 0.0
     identity_query: Probability = 0.0
     # Not the paper's: what is learned from a description weighs as much as several samples of it agree.

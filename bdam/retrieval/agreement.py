@@ -4,7 +4,7 @@ import pyarrow as pa
 import torch
 from torch.nn.functional import cosine_similarity
 
-from bdam.data.pictures import PictureError, decode_picture
+from bdam.data.images import ImageError, decode_image
 from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.rows import digest
 from bdam.retrieval.stores.base import Store
@@ -26,8 +26,8 @@ def check_agreement(embedder: Embedder, store: Store, uri: str) -> None:
         if row.get("identity_description") or digest(row["image"]) != row["content"]:
             continue  # an export embeds images alone, and those that have changed prove nothing
         try:
-            again = embedder(images=decode_picture(row["image"], row["image_id"]))[0]
-        except PictureError:
+            again = embedder(images=decode_image(row["image"], row["image_id"]))[0]
+        except ImageError:
             continue
         similarity = _lowest_similarity(again, vector, embedder.space.identity_size)
         if similarity < AGREES_FROM:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from PIL import Image
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
-from bdam.data.pictures import open_picture
+from bdam.data.images import open_image
 from bdam.retrieval.display import show_image
 from bdam.retrieval.gallery import Gallery, Hit
 
@@ -85,11 +85,11 @@ class BoundedSearch:
 
 def open_example(content: bytes) -> Image.Image:
     """
-    An uploaded image, as [`open_picture`] opens it, of at most `EXAMPLE_SIDE` pixels a side.
+    An uploaded image, as [`open_image`] opens it, of at most `EXAMPLE_SIDE` pixels a side.
 
     Raises:
-        PictureError: if it has more than `MAX_PIXELS` pixels, or cannot be read.
+        ImageError: if it has more than `MAX_PIXELS` pixels, or cannot be read.
     """
-    image = open_picture(BytesIO(content), max_pixels=MAX_PIXELS)
+    image = open_image(BytesIO(content), max_pixels=MAX_PIXELS)
     image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
     return image

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bdam.data.pictures import name_some
+from bdam.data.images import name_some
 from bdam.retrieval.stores.base import ImageState, Store
 
 

@@ -126,16 +126,16 @@ class Embedder:
         def prepare(batch: list[dict]) -> dict[str, torch.Tensor]:
             shown = [{**row, "image": row["image"] or BLANK} for row in batch]
             return {
-                **self.encoder.prepare_pictures(shown, use_descriptions=use_descriptions),
+                **self.encoder.prepare_images(shown, use_descriptions=use_descriptions),
                 "is_readable": torch.tensor([row["image"] is not None for row in batch]),
                 "contents": torch.tensor([row.get("content", 0) for row in batch]),
             }
 
         def embed(inputs: dict[str, torch.Tensor]) -> Embeddings:
             passed = {name: inputs.pop(name) for name in ("is_readable", "contents")}
-            return {**self.encoder.embed_pictures(inputs), **passed}
+            return {**self.encoder.embed_images(inputs), **passed}
 
-        for of_chunk in embed_chunks(self.model, prepare, embed, rows, "pictures", **self.options):
+        for of_chunk in embed_chunks(self.model, prepare, embed, rows, "images", **self.options):
             yield EmbeddedRows(self._join(of_chunk), of_chunk["is_readable"], of_chunk["contents"])
 
     def weigh(self, vectors: torch.Tensor, clothing_weight: float) -> torch.Tensor:
@@ -150,6 +150,6 @@ class Embedder:
 
     def _join(self, embeddings: Embeddings) -> torch.Tensor:
         """The fullest identity embedding that there is, and that of clothing."""
-        name = next(name for name in ("picture+description", "picture", "identity") if name in embeddings)
+        name = next(name for name in ("image+description", "image", "identity") if name in embeddings)
         identity = embeddings[name]
         return torch.cat([identity, embeddings["clothing"]], dim=1) if self.space.clothing_size else identity

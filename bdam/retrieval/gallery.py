@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from PIL import Image as PILImage
 
-from bdam.data.pictures import open_picture
+from bdam.data.images import open_image
 from bdam.encoding.extraction import gather, place_among_processes, wait_for_all_processes
 from bdam.retrieval.agreement import check_agreement
 from bdam.retrieval.changes import Addition, Comparison, compare
@@ -301,10 +301,10 @@ class Gallery:
         stored = self._find(image_id)
         path = stored.row["path"]
         if path is None:
-            return open_picture(BytesIO(self.store.content(stored.image_id)), image_id)
+            return open_image(BytesIO(self.store.content(stored.image_id)), image_id)
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or prune the gallery.")
-        return open_picture(path)
+        return open_image(path)
 
     def _vector(self, text: str | None, like: str | PILImage.Image | None) -> torch.Tensor:
         """What is asked for as a whole, (D,); nothing if nothing is."""

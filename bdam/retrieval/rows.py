@@ -12,7 +12,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
-from bdam.data.pictures import PictureError, decode_picture, file_stamp, find_picture, open_picture
+from bdam.data.images import ImageError, decode_image, file_stamp, find_image, open_image
 
 
 # Of every row: the image's name in the gallery, the image, and what tells whether it has changed: the stamp of its
@@ -70,8 +70,8 @@ def to_table(rows: Dataset, contents: list[int]) -> pa.Table:
 def why_unreadable(image: dict[str, Any] | None) -> str:
     """Why an image could not be read."""
     try:
-        decode_picture(image, "")
-    except PictureError as error:
+        decode_image(image, "")
+    except ImageError as error:
         return error.reason
     return "it could not be read at first"
 
@@ -91,7 +91,7 @@ def _read(image: Mapping[str, Any] | None) -> bytes | None:
     if (path := file_path(image)) is None:
         return image["bytes"] if image else None
     try:
-        return find_picture(Path(path)).read_bytes()
+        return find_image(Path(path)).read_bytes()
     except (OSError, ValueError):
         return None
 
@@ -104,8 +104,8 @@ def _open_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 def _open(content: bytes | None) -> PILImage.Image | None:
     try:
-        return open_picture(BytesIO(content)) if content is not None else None
-    except PictureError:
+        return open_image(BytesIO(content)) if content is not None else None
+    except ImageError:
         return None
 
 

@@ -9,8 +9,8 @@ from datasets import Dataset, Features, Image, Value
 
 from bdam.data.benchmarks.descriptions import Description
 from bdam.data.benchmarks.files import read_file
+from bdam.data.images import list_images, read_column
 from bdam.data.loading import load_split
-from bdam.data.pictures import list_pictures, read_column
 from bdam.retrieval.rows import RESERVED, ROW, digest, normalize_name, stamp_of
 from bdam.retrieval.stores.parts import is_gallery
 
@@ -110,7 +110,7 @@ def _read_descriptions(folder: Path) -> dict[str, str | None]:
 
 
 def _of_folder(folder: Path, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
-    paths = [path.relative_to(folder) for path in list_pictures(folder)]
+    paths = [path.relative_to(folder) for path in list_images(folder)]
     columns = {
         "image_id": [normalize_name(path.as_posix()) for path in paths],
         "image": [{"path": str(folder / path), "bytes": None} for path in paths],

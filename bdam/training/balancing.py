@@ -171,7 +171,7 @@ def shared_parameters(model: BDAMModel) -> list[nn.Parameter]:
     """
     θ of Eq. 5: the last weights that the tasks share, as Chen et al. choose them to save time. These are the last
     linear layers of both streams before they are pooled, on either side of the exchange between them; without BDAM,
-    the last one of the picture encoder.
+    the last one of the image encoder.
     """
     if model.config.use_bdam:
         streams: list[nn.Module] = [model.decoupler.identity_branch, model.decoupler.clothing_branch]

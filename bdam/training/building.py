@@ -52,7 +52,7 @@ def check_agreement(recipe: Recipe, train: Dataset) -> None:
     """
     if recipe.weigh_by_agreement and not AGREEMENT_FEATURES.keys() & set(train.column_names):
         raise ValueError(
-            f"`weigh_by_agreement` is on, but no picture of {recipe.data} was described several times: describe them "
+            f"`weigh_by_agreement` is on, but no image of {recipe.data} was described several times: describe them "
             "with `bdam caption describe --samples N`, or turn it off."
         )
 

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from bdam.data.batches import PersonBatchSampler, TrainingRows
+from bdam.data.images import read_column
 from bdam.data.loading import load_training_data
-from bdam.data.pictures import read_column
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.encoding.models import save_model
 from bdam.evaluation.features import extract_features
@@ -128,10 +128,10 @@ def _build_run(
 
 def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> PersonBatchSampler:
     person_ids = read_column(train, "person_id")
-    sampler = PersonBatchSampler(person_ids, recipe.persons_per_batch, recipe.pictures_per_person, seed=recipe.seed)
+    sampler = PersonBatchSampler(person_ids, recipe.persons_per_batch, recipe.images_per_person, seed=recipe.seed)
     if sampler.batch_size % accelerator.num_processes:
         raise ValueError(
-            f"{accelerator.num_processes} processes cannot share batches of {sampler.batch_size} pictures equally: "
+            f"{accelerator.num_processes} processes cannot share batches of {sampler.batch_size} images equally: "
             "change persons_per_batch."
         )
     return sampler
@@ -258,12 +258,12 @@ def validation_score(
 
 def feature_statistics(outputs: BDAMOutput) -> dict[str, float]:
     """Spread of the identity features over the batch, relative to their size, and the means of both gates."""
-    picture = outputs.picture_output
-    features = picture.identity_features.detach().float()
+    image = outputs.image_output
+    features = image.identity_features.detach().float()
     spread = features.std(dim=0).square().mean().sqrt() / features.square().mean().sqrt()
     statistics = {"identity_feature_spread": spread.item()}
-    if picture.gate is not None:
-        statistics["gate_mean"] = picture.gate.float().mean().item()
+    if image.gate is not None:
+        statistics["gate_mean"] = image.gate.float().mean().item()
     if outputs.fusion_weights is not None:
         statistics["image_weight_mean"] = outputs.fusion_weights[:, 0].float().mean().item()
     return statistics

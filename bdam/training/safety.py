@@ -38,19 +38,19 @@ def check_output_dir(directory: Path, num_bytes: int) -> None:
 def check_finite(losses: Mapping[str, torch.Tensor], step: int, image_ids: list[str]) -> None:
     """
     Raises:
-        FloatingPointError: if a loss is NaN or infinite, naming the step, the losses and the pictures of the batch.
+        FloatingPointError: if a loss is NaN or infinite, naming the step, the losses and the images of the batch.
     """
     if not torch.stack([loss.detach() for loss in losses.values()]).isfinite().all():
         values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in losses.items())
         raise FloatingPointError(
-            f"A loss is not finite at step {step}: {values}. Pictures of the batch: {', '.join(image_ids)}. "
+            f"A loss is not finite at step {step}: {values}. Images of the batch: {', '.join(image_ids)}. "
             "Look at these, or lower learning_rate; --resume goes on from the last checkpoint."
         )
 
 
 class CollapseWarning:
     """
-    Warns, once, when identity features hardly differ between pictures any more (trap of hard triplets and decoupling
+    Warns, once, when identity features hardly differ between images any more (trap of hard triplets and decoupling
     from a random start): such a model has stopped telling people apart.
     """
 
@@ -64,7 +64,7 @@ class CollapseWarning:
         if spread < self.threshold and not self.given:
             self.given = True
             logger.warning(
-                "Collapse at step %d: the identity features of all pictures are the same to %.0e of their size. Try "
+                "Collapse at step %d: the identity features of all images are the same to %.0e of their size. Try "
                 "model.triplet_mining=all, a smaller loss_weights.decoupling_loss or a smaller learning_rate.",
                 step,
                 spread,

@@ -8,7 +8,7 @@ from bdam.evaluation.metrics import retrieval_metrics
 
 
 _DESCRIPTION = """\
-R-1, R-5, R-10, mAP and mINP of searching a gallery of pictures for persons, by a sentence or by a picture. Exact,
+R-1, R-5, R-10, mAP and mINP of searching a gallery of images for persons, by a sentence or by an image. Exact,
 without sorting the gallery; a tie is a miss; in percent.
 """
 
@@ -16,15 +16,15 @@ _INPUTS_DESCRIPTION = """
 Args:
     predictions: Embeddings of the queries, Q rows of D numbers, kept in float32.
     references: Person of each query, Q whole numbers.
-    gallery_embeds: Embeddings of the gallery pictures, (G, D); scores are inner products.
-    gallery_person_ids: Person in each picture, (G,).
+    gallery_embeds: Embeddings of the gallery images, (G, D); scores are inner products.
+    gallery_person_ids: Person in each image, (G,).
     **options: `protocol` ("standard", "same-clothes" or "clothes-changed"), `query_outfit_ids`, `gallery_outfit_ids`,
-        `query_camera_ids`, `gallery_camera_ids` and `own_pictures`, as in `bdam.evaluation.metrics.rank_queries`. What
+        `query_camera_ids`, `gallery_camera_ids` and `own_images`, as in `bdam.evaluation.metrics.rank_queries`. What
         speaks of queries follows the order in which they were added.
 
 Returns:
     `r1`, `r5`, `r10`, `map`, `minp` and `chance`, the `r1` of a random order, in percent; `num_queries`, the number of
-    queries that have a right picture and are therefore counted; `num_gallery`, the number of pictures.
+    queries that have a right image and are therefore counted; `num_gallery`, the number of images.
 """
 
 _CITATION = """\

@@ -16,15 +16,15 @@ from PIL import Image
 
 
 GOOD = {
-    "identity": "A tall man of middle age with short grey hair and a slim build, standing upright (picture {}).",
-    "clothing": "The person wears a red coat over blue jeans, black boots, and carries a brown bag (picture {}).",
+    "identity": "A tall man of middle age with short grey hair and a slim build, standing upright (image {}).",
+    "clothing": "The person wears a red coat over blue jeans, black boots, and carries a brown bag (image {}).",
 }
 GENERALIZED = "The [person] in [garment]."
-STEP = 8  # between the colours of two pictures, which survives JPEG
+STEP = 8  # between the colours of two images, which survives JPEG
 
 
 def paint(index: int) -> Image.Image:
-    """A picture that the server knows by its colour, one of 1024."""
+    """An image that the server knows by its colour, one of 1024."""
     return Image.new("RGB", (16, 32), (index % 32 * STEP, index // 32 * STEP, 128))
 
 
@@ -43,7 +43,7 @@ Refuse = Callable[[dict], Response | None]
 class Server(ThreadingHTTPServer):
     """
     Args:
-        script: what to do, by picture: for each answer in turn, a text, `(status, headers)`, a [`Response`], a message
+        script: what to do, by image: for each answer in turn, a text, `(status, headers)`, a [`Response`], a message
             as a dict, seconds to wait, or None for the good answer, which everything else gets, too.
         refuse: what answers a request, by its body, before the script is looked at; None where it answers not.
 
@@ -131,11 +131,11 @@ def completion(message: dict, finish_reason: str = "stop") -> dict:
 
 
 def what_is_asked(body: dict) -> tuple[int | str, str]:
-    """Picture and kind of a request; or the caption that is to be generalized."""
+    """Image and kind of a request; or the caption that is to be generalized."""
     if isinstance(body["messages"][1]["content"], str):
         return body["messages"][1]["content"], "style"
-    picture, text = body["messages"][1]["content"]
-    _, _, content = picture["image_url"]["url"].partition(",")
+    image, text = body["messages"][1]["content"]
+    _, _, content = image["image_url"]["url"].partition(",")
     red, green, _ = Image.open(BytesIO(base64.b64decode(content))).getpixel((4, 4))
     kind = "identity" if "who the person is" in text["text"] else "clothing"
     return round(red / STEP) + 32 * round(green / STEP), kind

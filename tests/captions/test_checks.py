@@ -175,7 +175,7 @@ def test_near_duplicates_share_nearly_all_runs_of_three_words():
     assert is_near_duplicate("Nothing visible.", ["nothing visible"])
 
 
-def test_descriptions_of_one_picture_agree_by_attribute():
+def test_descriptions_of_one_image_agree_by_attribute():
     texts = ["A tall man with a beard.", "A short man with a beard.", "A tall man.", "A tall man with a beard."]
     assert agreement("identity", texts) == {"gender": 1, "height": 0.75, "face": 0.75}
     assert agreement("clothing", texts) == {}

@@ -9,8 +9,8 @@ import pytest
 from server import GOOD, Response, completion, paint, serve
 
 from bdam.captions.client import MLLM, Reply, RequestError, ServerError, find_refused
-from bdam.captions.describing import Options, describe_pictures, find_pictures
-from bdam.captions.pictures import picture_url
+from bdam.captions.describing import Options, describe_images, find_images
+from bdam.captions.images import image_url
 from bdam.captions.prompts import build_messages
 from bdam.captions.records import read_records
 
@@ -35,7 +35,7 @@ def refusing(**answers: Response):
 @pytest.fixture
 def messages(tmp_path) -> list[dict]:
     paint(0).save(tmp_path / "0.png")
-    return build_messages("identity", picture_url(tmp_path / "0.png"), None, [])
+    return build_messages("identity", image_url(tmp_path / "0.png"), None, [])
 
 
 def ask(messages: list[dict], server, max_retries: int = 0) -> Reply:
@@ -53,8 +53,8 @@ def describe(folder: Path, count: int, server, **options):
     folder.mkdir(exist_ok=True)
     for index in range(count):
         paint(index).save(folder / f"{index:03}.png")
-    pictures, path = find_pictures(str(folder))
-    tally = describe_pictures(pictures, path, MLLM("m", server.url, max_retries=1), None, Options(**options))
+    images, path = find_images(str(folder))
+    tally = describe_images(images, path, MLLM("m", server.url, max_retries=1), None, Options(**options))
     return tally, list(read_records(path))
 
 
@@ -145,7 +145,7 @@ def test_what_a_server_refuses_by_name_is_left_out(tmp_path, refusals, concurren
 
 
 def test_a_refusal_that_leaving_out_does_not_mend_changes_nothing_for_others(tmp_path):
-    """A message that names a parameter by chance, of one picture alone."""
+    """A message that names a parameter by chance, of one image alone."""
     odd = Response(400, openai_error("The image is broken (temperature 0.7, response_format json_schema)."))
     script = {(0, kind): [odd] * 9 for kind in GOOD}
     with serve(script) as server:
@@ -253,7 +253,7 @@ def test_a_server_may_say_by_date_when_to_ask_again(messages, seconds):
 
 
 @pytest.mark.parametrize(("status", "param"), [(404, None), (400, "model"), (422, "model")])
-def test_a_server_that_does_not_know_the_model_costs_no_picture(tmp_path, status, param):
+def test_a_server_that_does_not_know_the_model_costs_no_image(tmp_path, status, param):
     answer = Response(status, openai_error("The model 'm' does not exist", param))
     message = "has no model 'm', or is no such server: The model 'm' does not exist"
     with serve(refuse=lambda body: answer) as server, pytest.raises(ServerError, match=message):
@@ -262,7 +262,7 @@ def test_a_server_that_does_not_know_the_model_costs_no_picture(tmp_path, status
 
 
 def test_a_connection_that_breaks_off_is_one_recorded_reason(tmp_path):
-    """As it does where a proxy takes no picture of this size, or where a picture brings down the server's worker."""
+    """As it does where a proxy takes no image of this size, or where an image brings down the server's worker."""
     half = Response(200, "{", {"Content-Length": "9"})
     with serve({(0, "identity"): [half] * 9}) as server:
         tally, records = describe(tmp_path / "people", 2, server, concurrency=1)

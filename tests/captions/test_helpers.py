@@ -12,11 +12,11 @@ from server import GOOD, Response, paint, serve
 
 from bdam.captions import helpers
 from bdam.captions.client import MLLM, Reply, RequestError, ServerError
-from bdam.captions.describing import Options, describe_pictures, find_pictures
+from bdam.captions.describing import Options, describe_images, find_images
 from bdam.captions.helpers import Helper, Team
-from bdam.captions.pictures import picture_url
+from bdam.captions.images import image_url
 from bdam.captions.prompts import build_messages
-from bdam.captions.records import DescribedPicture, read_records
+from bdam.captions.records import DescribedImage, read_records
 
 
 COUNT = 40
@@ -51,21 +51,21 @@ def ask_helper(mllm: MLLM, requests: list[list[dict]]) -> list[Reply | BaseExcep
 
 @pytest.fixture
 def requests(tmp_path) -> list[list[dict]]:
-    """One for the identity on each of four pictures."""
+    """One for the identity on each of four images."""
     for index in range(4):
         paint(index).save(tmp_path / f"{index}.png")
-    return [build_messages("identity", picture_url(tmp_path / f"{index}.png"), None, []) for index in range(4)]
+    return [build_messages("identity", image_url(tmp_path / f"{index}.png"), None, []) for index in range(4)]
 
 
-def describe(folder: Path, script: dict) -> tuple[list[DescribedPicture], dict]:
+def describe(folder: Path, script: dict) -> tuple[list[DescribedImage], dict]:
     folder.mkdir()
     for index in range(COUNT):
         paint(index).save(folder / f"{index:02}.png")
-    pictures, path = find_pictures(str(folder))
+    images, path = find_images(str(folder))
     with serve(script) as server:
         server.delay = 0.1
-        describe_pictures(pictures, path, MLLM("m", server.url, max_retries=1), None, Options(concurrency=6))
-    return sorted(read_records(path), key=lambda record: record.image), server.requests
+        describe_images(images, path, MLLM("m", server.url, max_retries=1), None, Options(concurrency=6))
+    return sorted(read_records(path), key=lambda record: record.image_id), server.requests
 
 
 def test_many_requests_at_once_are_worth_processes(monkeypatch):

@@ -50,7 +50,7 @@ def is_up(url: str) -> bool:
         return False
 
 
-def test_every_picture_gets_a_record(server, tmp_path, monkeypatch, capsys):
+def test_every_image_gets_a_record(server, tmp_path, monkeypatch, capsys):
     """The model is untrained: what it says cannot be used, and is recorded as such, with the reason."""
     url, model = server
     for index, row in enumerate(generate_pedestrians(1, 1, 3, image_size=(64, 32))["test"]):
@@ -60,10 +60,10 @@ def test_every_picture_gets_a_record(server, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main()
     output = " ".join(capsys.readouterr().out.split())
-    assert "12 of 12 pictures to describe: 24 requests" in output
-    assert stop.value.code == 1 and "0 pictures described, 12 failed" in output
+    assert "12 of 12 images to describe: 24 requests" in output
+    assert stop.value.code == 1 and "0 images described, 12 failed" in output
     records = list(read_records(tmp_path / "descriptions.jsonl"))
-    assert sorted(record.image for record in records) == [f"{index:02}.png" for index in range(12)]
+    assert sorted(record.image_id for record in records) == [f"{index:02}.png" for index in range(12)]
     for record in records:
         assert record.model == model and set(record.attempts) == {"identity", "clothing"}
         for kind, attempts in record.attempts.items():

@@ -24,7 +24,7 @@ PATTERNS = (
     "{age} {person}, {colour} {upper}, {other} {lower}, {shoes}",
     "The {person} has {hair} hair and is wearing a {colour} {upper} with {other} {lower}. {They} carries a {bag}.",
     "I am looking for a {age} {person} who was last seen in a {colour} {upper}; have you met {them} on {their} way?",
-    "In this picture one can clearly make out how the {colour} {upper} of the {age} {person} contrasts with {other} "
+    "In this image one can clearly make out how the {colour} {upper} of the {age} {person} contrasts with {other} "
     "{shoes}, while {hair} hair frames the face and a {bag} completes the scene.",
 )
 WORDS = {
@@ -225,9 +225,9 @@ def test_any_text_encoder_embeds(name, processor, tmp_path):
 
 
 def save_captions(captions: list[str], folder: Path) -> None:
-    """A data set with two captions for each picture, and pictures that cannot be read."""
+    """A data set with two captions for each image, and images that cannot be read."""
     rows = [
-        {**dict.fromkeys(FEATURES), "image": {"path": None, "bytes": b"not a picture"}, "image_id": str(number)}
+        {**dict.fromkeys(FEATURES), "image": {"path": None, "bytes": b"not an image"}, "image_id": str(number)}
         | {"person_id": number, "captions": captions[2 * number : 2 * number + 2]}
         for number in range(len(captions) // 2)
     ]
@@ -235,7 +235,7 @@ def save_captions(captions: list[str], folder: Path) -> None:
 
 
 def test_the_command_reads_captions_alone(tmp_path, planted, bdam, monkeypatch):
-    """Pictures that cannot be read do no harm."""
+    """Images that cannot be read do no harm."""
     monkeypatch.setattr(styles, "embed_texts", lambda encoder, texts: count_words(texts))
     save_captions(planted[0][:200], tmp_path / "data")
     options = (tmp_path / "data", "--output", tmp_path / "styles", "--limit", 150, "--encoder", "counting")

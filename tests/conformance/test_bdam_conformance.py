@@ -20,7 +20,7 @@ SKIPPED = {
 
 
 class BDAMModelTester:
-    """A tiny BDAM, and two pictures of each of two persons with every text there can be."""
+    """A tiny BDAM, and two images of each of two persons with every text there can be."""
 
     batch_size = 4
     seq_length = 7

@@ -9,8 +9,8 @@ from PIL import Image
 from tiny import tiny_batch, tiny_model
 
 from bdam.data.benchmarks import read_rows
+from bdam.data.images import read_column
 from bdam.data.loading import load_data
-from bdam.data.pictures import read_column
 from bdam.data.schema import AGREEMENT_FEATURES, FEATURES
 from bdam.recipes.recipe import Recipe, changed_keys
 from bdam.training.building import check_agreement
@@ -20,7 +20,7 @@ IMAGES = ("0.png", "1.png", "2.png", "3.png")
 
 
 def own(root: Path, *agreements: dict | None) -> str:
-    """Four pictures of two persons, described with these agreements; the last has no agreement at all."""
+    """Four images of two persons, described with these agreements; the last has no agreement at all."""
     root.mkdir()
     for image in IMAGES:
         Image.new("RGB", (16, 32)).save(root / image)
@@ -29,7 +29,7 @@ def own(root: Path, *agreements: dict | None) -> str:
         for number, image in enumerate(IMAGES)
     ]
     described = [
-        {"image": image, "identity_description": "Tall.", "clothing_description": "A coat.", "agreement": agreement}
+        {"image_id": image, "identity_description": "Tall.", "clothing_description": "A coat.", "agreement": agreement}
         for image, agreement in zip(IMAGES, agreements, strict=False)
     ]
     (root / "annotations.jsonl").write_text("\n".join(map(json.dumps, records)))
@@ -84,7 +84,7 @@ def test_what_is_no_share_is_named_with_its_file_and_record(tmp_path, agreement)
 def test_weighing_needs_something_to_weigh_by(tmp_path):
     recipe = Recipe(data="people", output_dir=str(tmp_path), weigh_by_agreement=True)
     plain = Dataset.from_dict({"image_id": ["a"]})
-    with pytest.raises(ValueError, match="`weigh_by_agreement` is on, but no picture of .*--samples N"):
+    with pytest.raises(ValueError, match="`weigh_by_agreement` is on, but no image of .*--samples N"):
         check_agreement(recipe, plain)
     check_agreement(recipe, plain.add_column("identity_agreement", [0.5]))
     check_agreement(recipe.model_copy(update={"weigh_by_agreement": False}), plain)

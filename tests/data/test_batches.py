@@ -6,19 +6,19 @@ import torch
 from PIL import Image
 from tiny import SENTENCES, tiny_model
 
-from bdam.data.batches import Draw, PersonBatchSampler, TrainingCollator, TrainingRows, augment_picture
+from bdam.data.batches import Draw, PersonBatchSampler, TrainingCollator, TrainingRows, augment_image
 
 
 PERSONS = [p for p in range(10) for _ in range(5)] + [10]
 
 
-def test_a_batch_holds_p_persons_with_k_pictures_each():
-    sampler = PersonBatchSampler(PERSONS, persons_per_batch=4, pictures_per_person=2)
+def test_a_batch_holds_p_persons_with_k_images_each():
+    sampler = PersonBatchSampler(PERSONS, persons_per_batch=4, images_per_person=2)
     batches = [[draw.row for draw in batch] for batch in sampler]
     assert len(batches) == len(sampler) == 4
     for batch in batches:
         assert sorted(Counter(PERSONS[i] for i in batch).values()) == [2] * 4
-    # A lone picture stands in for its own pair; no other picture is seen twice in an epoch.
+    # A lone image stands in for its own pair; no other image is seen twice in an epoch.
     assert all(PERSONS[i] == 10 for i, count in Counter(sum(batches, [])).items() if count > 1)
 
 
@@ -37,7 +37,7 @@ def test_batches_depend_on_seed_and_epoch_alone():
 def test_impossible_batches_are_named():
     with pytest.raises(ValueError, match="`persons_per_batch` is 12, but the split has 11 persons"):
         PersonBatchSampler(PERSONS, 12, 2)
-    with pytest.raises(ValueError, match="one picture only"):
+    with pytest.raises(ValueError, match="one image only"):
         PersonBatchSampler(range(10), 4, 2)
 
 
@@ -76,34 +76,34 @@ def test_a_text_never_stands_on_both_sides(processor, description_dropout, ident
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_rows_hold_preprocessed_pictures(processor, keep):
+def test_rows_hold_preprocessed_images(processor, keep):
     read = []
 
-    class Pictures(list):
+    class Images(list):
         def __getitem__(self, index):
             read.append(index)
             return dict(super().__getitem__(index))
 
-    pictures = Pictures({"image": Image.new("RGB", (20, 40), colour), "person_id": 0} for colour in ("red", "navy"))
-    training_rows = TrainingRows(pictures, processor.image_processor, keep)
+    images = Images({"image": Image.new("RGB", (20, 40), colour), "person_id": 0} for colour in ("red", "navy"))
+    training_rows = TrainingRows(images, processor.image_processor, keep)
     for index in (0, 1, 0):
-        expected = processor(images=list.__getitem__(pictures, index)["image"], return_tensors="pt")["pixel_values"][0]
+        expected = processor(images=list.__getitem__(images, index)["image"], return_tensors="pt")["pixel_values"][0]
         row = training_rows[Draw(index, seed=5)]
         assert torch.equal(row["pixel_values"], expected) and row["seed"] == 5
     assert len(training_rows) == 2 and len(read) == (2 if keep else 3)
 
 
 def test_augmentation_moves_flips_and_erases():
-    picture = torch.linspace(1, 2, 48 * 24).reshape(1, 48, 24).expand(3, -1, -1)
+    image = torch.linspace(1, 2, 48 * 24).reshape(1, 48, 24).expand(3, -1, -1)
     random = Random(0)
-    augmented = torch.stack([augment_picture(picture, random) for _ in range(64)])
+    augmented = torch.stack([augment_image(image, random) for _ in range(64)])
     assert augmented.shape == (64, 3, 48, 24)
     erased = augmented.eq(0).flatten(1).float().mean(dim=1)
     assert 0.3 < erased.gt(0).float().mean() < 0.7
     assert erased.max() < 0.25
-    untouched = torch.stack([augment_picture(picture, random, shift=0.0, erase=0.0) for _ in range(64)])
-    straight = (untouched == picture).flatten(1).all(dim=1)
-    flipped = (untouched == picture.flip(-1)).flatten(1).all(dim=1)
+    untouched = torch.stack([augment_image(image, random, shift=0.0, erase=0.0) for _ in range(64)])
+    straight = (untouched == image).flatten(1).all(dim=1)
+    flipped = (untouched == image.flip(-1)).flatten(1).all(dim=1)
     assert (straight ^ flipped).all() and 0.3 < flipped.float().mean() < 0.7
 
 
@@ -117,7 +117,7 @@ def test_chance_comes_with_the_draw(processor):
 
 
 @pytest.mark.parametrize("missing", [None, ""])
-def test_a_picture_that_nobody_described_trains_by_its_captions_alone(processor, missing):
+def test_an_image_that_nobody_described_trains_by_its_captions_alone(processor, missing):
     undescribed = [{**row, "identity_description": missing, "clothing_description": missing} for row in rows(8)]
     collator = TrainingCollator(processor, 0.0, identity_query=0.5, clothing_queries=False, augment=False)
     batch = collator(undescribed + rows(8))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bdam.data.benchmarks import load_benchmark
-from bdam.data.pictures import read_column
+from bdam.data.images import read_column
 from bdam.data.schema import CLOTHES_CHANGED_FEATURES, FEATURES
 
 
@@ -24,8 +24,8 @@ def paint(folder: Path, images: Iterable[str]) -> None:
 
 
 def cuhk() -> list[dict]:
-    """Three persons; a picture with three captions, and a person with one picture, as the original has them."""
-    pictures = [
+    """Three persons; an image with three captions, and a person with one image, as the original has them."""
+    images = [
         ("train", 1, "cam_a/001_45.bmp", ["A man in red.", "He carries a bag."]),
         ("train", 1, "CUHK03/001_46.jpg", ["A man.", "In a red coat.", "With a hat."]),
         ("val", 11004, "Market/0002_c1.jpg", ["A woman in blue.", "She has long hair."]),
@@ -33,12 +33,12 @@ def cuhk() -> list[dict]:
     ]
     return [
         {"split": split, "captions": captions, "file_path": path, "processed_tokens": [["a"]], "id": person}
-        for split, person, path, captions in pictures
+        for split, person, path, captions in images
     ]
 
 
 def icfg(persons: int = 30) -> list[dict]:
-    """Persons from 0, one caption per picture, pictures in MSMT17's folders, and no validation split."""
+    """Persons from 0, one caption per image, images in MSMT17's folders, and no validation split."""
     return [
         {
             "split": "train" if person < persons - 2 else "test",
@@ -143,7 +143,7 @@ def test_the_empty_validation_file_of_icfg_is_no_split(tmp_path):
     assert len(set(persons(load_benchmark("icfg-pedes", tmp_path))["validation"])) == 2
 
 
-def test_pictures_may_lie_in_the_root_and_write_their_extension_in_another_case(tmp_path):
+def test_images_may_lie_in_the_root_and_write_their_extension_in_another_case(tmp_path):
     write(tmp_path / "data_captions.json", [*rstp(), {**rstp()[0], "img_path": "0000_c1_9.JPG"}])
     paint(tmp_path, [*(record["img_path"].replace("jpg", "JPG") for record in rstp()[1:]), "0000_c1_9.jpg"])
     paint(tmp_path, [rstp()[0]["img_path"]])
@@ -213,37 +213,35 @@ def test_ltcc_knows_clothes_cameras_and_roles(tmp_path):
     assert len(set(read_column(rows, "outfit_id"))) == 2 and set(read_column(rows, "person_id")) == {94}
 
 
-def test_descriptions_belong_to_pictures_and_what_is_missing_is_counted(tmp_path, caplog):
+def test_descriptions_belong_to_images_and_what_is_missing_is_counted(tmp_path, caplog):
     write(tmp_path / "annotations/reid_raw.json", cuhk())
     paint(tmp_path / "imgs", (record["file_path"] for record in cuhk()))
     described = [
-        {"image": "CUHK03/001_46.jpg", "identity_description": "Tall.", "clothing_description": "A red coat."},
-        {"image": "cam_a/001_45.bmp", "identity_description": "Short hair."},
-        {"image": "cam_a/removed.bmp", "identity_description": "Nobody."},
+        {"image_id": "CUHK03/001_46.jpg", "identity_description": "Tall.", "clothing_description": "A red coat."},
+        {"image_id": "cam_a/001_45.bmp", "identity_description": "Short hair."},
+        {"image_id": "cam_a/removed.bmp", "identity_description": "Nobody."},
     ]
     write(tmp_path / "annotations/descriptions.jsonl", "\n".join(map(json.dumps, described)))
     data = load_benchmark("cuhk-pedes", tmp_path)
     assert read_column(data["train"], "identity_description") == ["Short hair.", "Tall."]
     assert read_column(data["train"], "clothing_description") == [None, "A red coat."]
     assert read_column(data["test"], "identity_description") == [None]
-    assert "2 of 4 pictures have no identity_description" in caplog.text
-    assert "3 of 4 pictures have no clothing_description" in caplog.text
-    assert "1 lines describe unknown pictures, the first on line 3: cam_a/removed.bmp" in caplog.text
+    assert "2 of 4 images have no identity_description" in caplog.text
+    assert "3 of 4 images have no clothing_description" in caplog.text
+    assert "1 lines describe unknown images, the first on line 3: cam_a/removed.bmp" in caplog.text
 
 
-def test_missing_folders_of_pictures_are_named_before_training_finds_out(tmp_path, caplog):
+def test_missing_folders_of_images_are_named_before_training_finds_out(tmp_path, caplog):
     write(tmp_path / "reid_raw.json", cuhk())
     paint(tmp_path / "imgs", ["cam_a/001_45.bmp", "CUHK03/001_46.jpg"])
     data = load_benchmark("cuhk-pedes", tmp_path)
-    assert "2 of 4 pictures are missing" in caplog.text and "Market, test_query" in caplog.text
+    assert "2 of 4 images are missing" in caplog.text and "Market, test_query" in caplog.text
     assert data["train"][0]["image"].size == (4, 8)
-    with pytest.raises(
-        ValueError, match=r"picture test_query/p1_s1.jpg cannot be read .*: restore .* `bdam data check"
-    ):
+    with pytest.raises(ValueError, match=r"image test_query/p1_s1.jpg cannot be read .*: restore .* `bdam data check"):
         data["test"][0]
 
 
-def test_rows_are_read_without_opening_pictures(tmp_path):
+def test_rows_are_read_without_opening_images(tmp_path):
     write(tmp_path / "reid_raw.json", cuhk())
     assert len(read_column(load_benchmark("cuhk-pedes", tmp_path, "train"), "captions")) == 2
 
@@ -265,7 +263,7 @@ MALFORMED = {
     "no records": ([], r"reid_raw.json: no records: download or write it again"),
     "no object": ([*cuhk(), 7], r"reid_raw.json, record 5: must be an object, got 7"),
     "id missing": (change(id=...), r"record 3: `person_id` or `id` or `image_id` is missing: add it"),
-    "picture missing": (change(file_path=...), r"record 3: `image` or `file_path` or `img_path` is missing: add it"),
+    "image missing": (change(file_path=...), r"record 3: `image` or `file_path` or `img_path` is missing: add it"),
     "captions missing": (change(captions=...), r"record 3: `captions` or `caption` is missing: add it"),
     "split missing": (change(split=...), r"record 3 has no `split`, .*: get reid_raw.json as it was published"),
     "split null": (change(split=None), r"record 3 has no `split`"),
@@ -274,14 +272,14 @@ MALFORMED = {
     "id true": (change(id=True), r"record 3: `id`: .*, got True: correct or remove"),
     "id too large": (change(id=10**30), r"record 3: `id`: .* less than"),
     "id negative": (change(id=-1), r"record 3: `id`: .* greater than or equal to 0, got -1"),
-    "picture a number": (change(file_path=5), r"record 3: `file_path`: .* valid string, got 5"),
-    "picture without a name": (change(file_path=""), r"record 3: `file_path`: must lead from the picture folder"),
-    "picture a folder": (change(file_path="./."), r"record 3: `file_path`: must lead from the picture folder"),
-    "picture absolute": (change(file_path="/etc/a.jpg"), r"record 3: `file_path`: must lead .*, got '/etc/a.jpg'"),
-    "picture on a drive": (change(file_path="C:/a.jpg"), r"record 3: `file_path`: must lead"),
-    "picture with a null": (change(file_path="a\0.jpg"), r"record 3: `file_path`: must lead"),
-    "picture outside": (change(file_path="cam_a/../../a.jpg"), r"record 3: `file_path`: must lead .* inside it"),
-    "picture with backslashes": (change(file_path="cam_a\\1.jpg"), r"record 3: `file_path`: must lead .* with /"),
+    "image a number": (change(file_path=5), r"record 3: `file_path`: .* valid string, got 5"),
+    "image without a name": (change(file_path=""), r"record 3: `file_path`: must lead from the image folder"),
+    "image a folder": (change(file_path="./."), r"record 3: `file_path`: must lead from the image folder"),
+    "image absolute": (change(file_path="/etc/a.jpg"), r"record 3: `file_path`: must lead .*, got '/etc/a.jpg'"),
+    "image on a drive": (change(file_path="C:/a.jpg"), r"record 3: `file_path`: must lead"),
+    "image with a null": (change(file_path="a\0.jpg"), r"record 3: `file_path`: must lead"),
+    "image outside": (change(file_path="cam_a/../../a.jpg"), r"record 3: `file_path`: must lead .* inside it"),
+    "image with backslashes": (change(file_path="cam_a\\1.jpg"), r"record 3: `file_path`: must lead .* with /"),
     "captions a number": (change(captions=3), r"record 3: `captions`: .*, got 3: correct or remove"),
     "captions none": (change(captions=[]), r"record 3: `captions`: .* at least 1 item"),
     "caption blank": (
@@ -292,7 +290,7 @@ MALFORMED = {
     "split unknown": (change(split="dev"), r"record 3: `split`: .*'train', 'validation' or 'test', got 'dev'"),
     "two persons": (
         [*cuhk(), {**cuhk()[0], "id": 2}],
-        r"picture cam_a/001_45.bmp disagree on its person, 1 and 2: rem",
+        r"image cam_a/001_45.bmp disagree on its person, 1 and 2: rem",
     ),
     "two splits": ([*cuhk(), {**cuhk()[0], "split": "test"}], r"disagree on its split, 'train' and 'test': remove"),
 }
@@ -330,7 +328,7 @@ def test_another_folder_than_the_root_is_refused_with_the_one_that_was_meant(tmp
         load_benchmark("cuhk-pedes", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="give NAME:ROOT, where NAME is one of cuhk-pedes, icfg-pedes"):
         load_benchmark("cuhk", root)
-    with pytest.raises(FileNotFoundError, match="no pictures in folders train and test"):
+    with pytest.raises(FileNotFoundError, match="no images in folders train and test"):
         load_benchmark("prcc", root)
 
 
@@ -338,18 +336,21 @@ def test_another_folder_than_the_root_is_refused_with_the_one_that_was_meant(tmp
     "line, message",
     [
         (
-            '{"image": "cam_a/001_45.bmp", "identity_description": " "}',
+            '{"image_id": "cam_a/001_45.bmp", "identity_description": " "}',
             "line 2: `identity_description`: .* at least 1",
         ),
-        ('{"image": "cam_a/001_45.bmp"', "line 2: damaged"),
-        ('{"identity_description": "Tall."}', "line 2: `image` .*is missing"),
-        ('{"image": "../001_45.bmp"}', "line 2: `image`: must lead"),
-        ('{"image": "Market/0002_c1.jpg"}', "line 2: Market/0002_c1.jpg is described on line 1 already: remove one"),
+        ('{"image_id": "cam_a/001_45.bmp"', "line 2: damaged"),
+        ('{"identity_description": "Tall."}', "line 2: `image_id` is missing"),
+        ('{"image_id": "../001_45.bmp"}', "line 2: `image_id`: must lead"),
+        (
+            '{"image_id": "Market/0002_c1.jpg"}',
+            "line 2: Market/0002_c1.jpg is described on line 1 already: remove one",
+        ),
     ],
 )
 def test_a_malformed_description_is_named(tmp_path, line, message):
     write(tmp_path / "reid_raw.json", cuhk())
-    write(tmp_path / "descriptions.jsonl", '{"image": "Market/0002_c1.jpg"}\n' + line)
+    write(tmp_path / "descriptions.jsonl", '{"image_id": "Market/0002_c1.jpg"}\n' + line)
     with pytest.raises(ValueError, match=f"descriptions.jsonl, {message}"):
         load_benchmark("cuhk-pedes", tmp_path)
 
@@ -361,7 +362,7 @@ def test_splits_are_for_all_of_ones_own_records_or_for_none(tmp_path):
         load_benchmark("own", tmp_path)
 
 
-def test_pictures_whose_names_tell_nothing_are_named(tmp_path):
+def test_images_whose_names_tell_nothing_are_named(tmp_path):
     paint(tmp_path, ["train/001_1_c2_0158.png", "test/094_2_c3_0020.png", "test/stray.png"])
     with pytest.raises(ValueError, match=r"stray.png: the name does not tell who it is .*: rename or remove it"):
         load_benchmark("ltcc", tmp_path)

@@ -10,7 +10,7 @@ from bdam.data.loading import load_data
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Data that are fit: two persons, two pictures each, in two folders."""
+    """Data that are fit: two persons, two images each, in two folders."""
     records = [
         {"image": f"{side}/{person}.png", "person_id": person, "caption": f"{person} from the {side}.", "split": split}
         for person, split in ((1, "train"), (2, "test"))
@@ -34,7 +34,7 @@ def write(root: Path, records: list[dict], name: str = "annotations") -> None:
 def test_fit_data_are_fit(root):
     check = check_benchmark(f"own:{root}")
     assert check.verdict == "fit" and not check.findings
-    assert check.splits == {split: {"persons": 1, "pictures": 2, "captions": 2} for split in ("train", "test")}
+    assert check.splits == {split: {"persons": 1, "images": 2, "captions": 2} for split in ("train", "test")}
     assert check.folders == {side: {"found": 2, "missing": 0, "unreadable": 0} for side in ("left", "right")}
 
 
@@ -42,22 +42,22 @@ def test_fit_data_are_fit(root):
     "content, state, place",
     [
         (None, "missing", "left/1.png"),
-        (b"", "unreadable", "left/1.png: it is no picture"),
-        (b"no picture", "unreadable", "left/1.png: it is no picture"),
+        (b"", "unreadable", "left/1.png: it is no image"),
+        (b"no image", "unreadable", "left/1.png: it is no image"),
         (slice(40), "unreadable", "left/1.png: "),
     ],
     ids=["missing", "zero bytes", "foreign", "cut off"],
 )
-def test_pictures_that_cannot_be_read_make_data_unfit(root, content, state, place):
-    picture = root / "left/1.png"
-    whole = picture.read_bytes()
-    picture.unlink()
+def test_images_that_cannot_be_read_make_data_unfit(root, content, state, place):
+    image = root / "left/1.png"
+    whole = image.read_bytes()
+    image.unlink()
     if content is not None:
-        picture.write_bytes(whole[content] if isinstance(content, slice) else content)
+        image.write_bytes(whole[content] if isinstance(content, slice) else content)
     check = check_benchmark(f"own:{root}")
     (finding,) = check.findings
     assert check.verdict == "unfit" and finding.level == "error"
-    assert finding.text.startswith(f"1 of 4 pictures are {state} in ") and finding.places[0].startswith(place)
+    assert finding.text.startswith(f"1 of 4 images are {state} in ") and finding.places[0].startswith(place)
     assert check.folders["left"] == {"found": 1, "missing": 0, "unreadable": 0} | {state: 1}
 
 
@@ -68,11 +68,11 @@ def test_an_extension_in_another_case_is_no_fault(root):
 
 WARNINGS = {
     "persons are in two splits": ({"person_id": 1}, "person 1: test, train"),
-    "persons have one picture only": ({"person_id": 7}, "person 2"),
+    "persons have one image only": ({"person_id": 7}, "person 2"),
     "captions are given to several persons": ({"caption": "1 from the left."}, "2 persons: 1 from the left."),
     "captions hold characters": ({"caption": "A \x07 man."}, "right/2.png: A \x07 man."),
-    "pictures have a caption twice": ({"caption": ["A man.", "A man."]}, "right/2.png"),
-    "pictures have no captions": ({"caption": []}, "right/2.png"),
+    "images have a caption twice": ({"caption": ["A man.", "A man."]}, "right/2.png"),
+    "images have no captions": ({"caption": []}, "right/2.png"),
 }
 
 
@@ -91,14 +91,14 @@ def test_what_is_odd_is_a_warning(root, text):
 def test_descriptions_are_checked_where_there_are_any(root):
     assert check_benchmark(f"own:{root}").verdict == "fit"
     described = [
-        {"image": record["image"], "identity_description": "Tall.", "clothing_description": "A coat."}
+        {"image_id": record["image"], "identity_description": "Tall.", "clothing_description": "A coat."}
         for record in read(root)[:3]
     ]
-    write(root, [*described, {"image": "left/9.png"}], "descriptions")
+    write(root, [*described, {"image_id": "left/9.png"}], "descriptions")
     texts = [finding.text for finding in check_benchmark(f"own:{root}").findings]
     assert [text[:46] for text in texts] == [
-        "1 pictures have no identity_description in " + str(root)[:3],
-        "1 pictures have no clothing_description in " + str(root)[:3],
+        "1 images have no identity_description in " + str(root)[:5],
+        "1 images have no clothing_description in " + str(root)[:5],
         f"1 lines of {root}"[:46],
     ]
 
@@ -109,8 +109,8 @@ def test_counts_stand_beside_the_published_ones(tmp_path):
     (tmp_path / "reid_raw.json").write_text(json.dumps(records))
     check = check_benchmark(f"cuhk-pedes:{tmp_path}")
     texts = " ".join(finding.text for finding in check.findings)
-    assert check.published["test"] == {"persons": 1000, "pictures": 3074, "captions": 6156}
-    assert "train is not as published" in texts and "1 of 11,003 persons, 1 of 34,054 pictures, 2 of 68,126" in texts
+    assert check.published["test"] == {"persons": 1000, "images": 3074, "captions": 6156}
+    assert "train is not as published" in texts and "1 of 11,003 persons, 1 of 34,054 images, 2 of 68,126" in texts
     assert "test is not as published" in texts and "0 of 1,000 persons" in texts
     assert "1 captions hold characters" in texts
 
@@ -122,7 +122,7 @@ def test_the_exit_code_tells_the_verdict(root, bdam):
 
     write(root, [{**record, "person_id": index} for index, record in enumerate(read(root))])
     code, output = bdam("data", "check", f"own:{root}", "--json", root / "check.json")
-    assert code == 1 and "warning: 4 persons have one picture only" in output and "… and 1 more" in output
+    assert code == 1 and "warning: 4 persons have one image only" in output and "… and 1 more" in output
     assert len(json.loads((root / "check.json").read_text())["findings"][0]["places"]) == 4
 
     (root / "annotations.jsonl").write_text("[")
@@ -141,7 +141,7 @@ FAULTY = {
             "line 5: `image` or",
             "line 6: `image`: must lead",
             "line 7: damaged",
-            "line 8: the records of picture left/1",
+            "line 8: the records of image left/1",
         ],
     ),
     "jsonl of other values": (
@@ -162,7 +162,7 @@ def test_all_bad_lines_are_listed_and_the_good_ones_looked_at(root, lines, probl
     for place, problem in zip(bad.places, problems, strict=True):
         assert place.startswith(f"{path}, {problem}") and "\n" not in place
     assert missing.places == ["left/2.png"] and check.verdict == "unfit"
-    assert check.splits["train"] == {"persons": 1, "pictures": 2, "captions": 2}
+    assert check.splits["train"] == {"persons": 1, "images": 2, "captions": 2}
 
 
 def test_loading_names_the_first_problem_and_counts_the_others(root):
@@ -179,7 +179,7 @@ def as_cuhk(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "text, pictures, problems",
+    "text, images, problems",
     [
         ("[{0},{1},{2},{3}", 4, ["after record 4: damaged, neither"]),
         ("[{0},{1},{2},{3}] []", 4, ["after record 4: damaged, something follows"]),
@@ -196,7 +196,7 @@ def as_cuhk(root: Path) -> list[str]:
         ("{{}}", 0, ["must be a list of records"]),
     ],
 )
-def test_as_much_of_a_damaged_list_as_can_be_read_is_looked_at(root, text, pictures, problems):
+def test_as_much_of_a_damaged_list_as_can_be_read_is_looked_at(root, text, images, problems):
     path = root / "reid_raw.json"
     path.write_text(text.format(*as_cuhk(root)))
     check = check_benchmark(f"cuhk-pedes:{root}")
@@ -205,8 +205,8 @@ def test_as_much_of_a_damaged_list_as_can_be_read_is_looked_at(root, text, pictu
     for place, problem in zip(places, problems, strict=True):
         assert place.startswith(str(path)) and problem in place and "\n" not in place
     assert (
-        sum(of["pictures"] for of in check.splits.values())
-        == pictures
+        sum(of["images"] for of in check.splits.values())
+        == images
         == sum(of["found"] for of in check.folders.values())
     )
 
@@ -232,11 +232,13 @@ def test_a_bad_line_of_a_table_costs_no_other(root, line, problem):
     check = check_benchmark(f"own:{root}")
     (bad,) = (finding for finding in check.findings if finding.level == "error")
     assert len(bad.places) == 1 and bad.places[0].startswith(f"{path}, {problem}")
-    assert check.splits == {"train": {"persons": 1, "pictures": 2, "captions": 2}}
+    assert check.splits == {"train": {"persons": 1, "images": 2, "captions": 2}}
 
 
 def test_all_files_are_looked_at_whatever_is_wrong_with_one(root):
-    (root / "descriptions.jsonl").write_text('{"image": "left/1.png"}\n{\n{"image": "left/1.png"}\n{"image": "../a"}')
+    (root / "descriptions.jsonl").write_text(
+        '{"image_id": "left/1.png"}\n{\n{"image_id": "left/1.png"}\n{"image_id": "../a"}'
+    )
     (root / "left/1.png").write_bytes(b"")
     (root / "right/1.png").unlink()
     write(root, [*read(root), {"image": "left/9.png"}])

@@ -5,12 +5,12 @@ import pytest
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
+from bdam.data.images import read_column
 from bdam.data.loading import load_data, load_split, load_training_data
 from bdam.data.pedestrians import generate_pedestrians
-from bdam.data.pictures import read_column
 
 
-def test_pictures_are_opened_where_they_are_looked_at(tmp_path):
+def test_images_are_opened_where_they_are_looked_at(tmp_path):
     data = generate_pedestrians(2, 1, 1, 1, 1, image_size=(32, 16))
     data.save_to_disk(tmp_path)
     loaded = load_data(tmp_path)
@@ -19,13 +19,13 @@ def test_pictures_are_opened_where_they_are_looked_at(tmp_path):
     assert list(loaded["train"]["captions"]) == list(data["train"]["captions"])
 
 
-def test_an_unreadable_picture_is_named(tmp_path):
+def test_an_unreadable_image_is_named(tmp_path):
     data = generate_pedestrians(1, 0, 0, 1, 2, image_size=(32, 16))["train"]
-    rows = [{**row, "image": {"bytes": b"no picture", "path": None}} for row in data]
+    rows = [{**row, "image": {"bytes": b"no image", "path": None}} for row in data]
     DatasetDict(train=Dataset.from_list(rows, features=data.features)).save_to_disk(tmp_path)
     dataset = load_data(tmp_path)["train"]
     assert len(dataset["person_id"]) == 2
-    with pytest.raises(ValueError, match=r"picture train/0000/0/00.png cannot be read .*: restore or remove it"):
+    with pytest.raises(ValueError, match=r"image train/0000/0/00.png cannot be read .*: restore or remove it"):
         dataset[0]
 
 
@@ -39,7 +39,7 @@ def test_a_missing_data_set_and_a_missing_column_are_named(tmp_path):
 
 
 def save_own(root: Path, captions: list[str] | None = None) -> str:
-    """Own data of ten persons for training and one for testing, two pictures each, as `--data` names them."""
+    """Own data of ten persons for training and one for testing, two images each, as `--data` names them."""
     root.mkdir()
     records = [
         {"image": f"{person}{side}.png", "person_id": person, "outfit_id": side, "split": split}
@@ -83,9 +83,7 @@ def test_what_is_no_data_set_is_named(tmp_path):
 
 def test_training_needs_captions_and_a_validation_split(tmp_path):
     assert set(load_training_data(save_own(tmp_path / "fit"))) == {"train", "validation", "test"}
-    with pytest.raises(
-        ValueError, match="split 'train': 18 of 18 pictures have no captions, .*: write some, or train"
-    ):
+    with pytest.raises(ValueError, match="split 'train': 18 of 18 images have no captions, .*: write some, or train"):
         load_training_data(save_own(tmp_path / "uncaptioned", captions=[]))
     generate_pedestrians(1, 0, 0, 1, 1, image_size=(32, 16)).save_to_disk(tmp_path / "saved")
     with pytest.raises(ValueError, match="has no split 'validation': it has train"):

@@ -12,7 +12,7 @@ from bdam.data.benchmarks import check_benchmark, load_benchmark, read_rows
 from bdam.data.benchmarks.descriptions import Description
 from bdam.data.benchmarks.files import read_file
 from bdam.data.benchmarks.records import CaptionedRecord, Record
-from bdam.data.pictures import read_column
+from bdam.data.images import read_column
 
 
 TABLE = [["image", "person_id", "caption"], ["a/1.png", "ann", "Red, all over."], ["a/2.png", "7", "Blue; or green."]]
@@ -52,7 +52,7 @@ def test_tables_are_read_as_spreadsheets_write_them(tmp_path, text):
 @pytest.mark.parametrize(
     "header, message",
     [
-        (["picture", "person_id", "caption"], "line 1: no column `image` or .* has `picture`, `person_id`, `caption`"),
+        (["photo", "person_id", "caption"], "line 1: no column `image` or .* has `photo`, `person_id`, `caption`"),
         (["image", "person", "caption"], "line 1: no column `person_id` or `id` or `image_id` in the header"),
         (["image", "person_id", "Image"], "line 1: two columns are called `image`"),
         (["image,person_id|caption", "", ""], "line 1: no column"),
@@ -88,7 +88,7 @@ def test_a_path_has_one_unicode_form_so_that_descriptions_and_captions_join(tmp_
     composed, apart = (unicodedata.normalize(form, "José/Zoë.png") for form in ("NFC", "NFD"))
     records = [{"image": name, "person_id": 1, "caption": name} for name in (composed, apart)]
     (tmp_path / "annotations.jsonl").write_text("\n".join(map(json.dumps, records)))
-    (tmp_path / "descriptions.jsonl").write_text(json.dumps({"image": apart, "identity_description": "Tall."}))
+    (tmp_path / "descriptions.jsonl").write_text(json.dumps({"image_id": apart, "identity_description": "Tall."}))
     (row,) = read_rows("own", tmp_path)["train"].select_columns(["image_id", "captions", "identity_description"])
     assert row == {"image_id": composed, "captions": [composed, apart], "identity_description": "Tall."}
 

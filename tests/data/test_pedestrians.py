@@ -181,7 +181,7 @@ def test_schema(pedestrians):
     assert len(row["captions"]) == 2
 
 
-def test_persons_and_pictures_are_unique_over_splits(pedestrians):
+def test_persons_and_images_are_unique_over_splits(pedestrians):
     rows = [row for split in pedestrians.values() for row in split.remove_columns("image")]
     assert len({row["image_id"] for row in rows}) == len(rows)
     persons = {row["person_id"]: tuple(row["identity_attributes"].values()) for row in rows}
@@ -194,17 +194,17 @@ def test_persons_and_pictures_are_unique_over_splits(pedestrians):
 
 
 def test_outfits_of_a_person_differ_at_first_sight():
-    rows = generate_pedestrians(0, 0, 6, outfits_per_person=3, pictures_per_outfit=1, image_size=(32, 16))["test"]
+    rows = generate_pedestrians(0, 0, 6, outfits_per_person=3, images_per_outfit=1, image_size=(32, 16))["test"]
     view = View()
     for first, second in combinations(rows, 2):
         if first["person_id"] != second["person_id"]:
             continue
         assert first["clothing_attributes"]["upper_colour"] != second["clothing_attributes"]["upper_colour"]
         identity = Identity(**first["identity_attributes"])
-        pictures = [
+        images = [
             draw_pedestrian(identity, Outfit(**row["clothing_attributes"]), view, SIZE) for row in (first, second)
         ]
-        assert changed_pixels(*pictures) > 300
+        assert changed_pixels(*images) > 300
 
 
 def test_generation_depends_on_the_seed_alone(pedestrians):
@@ -235,7 +235,7 @@ def test_a_split_without_persons_is_left_out():
         ({"num_train_persons": count_identities()}, "distinct identities"),
         ({"outfits_per_person": 0}, "outfits_per_person"),
         ({"outfits_per_person": 99}, "outfits_per_person"),
-        ({"pictures_per_outfit": 0}, "pictures_per_outfit"),
+        ({"images_per_outfit": 0}, "images_per_outfit"),
         ({"image_size": (128, 0)}, "image_size"),
         ({"num_proc": 0}, "num_proc"),
     ],

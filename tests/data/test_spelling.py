@@ -8,7 +8,7 @@ from PIL import Image
 
 from bdam.data.benchmarks import check_benchmark, read_rows
 from bdam.data.benchmarks.spelling import find_lookalikes
-from bdam.data.pictures import read_column
+from bdam.data.images import read_column
 
 
 ALIKE = [

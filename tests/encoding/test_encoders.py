@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, VisionTex
 from bdam.encoding.encoders import BDAMEncoder, load_encoder
 
 
-PICTURES = [Image.effect_noise((20, 40), 80).convert("RGB"), Image.new("RGB", (30, 30), "red")]
+IMAGES = [Image.effect_noise((20, 40), 80).convert("RGB"), Image.new("RGB", (30, 30), "red")]
 
 
 @pytest.fixture(params=["CLIP", "Siglip", "VisionTextDualEncoder"])
@@ -24,11 +24,11 @@ def dual_encoder(request, processor, tmp_path):
 def test_a_dual_encoder_scores_as_it_does_by_itself(dual_encoder):
     folder, model = dual_encoder
     encoder = load_encoder(str(folder))
-    pictures = encoder.prepare_pictures([{"image": picture} for picture in PICTURES], use_descriptions=True)
+    images = encoder.prepare_images([{"image": image} for image in IMAGES], use_descriptions=True)
     sentences = encoder.prepare_sentences(SENTENCES)
-    embeddings = [encoder.embed_pictures(pictures)["picture"], encoder.embed_sentences(sentences)["identity"]]
+    embeddings = [encoder.embed_images(images)["image"], encoder.embed_sentences(sentences)["identity"]]
     assert all(torch.allclose(part.norm(dim=1), torch.ones(len(part))) for part in embeddings)
-    logits = model(**pictures, **sentences).logits_per_image
+    logits = model(**images, **sentences).logits_per_image
     bias = getattr(model, "logit_bias", torch.zeros(1))
     torch.testing.assert_close(embeddings[0] @ embeddings[1].T * model.logit_scale.exp() + bias, logits)
 
@@ -64,25 +64,23 @@ def test_a_long_sentence_fits_whatever_the_text_encoder_counts_from(text_encoder
 @torch.no_grad()
 def test_bdam_embeds_every_gallery_that_its_rows_allow(processor):
     encoder = BDAMEncoder(tiny_model(), processor)
-    rows = [
-        {"image": picture, "identity_description": text} for picture, text in zip(PICTURES, SENTENCES, strict=False)
-    ]
-    alone = encoder.embed_pictures(encoder.prepare_pictures(rows, use_descriptions=False))
-    assert set(alone) == {"picture", "clothing"}
-    described = encoder.embed_pictures(encoder.prepare_pictures(rows, use_descriptions=True))
-    assert set(described) == {"picture", "picture+description", "description", "clothing"}
+    rows = [{"image": image, "identity_description": text} for image, text in zip(IMAGES, SENTENCES, strict=False)]
+    alone = encoder.embed_images(encoder.prepare_images(rows, use_descriptions=False))
+    assert set(alone) == {"image", "clothing"}
+    described = encoder.embed_images(encoder.prepare_images(rows, use_descriptions=True))
+    assert set(described) == {"image", "image+description", "description", "clothing"}
     rows[0]["identity_description"] = None
-    partly = encoder.embed_pictures(encoder.prepare_pictures(rows, use_descriptions=True))
-    assert set(partly) == {"picture", "picture+description", "clothing"}
+    partly = encoder.embed_images(encoder.prepare_images(rows, use_descriptions=True))
+    assert set(partly) == {"image", "image+description", "clothing"}
     for embeddings in (described, partly):
-        torch.testing.assert_close(embeddings["picture"], alone["picture"])
-    # Without a description, the picture alone counts.
-    torch.testing.assert_close(partly["picture+description"][0], alone["picture"][0])
-    torch.testing.assert_close(partly["picture+description"][1], described["picture+description"][1])
+        torch.testing.assert_close(embeddings["image"], alone["image"])
+    # Without a description, the image alone counts.
+    torch.testing.assert_close(partly["image+description"][0], alone["image"][0])
+    torch.testing.assert_close(partly["image+description"][1], described["image+description"][1])
 
 
 def test_what_does_not_embed_both_is_refused(processor, tmp_path):
     BertModel(BertConfig(**TEXT)).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"\(bert\) is no dual encoder: it must embed pictures and sentences alike"):
+    with pytest.raises(ValueError, match=r"\(bert\) is no dual encoder: it must embed images and sentences alike"):
         load_encoder(str(tmp_path))

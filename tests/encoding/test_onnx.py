@@ -1,4 +1,4 @@
-"""What is exported embeds as the model does, whatever the number of pictures and the length of sentences."""
+"""What is exported embeds as the model does, whatever the number of images and the length of sentences."""
 
 import shutil
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from tiny import SENTENCES, TEXT, VISION, save_dual_encoder, tiny_model
 
+from bdam.data.images import open_images
 from bdam.data.pedestrians import generate_pedestrians
-from bdam.data.pictures import open_pictures
 from bdam.encoding import onnx
 from bdam.encoding.encoders import BDAMEncoder, load_encoder
 from bdam.encoding.extraction import feature_store
@@ -25,7 +25,7 @@ ROWS = [
     for row in range(5)
 ]
 FILES = {
-    *("picture_encoder.onnx", "query_encoder.onnx", "config.json", "exported_weights.txt"),
+    *("image_encoder.onnx", "query_encoder.onnx", "config.json", "exported_weights.txt"),
     *("processing_bdam.py", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
 }
 # Every node takes its time to export.
@@ -73,12 +73,12 @@ def assert_close(embeddings: dict[str, torch.Tensor], expected: dict[str, torch.
 
 @torch.no_grad()
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_any_number_of_pictures_is_embedded_as_by_the_model(exported, number):
+def test_any_number_of_images_is_embedded_as_by_the_model(exported, number):
     encoder, again = exported[0], load_encoder(str(exported[1]))
-    described = again.prepare_pictures(ROWS[:number], use_descriptions=True)
+    described = again.prepare_images(ROWS[:number], use_descriptions=True)
     assert_close(
-        again.embed_pictures(described),
-        encoder.embed_pictures(encoder.prepare_pictures(ROWS[:number], use_descriptions=False)),
+        again.embed_images(described),
+        encoder.embed_images(encoder.prepare_images(ROWS[:number], use_descriptions=False)),
     )
 
 
@@ -100,9 +100,9 @@ def test_nothing_but_what_a_search_needs_is_written(exported):
 @torch.no_grad()
 def test_int8_says_nearly_the_same(folder):
     encoder, again = load_encoder(str(folder.parent / "model")), load_encoder(str(folder))
-    pictures, sentences = again.prepare_pictures(ROWS, use_descriptions=False), again.prepare_sentences(SENTENCES)
+    images, sentences = again.prepare_images(ROWS, use_descriptions=False), again.prepare_sentences(SENTENCES)
     for embeddings, expected in (
-        (again.embed_pictures(pictures), encoder.embed_pictures(pictures)),
+        (again.embed_images(images), encoder.embed_images(images)),
         (again.embed_sentences(sentences), encoder.embed_sentences(sentences)),
     ):
         for name, embeds in expected.items():
@@ -114,13 +114,13 @@ def test_a_split_is_evaluated_by_it(folder):
     encoder = load_encoder(str(folder))
     assert isinstance(encoder, OnnxEncoder)
     assert encoder.model.to("cpu").config.clothing_weight == 0.5
-    test = open_pictures(generate_pedestrians(1, 1, 2, image_size=(32, 16))["test"], "test")
+    test = open_images(generate_pedestrians(1, 1, 2, image_size=(32, 16))["test"], "test")
     checkpoint = str(folder.parent / "model")
     assert len({fingerprint(checkpoint), fingerprint(folder), None}) == 3
     stores = [feature_store(place, test) for place in (checkpoint, str(folder))]
     assert stores[0].folder != stores[1].folder
     features = extract_features(encoder, test, batch_size=3, store=stores[1])
-    assert set(features.galleries) == {"picture"} and features.clothing.shape == (8, 24)
+    assert set(features.galleries) == {"image"} and features.clothing.shape == (8, 24)
     assert evaluate(features, (0.0, 0.5))
 
 
@@ -170,10 +170,10 @@ def test_only_a_bdam_can_be_exported(folder, processor, tmp_path):
 
 def test_an_export_that_does_not_agree_leaves_nothing(folder, tmp_path, monkeypatch):
     def export_badly(encoder, aside):
-        for file in ("picture_encoder.onnx", "query_encoder.onnx"):
+        for file in ("image_encoder.onnx", "query_encoder.onnx"):
             shutil.copyfile(folder / file, aside / file)
 
     monkeypatch.setattr(onnx, "_export", export_badly)
-    with pytest.raises(ValueError, match=r"picture_encoder.onnx would not agree with the model: `picture` differs by"):
+    with pytest.raises(ValueError, match=r"image_encoder.onnx would not agree with the model: `image` differs by"):
         export_onnx(str(folder.parent / "model"), tmp_path / "onnx")
     assert not list(tmp_path.iterdir())

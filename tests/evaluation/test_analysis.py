@@ -28,14 +28,14 @@ def data(tmp_path_factory):
 
 
 def described(descriptions: list[tuple[str, str]], outfit_ids: list[int | None]) -> Dataset:
-    """Two pictures of each person, described in turn."""
+    """Two images of each person, described in turn."""
     identity, clothing = zip(*descriptions, strict=True)
     columns = {"identity_description": identity, "clothing_description": clothing, "outfit_id": outfit_ids}
     return Dataset.from_dict({"person_id": [row // 2 for row in range(len(descriptions))], **columns})
 
 
 def people(num_persons: int = 400) -> tuple[Dataset, np.ndarray, np.ndarray]:
-    """Persons in one outfit each, who are tall or not and wear red or not, with those two bits of each picture."""
+    """Persons in one outfit each, who are tall or not and wear red or not, with those two bits of each image."""
     tall, red = np.random.default_rng(0).integers(0, 2, (2, num_persons)).repeat(2, axis=1)
     mood = np.random.default_rng(1).integers(0, 2, 2 * num_persons)
     descriptions = [
@@ -100,29 +100,29 @@ def test_gate_statistics_by_hand():
     assert statistics["gates"]["identity"].std == pytest.approx(0.05**0.5)
     assert statistics["gates"]["clothing"].mean == pytest.approx(0.5)
     assert statistics["gates"]["identity"].paper == MeanStd(mean=0.61, std=0.17)
-    assert statistics["fusion_weights"]["picture"].mean == pytest.approx(0.8)
+    assert statistics["fusion_weights"]["image"].mean == pytest.approx(0.8)
     assert statistics["fusion_weights"]["description"].std == pytest.approx(0.1)
     assert analysis.gate_statistics({}) == {"gates": {}, "fusion_weights": {}}
 
 
-def test_fusion_weights_are_those_of_described_pictures(processor, data):
+def test_fusion_weights_are_those_of_described_images(processor, data):
     rows = load_split(data, "test")[:4]
     some = Dataset.from_dict({"image": rows["image"], "identity_description": ["A tall man.", "", None, None]})
-    parts = analysis.picture_parts(BDAMEncoder(tiny_model(), processor), some, batch_size=2)
+    parts = analysis.image_parts(BDAMEncoder(tiny_model(), processor), some, batch_size=2)
     assert parts["gate"].shape == parts["f_id"].shape == parts["f_clo"].shape == (4, 32)
     assert parts["fusion_weights"].shape == (1, 2) and 0 < parts["fusion_weights"][0, 1] < 1
 
 
 def ranking() -> tuple[Features, Dataset]:
-    """Six pictures of three persons; by their one caption each, persons 0, 1 and 2 are first found at rank 1, 5, 3."""
+    """Six images of three persons; by their one caption each, persons 0, 1 and 2 are first found at rank 1, 5, 3."""
     scores = torch.tensor([[9.0, 8, 7, 6, 5, 4], [9, 8, 1, 2, 7, 6], [9, 8, 1, 0, 7, 6]])
     features = Features(
-        galleries={"picture": torch.eye(6)},
+        galleries={"image": torch.eye(6)},
         clothing=None,
         queries={"caption": scores},
         clothing_queries={},
-        query_pictures={"caption": torch.tensor([0, 2, 4])},
-        gallery_pictures=torch.arange(6),
+        query_images={"caption": torch.tensor([0, 2, 4])},
+        gallery_images=torch.arange(6),
         person_ids=torch.tensor([0, 0, 1, 1, 2, 2]),
     )
     captions = [["who is 0"], [], ["who is 1"], [], ["who is 2"], []]
@@ -132,10 +132,10 @@ def ranking() -> tuple[Features, Dataset]:
 def test_examples_show_what_is_found_first_and_what_last():
     examples = analysis.examples(*ranking(), clothing_weight=0, k=3)
     (success,) = examples["successes"]
-    assert (success.sentence, success.pictures, success.right) == ("who is 0", [0, 1, 2], [True, True, False])
+    assert (success.sentence, success.images, success.right) == ("who is 0", [0, 1, 2], [True, True, False])
     worst, second = examples["failures"]
-    assert (worst.sentence, worst.pictures, worst.ranks) == ("who is 1", [0, 1, 3], [1, 2, 5])
-    assert (second.sentence, second.pictures, second.ranks) == ("who is 2", [0, 1, 4], [1, 2, 3])
+    assert (worst.sentence, worst.images, worst.ranks) == ("who is 1", [0, 1, 3], [1, 2, 5])
+    assert (second.sentence, second.images, second.ranks) == ("who is 2", [0, 1, 4], [1, 2, 3])
 
 
 def save_run(folder: Path, data: Path, processor, **changes) -> Path:
@@ -152,7 +152,7 @@ def test_the_command_writes_what_it_shows(tmp_path, data, processor, bdam):
     code, output = bdam("analyze", run)
     assert code == 0 and "0.61 ± 0.17" in output and "task losses, loss weights" in output
     results = json.loads((run / "analysis/analysis.json").read_text())
-    assert results["num_pictures"] == 32 and set(results["probes"]) == {"identity", "clothing"}
+    assert results["num_images"] == 32 and set(results["probes"]) == {"identity", "clothing"}
     for probe in results["probes"].values():
         assert all(0 <= term[name] <= 1 for term in probe["terms"] for name in ("f_id", "f_clo"))
         assert f"{len(probe['terms'])} " in output and f"{probe['areas']['f_clo']:.2f}" in output

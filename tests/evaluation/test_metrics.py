@@ -36,31 +36,31 @@ def cases(draw):
         case |= both("camera_ids", st.integers(0, 2))
     if draw(st.booleans()):
         theirs = [case["gallery_person_ids"] == person for person in case["query_person_ids"]]
-        own_pictures = [draw(st.sampled_from([-1, *shown.nonzero()[:, 0].tolist()])) for shown in theirs]
-        case["own_pictures"] = torch.tensor(own_pictures, dtype=torch.int64)
+        own_images = [draw(st.sampled_from([-1, *shown.nonzero()[:, 0].tolist()])) for shown in theirs]
+        case["own_images"] = torch.tensor(own_images, dtype=torch.int64)
     return case
 
 
 def plain_ranks(case):
     """The fields of `QueryRanks`, (Q, 4): sort the gallery of each query, strangers first where they tie."""
     case = {name: values.tolist() if torch.is_tensor(values) else values for name, values in case.items()}
-    case = SimpleNamespace(**{"query_camera_ids": None, "own_pictures": None} | case)
+    case = SimpleNamespace(**{"query_camera_ids": None, "own_images": None} | case)
 
-    def is_ignored(query, picture):
-        same_outfit = case.gallery_outfit_ids[picture] == case.query_outfit_ids[query]
+    def is_ignored(query, image):
+        same_outfit = case.gallery_outfit_ids[image] == case.query_outfit_ids[query]
         return (
             (case.protocol == "same-clothes" and not same_outfit)
             or (case.protocol == "clothes-changed" and same_outfit)
-            or (case.query_camera_ids and case.query_camera_ids[query] == case.gallery_camera_ids[picture])
-            or (case.own_pictures and case.own_pictures[query] == picture)
+            or (case.query_camera_ids and case.query_camera_ids[query] == case.gallery_camera_ids[image])
+            or (case.own_images and case.own_images[query] == image)
         )
 
     rows = []
     for query, person in enumerate(case.query_person_ids):
         ranking = []
-        for picture, shown in enumerate(case.gallery_person_ids):
-            if shown != person or not is_ignored(query, picture):
-                score = np.dot(case.query_embeds[query], case.gallery_embeds[picture])
+        for image, shown in enumerate(case.gallery_person_ids):
+            if shown != person or not is_ignored(query, image):
+                score = np.dot(case.query_embeds[query], case.gallery_embeds[image])
                 ranking.append((-score, shown == person))
         hits = [rank for rank, (_, is_positive) in enumerate(sorted(ranking), start=1) if is_positive]
         precisions = [found / rank for found, rank in enumerate(hits, start=1)]
@@ -97,7 +97,7 @@ def test_agrees_with_a_plain_implementation(case):
 
 
 def test_figures_of_a_ranking_worked_by_hand():
-    # The third picture shows the person too, from the query's own camera.
+    # The third image shows the person too, from the query's own camera.
     scores = torch.tensor([[0.9, 0.8, 0.75, 0.7, 0.6, 0.5]])
     metrics = retrieval_metrics(
         torch.ones(1, 1),
@@ -121,7 +121,7 @@ def test_figures_of_a_ranking_worked_by_hand():
 
 @pytest.fixture
 def case():
-    """40 queries and 60 pictures of 12 persons in two outfits."""
+    """40 queries and 60 images of 12 persons in two outfits."""
     random = torch.Generator().manual_seed(0)
     return {
         "query_embeds": torch.randn(40, 4, generator=random),
@@ -170,12 +170,12 @@ def test_collapsed_model_finds_nobody(case):
         ({"protocol": "clothes-changed", "gallery_outfit_ids": None}, "gallery_outfit_ids is missing"),
         ({"query_camera_ids": torch.zeros(40)}, "gallery_camera_ids is missing"),
         ({"gallery_camera_ids": torch.zeros(60)}, "query_camera_ids is missing"),
-        ({"own_pictures": torch.full((40,), 60)}, "own_pictures must be -1 or an index below 60"),
-        ({"own_pictures": torch.full((40,), -2)}, "own_pictures must be -1 or an index below 60"),
-        ({"own_pictures": torch.zeros(40)}, "own_pictures: the picture of query 0 shows another person"),
+        ({"own_images": torch.full((40,), 60)}, "own_images must be -1 or an index below 60"),
+        ({"own_images": torch.full((40,), -2)}, "own_images must be -1 or an index below 60"),
+        ({"own_images": torch.zeros(40)}, "own_images: the image of query 0 shows another person"),
         (
             {"query_person_ids": torch.full((40,), -1)},
-            "none of the 40 queries has a positive among 60 gallery pictures",
+            "none of the 40 queries has a positive among 60 gallery images",
         ),
         (
             {

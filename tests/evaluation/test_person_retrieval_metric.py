@@ -46,7 +46,7 @@ def queries():
 
 @pytest.fixture
 def others():
-    """What is no feature: the gallery, and what the protocols want to know of queries and pictures."""
+    """What is no feature: the gallery, and what the protocols want to know of queries and images."""
     random = torch.Generator().manual_seed(1)
     return {
         "gallery_embeds": torch.randn(30, 8, generator=random),

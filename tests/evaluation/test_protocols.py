@@ -13,15 +13,15 @@ DRESSED = torch.eye(4)
 
 
 def features(**changes) -> Features:
-    """Four pictures of two persons in two outfits each; identity and clothing both read perfectly."""
+    """Four images of two persons in two outfits each; identity and clothing both read perfectly."""
     queries = {"caption": RIGHT, "identity_description": RIGHT}
     fields = {
-        "galleries": {"picture": RIGHT, "picture+description": RIGHT, "description": RIGHT},
+        "galleries": {"image": RIGHT, "image+description": RIGHT, "description": RIGHT},
         "clothing": DRESSED,
         "queries": queries,
         "clothing_queries": {kind: DRESSED for kind in queries},
-        "query_pictures": {kind: torch.arange(4) for kind in queries},
-        "gallery_pictures": torch.arange(4),
+        "query_images": {kind: torch.arange(4) for kind in queries},
+        "gallery_images": torch.arange(4),
         "person_ids": PERSONS,
         "outfit_ids": OUTFITS,
     }
@@ -37,16 +37,16 @@ def test_every_search_that_the_data_allows_is_scored():
     scores = evaluate(features(), (0.0, 0.5))
     galleries = {(score.protocol, score.gallery) for score in scores}
     assert len(galleries) == 3 * 3
-    # Each outfit was seen once: without its own picture, an identity query has nothing to find in the same clothes.
+    # Each outfit was seen once: without its own image, an identity query has nothing to find in the same clothes.
     kinds = {score.query for score in scores if score.protocol == "same-clothes"}
     assert kinds == {"caption"}
-    # Clothing is mixed into captions searched by picture only; the rest has nothing to say about clothes.
+    # Clothing is mixed into captions searched by image only; the rest has nothing to say about clothes.
     mixed = {(score.query, score.gallery) for score in scores if score.clothing_weight > 0}
-    assert mixed == {("caption", "picture"), ("caption", "picture+description")}
+    assert mixed == {("caption", "image"), ("caption", "image+description")}
 
 
 def test_protocols_differ_in_what_counts_as_right():
-    blind = features(galleries={"picture": torch.ones(4, 1)}, queries={"caption": torch.ones(4, 1)})
+    blind = features(galleries={"image": torch.ones(4, 1)}, queries={"caption": torch.ones(4, 1)})
     scores = evaluate(blind, (0.0, 1.0))
     assert only(scores, protocol="same-clothes", clothing_weight=1.0).r1 == 100
     assert only(scores, protocol="clothes-changed", clothing_weight=1.0).r1 == 0
@@ -54,7 +54,7 @@ def test_protocols_differ_in_what_counts_as_right():
 
 
 def test_an_identity_query_never_finds_its_own_description():
-    """The gallery holds the query's very text; without that picture, only the person's other one is right."""
+    """The gallery holds the query's very text; without that image, only the person's other one is right."""
     own = torch.eye(4)
     scores = evaluate(features(galleries={"description": own}, queries={"identity_description": own}))
     assert only(scores, protocol="standard").r1 == 0
@@ -64,21 +64,21 @@ def test_without_outfits_there_is_one_protocol():
     assert {score.protocol for score in evaluate(features(outfit_ids=None))} == {"standard"}
 
 
-def test_pictures_by_the_own_camera_count_neither_way():
-    """Both pictures of a person were taken by one camera, so that each query finds nobody else."""
+def test_images_by_the_own_camera_count_neither_way():
+    """Both images of a person were taken by one camera, so that each query finds nobody else."""
     same_camera = features(camera_ids=torch.tensor([0, 0, 1, 2]))
-    score = only(evaluate(same_camera), protocol="standard", gallery="picture", query="caption")
+    score = only(evaluate(same_camera), protocol="standard", gallery="image", query="caption")
     assert score.num_queries == 2 and score.r1 == 100
 
 
-def test_an_official_gallery_of_one_picture_per_person_is_drawn_several_times():
-    """Three pictures of two persons are the gallery; of the first person, one is recognised and one is not."""
+def test_an_official_gallery_of_one_image_per_person_is_drawn_several_times():
+    """Three images of two persons are the gallery; of the first person, one is recognised and one is not."""
     drawn = features(
-        galleries={"picture": torch.stack([RIGHT[0], -RIGHT[0], RIGHT[2]])},
+        galleries={"image": torch.stack([RIGHT[0], -RIGHT[0], RIGHT[2]])},
         clothing=None,
         queries={"identity_description": RIGHT[[0]]},
-        query_pictures={"identity_description": torch.tensor([3])},
-        gallery_pictures=torch.tensor([0, 1, 2]),
+        query_images={"identity_description": torch.tensor([3])},
+        gallery_images=torch.tensor([0, 1, 2]),
         person_ids=torch.tensor([0, 0, 1, 0]),
         outfit_ids=torch.tensor([0, 0, 1, 2]),
         single_shots=40,
@@ -91,16 +91,16 @@ def test_an_official_gallery_of_one_picture_per_person_is_drawn_several_times():
     assert evaluate(drawn) == scores
 
 
-def test_pictures_ask_for_captions_on_request():
-    """The caption of the third picture describes somebody else, so the other caption of that person is found first."""
+def test_images_ask_for_captions_on_request():
+    """The caption of the third image describes somebody else, so the other caption of that person is found first."""
     captions = torch.stack([RIGHT[0], RIGHT[0], RIGHT[0], RIGHT[2]])
     scores = evaluate(features(queries={"caption": captions}, clothing=None), image_to_text=True)
-    score = only(scores, protocol="standard", gallery="caption", query="picture")
+    score = only(scores, protocol="standard", gallery="caption", query="image")
     assert (score.num_queries, score.num_gallery) == (4, 4)
     # Persons 0: a stranger's caption scores as much as their own, and ties are misses. Person 1: found at rank 1.
     assert score.r1 == 50
     assert {score.query for score in scores if score.gallery == "caption"} == {
-        *("picture", "picture+description", "description")
+        *("image", "image+description", "description")
     }
 
 
@@ -109,26 +109,26 @@ def test_one_inner_product_mixes_identity_and_clothing(weight):
     generator = torch.Generator().manual_seed(0)
     queries, gallery, clothing_queries, clothing = torch.randn(4, 4, 5, generator=generator)
     random = features(
-        galleries={"picture": gallery},
+        galleries={"image": gallery},
         queries={"caption": queries},
         clothing=clothing,
         clothing_queries={"caption": clothing_queries},
     )
-    query_embeds, gallery_embeds = mix(random, "picture", "caption", weight)
+    query_embeds, gallery_embeds = mix(random, "image", "caption", weight)
     expected = (1 - weight) * queries @ gallery.T + weight * clothing_queries @ clothing.T
     torch.testing.assert_close(query_embeds @ gallery_embeds.T, expected)
 
 
 def test_the_clothing_weight_is_the_one_that_finds_most():
     assert best_clothing_weight(features(clothing=1 - DRESSED)) == 0
-    assert best_clothing_weight(features(galleries={"picture": 1 - RIGHT})) > 0.5
+    assert best_clothing_weight(features(galleries={"image": 1 - RIGHT})) > 0.5
     assert best_clothing_weight(features(clothing=None)) == 0
 
 
-def test_selection_looks_at_pictures_alone():
+def test_selection_looks_at_images_alone():
     score = evaluate(features())[0]
     scores = [
         score.model_copy(update={"gallery": gallery, "r1": r1})
-        for gallery, r1 in (("picture", 10.0), ("picture", 20.0), ("description", 90.0))
+        for gallery, r1 in (("image", 10.0), ("image", 20.0), ("description", 90.0))
     ]
     assert selection_score(scores) == 15

@@ -17,7 +17,7 @@ from bdam.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 RECORD = {
-    **{"protocol": "standard", "gallery": "picture", "query": "caption", "clothing_weight": 0.6},
+    **{"protocol": "standard", "gallery": "image", "query": "caption", "clothing_weight": 0.6},
     **{"r1": 12.5, "r5": 25.0, "r10": 50.0, "map": 20.1, "minp": 7.25, "chance": 0.8, "num_queries": 8},
     **{"num_gallery": 35.5, "split": "test", "checkpoint": "model", "weights": None, "data": "people", "seed": None},
     **{"commit": "abc1234", "mixed_precision": "no"},

@@ -70,7 +70,7 @@ def bdam(monkeypatch, capsys, data):
 
 def result(recipe, seed, r1, clothing_weight=0.0, **setting) -> Result:
     metrics = {"r1": r1, "r5": 2 * r1, "r10": 3 * r1, "map": r1 / 2, "minp": 0.0, "chance": 5.0}
-    settings = {"protocol": "standard", "gallery": "picture", "query": "caption", **setting}
+    settings = {"protocol": "standard", "gallery": "image", "query": "caption", **setting}
     sizes = {"clothing_weight": clothing_weight, "num_queries": 8, "num_gallery": 4}
     origin = {"split": "test", "checkpoint": "model", "weights": "0", "data": "people", "commit": "1"}
     return Result(recipe=recipe, seed=seed, mixed_precision="no", **settings, **metrics, **sizes, **origin)
@@ -130,7 +130,7 @@ def test_a_study_reports_every_recipe_and_seed(finished, bdam, monkeypatch):
     for line in (
         "`bdam study",
         "seeds**: 0; 1",
-        "gallery of 20 pictures",
+        "gallery of 20 images",
         "CPU cores, torch",
         "on the validation split",
     ):

@@ -20,14 +20,14 @@ from bdam.recipes.recipe import Recipe
 
 
 SEARCHES = [
-    ("standard", "caption", "picture", 0.0),
-    ("standard", "caption", "picture", 0.6),
-    ("standard", "caption", "picture+description", 0.6),
+    ("standard", "caption", "image", 0.0),
+    ("standard", "caption", "image", 0.6),
+    ("standard", "caption", "image+description", 0.6),
     ("standard", "caption", "description", 0.0),
-    ("standard", "identity_description", "picture", 0.0),
-    ("same-clothes", "caption", "picture", 0.6),
-    ("clothes-changed", "caption", "picture", 0.6),
-    ("clothes-changed", "identity_description", "picture", 0.0),
+    ("standard", "identity_description", "image", 0.0),
+    ("same-clothes", "caption", "image", 0.6),
+    ("clothes-changed", "caption", "image", 0.6),
+    ("clothes-changed", "identity_description", "image", 0.0),
     ("clothes-changed", "identity_description", "description", 0.0),
 ]
 METRICS = ("r1", "r5", "r10", "map", "minp")
@@ -116,13 +116,13 @@ def image_to_text(record) -> list[dict]:
     return [
         record("standard", *sides, weight)
         for weight in (0.0, 0.6)
-        for sides in (("caption", "picture"), ("picture", "caption"), ("picture+description", "caption"))
+        for sides in (("caption", "image"), ("image", "caption"), ("image+description", "caption"))
     ]
 
 
 def whole_and_close_weights(record) -> list[dict]:
     weights = (0, 1, 0.3, 0.1 + 0.2, 1e-7)
-    return [record("standard", "caption", "picture", weight) for weight in weights]
+    return [record("standard", "caption", "image", weight) for weight in weights]
 
 
 def cameras_and_draws(record) -> list[dict]:
@@ -180,8 +180,8 @@ def test_a_task_is_called_what_it_is(trained, tmp_path, record):
     tasks = {
         (result.dataset_args["query"], result.dataset_args["gallery"]): result for result in card.data.eval_results
     }
-    assert tasks["caption", "picture"].task_type == "text-to-image-retrieval"
-    assert tasks["picture", "caption"].task_type == "image-to-text-retrieval"
+    assert tasks["caption", "image"].task_type == "text-to-image-retrieval"
+    assert tasks["image", "caption"].task_type == "image-to-text-retrieval"
     assert tasks["caption", "description"].task_name == "Text-to-text person retrieval"
 
 
@@ -191,8 +191,8 @@ def test_the_top_of_the_card_has_two_numbers_of_the_test_split(trained, tmp_path
     top = [line for line in card.text.partition("## Use")[0].splitlines() if line.startswith("| people")]
     own, changed = records[1], records[7]
     assert top == [
-        f"| people, standard protocol, caption → picture, clothing 0.6 | {own['r1']:.2f} | {own['map']:.2f} |",
-        "| people, clothes-changed protocol, identity description → picture, clothing 0.0 | "
+        f"| people, standard protocol, caption → image, clothing 0.6 | {own['r1']:.2f} | {own['map']:.2f} |",
+        "| people, clothes-changed protocol, identity description → image, clothing 0.0 | "
         f"{changed['r1']:.2f} | {changed['map']:.2f} |",
     ]
     _, card = load(trained, records[9:], tmp_path)
@@ -226,7 +226,7 @@ def test_what_is_no_record_is_no_evaluation(trained, tmp_path, record, change):
 
 
 def test_one_setting_has_one_result_and_one_name_one_data_set(record):
-    with pytest.raises(ValueError, match="2 different results of people, test, standard protocol, caption → picture"):
+    with pytest.raises(ValueError, match="2 different results of people, test, standard protocol, caption → image"):
         public_results(as_results([record(*SEARCHES[0]), record(*SEARCHES[0])]), "jane/people")
     records = [record(*SEARCHES[0], data=data) for data in ("/a/people", "/b/people", "/b/others")]
     with pytest.raises(ValueError, match="/a/people and /b/people would both be called 'people' on the card"):
@@ -379,7 +379,7 @@ def test_figures_of_other_weights_are_not_shown(trained, tmp_path):
     for name in ("ranked.png", "analysis/gates.png"):
         Image.new("RGB", (2, 2)).save(tmp_path / name)
     kinds: dict[str, dict] = dict.fromkeys(("gates", "fusion_weights", "probes", "groups", "figures"), {})
-    analysis = {"run": "run", "seed": 3, "sampling_seed": 0, "clothing_weight": 0.6, "num_pictures": 20, "logged": []}
+    analysis = {"run": "run", "seed": 3, "sampling_seed": 0, "clothing_weight": 0.6, "num_images": 20, "logged": []}
     analysis |= {"split": "validation", "data": "/data/people", **kinds}
     for noted in ({}, {"weights": "0" * 16}):
         (tmp_path / "analysis/analysis.json").write_text(json.dumps({**analysis, **noted}))

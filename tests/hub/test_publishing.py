@@ -185,9 +185,9 @@ def test_the_card_says_what_was_measured_and_nothing_else(finished, staged):
     assert len(card.data.eval_results) == 5 * len(records)
     measured = {f"{record[name]:.2f}" for record in records for name in ("r1", "r5", "r10", "map", "minp")}
     assert {f"{result.metric_value:.2f}" for result in card.data.eval_results} <= measured
-    results = card.text.partition("## Results")[2].partition("**Picture**")[0]
+    results = card.text.partition("## Results")[2].partition("**Image**")[0]
     assert set(re.findall(r"\d+\.\d\d\b", results)) == measured
-    assert all(f"| {gallery} |" in results for gallery in ("picture", "picture+description", "description"))
+    assert all(f"| {gallery} |" in results for gallery in ("image", "image+description", "description"))
     groups = json.loads((finished / "analysis/analysis.json").read_text())["groups"]
     bias = card.text.partition("## Bias")[2].partition("## Training")[0]
     assert sum(len(values) for values in groups.values()) == bias.count("\n| ") - 2

@@ -19,7 +19,7 @@ def test_info_nce_with_one_positive_per_row_is_equation_3():
     torch.testing.assert_close(info_nce_loss(similarity, torch.eye(5, dtype=torch.bool)), expected)
 
 
-def test_info_nce_never_counts_another_picture_of_the_person_as_negative():
+def test_info_nce_never_counts_another_image_of_the_person_as_negative():
     similarity = random(6, 6)
     persons = [0, 1, 0, 2, 1, 0]
     rows = []
@@ -192,7 +192,7 @@ def test_gate_regularizer_is_the_divergence_from_one_half():
     gate = torch.tensor([[0.25, 0.5], [0.9, 0.5]], dtype=torch.float64)
     expected = sum(p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5) for p in (0.25, 0.5, 0.9, 0.5)) / 4
     assert gate_regularizer(gate).item() == pytest.approx(expected, abs=1e-12)
-    weights = torch.tensor([[0.8, 0.2], [1.0, 0.0]], dtype=torch.float64)  # the second picture has no description
+    weights = torch.tensor([[0.8, 0.2], [1.0, 0.0]], dtype=torch.float64)  # the second image has no description
     fusion = 0.8 * math.log(1.6) + 0.2 * math.log(0.4)
     assert gate_regularizer(gate, weights).item() == pytest.approx(expected + fusion, abs=1e-9)
 

@@ -1,4 +1,4 @@
-"""The model from pictures and words to embeddings and losses."""
+"""The model from images and words to embeddings and losses."""
 
 import copy
 
@@ -42,9 +42,9 @@ def test_every_switch_trains_every_parameter(changes):
 def test_the_losses_are_those_of_the_outputs():
     model, batch = tiny_model(), tiny_batch()
     outputs = model(**batch, return_loss=True)
-    picture = outputs.picture_output
+    image = outputs.image_output
     torch.testing.assert_close(
-        outputs.loss_dict["decoupling_loss"], hsic_loss(picture.identity_features, picture.clothing_features)
+        outputs.loss_dict["decoupling_loss"], hsic_loss(image.identity_features, image.clothing_features)
     )
     similarity = outputs.clothing_image_embeds @ outputs.clothing_text_embeds.T / model.config.temperature
     torch.testing.assert_close(
@@ -80,10 +80,10 @@ def test_equal_clothing_descriptions_are_no_negatives_of_each_other():
 
 
 def test_the_gate_splits_the_pooled_features():
-    picture = tiny_model()(pixel_values=tiny_batch()["pixel_values"]).picture_output
-    torch.testing.assert_close(picture.clothing_features, (1 - picture.gate) * picture.pooled_clothing)
-    torch.testing.assert_close(picture.identity_tokens.mean(dim=1), picture.identity_features)
-    assert ((picture.gate > 0) & (picture.gate < 1)).all()
+    image = tiny_model()(pixel_values=tiny_batch()["pixel_values"]).image_output
+    torch.testing.assert_close(image.clothing_features, (1 - image.gate) * image.pooled_clothing)
+    torch.testing.assert_close(image.identity_tokens.mean(dim=1), image.identity_features)
+    assert ((image.gate > 0) & (image.gate < 1)).all()
 
 
 def test_a_new_model_starts_as_the_plain_encoder():
@@ -91,10 +91,10 @@ def test_a_new_model_starts_as_the_plain_encoder():
     model = BDAMModel(tiny_config()).eval()
     pixel_values = tiny_batch()["pixel_values"]
     tokens = model.vision_model(pixel_values).last_hidden_state[:, 1:]
-    picture = model(pixel_values=pixel_values).picture_output
-    assert picture.gate.eq(0.5).all()
-    torch.testing.assert_close(picture.identity_features, tokens.mean(dim=1) / 2, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(picture.pooled_clothing, tokens.mean(dim=1), rtol=1e-4, atol=1e-4)
+    image = model(pixel_values=pixel_values).image_output
+    assert image.gate.eq(0.5).all()
+    torch.testing.assert_close(image.identity_features, tokens.mean(dim=1) / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(image.pooled_clothing, tokens.mean(dim=1), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["pooled", "tokens"])
@@ -145,8 +145,8 @@ def test_texts_do_not_disturb_each_other(changes):
 def test_the_fusion_with_an_idle_scan_is_the_weighted_sum():
     model = tiny_model(use_mamba=False)
     outputs = model(**tiny_batch())
-    fusion, picture, description = model.fusion, outputs.picture_output, outputs.description_output
-    image = fusion.image_alignment(picture.identity_features)
+    fusion, image, description = model.fusion, outputs.image_output, outputs.description_output
+    image = fusion.image_alignment(image.identity_features)
     text = fusion.text_alignment(description.features)
     weights = fusion.gate.projection(torch.cat([image, text], dim=-1)).softmax(dim=-1)
     expected = fusion.output_projection(weights[:, :1] * image + weights[:, 1:] * text)
@@ -232,8 +232,8 @@ ENCODERS = {
 def test_any_encoder_will_do(encoders):
     vision, text = encoders
     model = tiny_model(vision_config=vision, text_config=text, text_pooling="mean").train()
-    outputs = model(**tiny_batch(), return_loss=True)  # 32 × 16 pictures: square encoders interpolate
-    assert outputs.picture_output.identity_tokens.shape[1] == (32 // 8) * (16 // 8)
+    outputs = model(**tiny_batch(), return_loss=True)  # 32 × 16 images: square encoders interpolate
+    assert outputs.image_output.identity_tokens.shape[1] == (32 // 8) * (16 // 8)
     (outputs.loss + outputs.loss_dict["gate_loss"]).backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
@@ -294,9 +294,9 @@ def test_wrong_inputs_are_named():
         model()
     with pytest.raises(ValueError, match="needs `pixel_values` and `input_ids`"):
         model(pixel_values=batch["pixel_values"], return_loss=True)
-    with pytest.raises(ValueError, match=r"Pictures must be \(32, 16\)"):
+    with pytest.raises(ValueError, match=r"Images must be \(32, 16\)"):
         model(pixel_values=torch.randn(1, 3, 32, 32))
     with pytest.raises(ValueError, match="no clothing stream"):
         tiny_model(use_bdam=False).get_clothing_image_features(batch["pixel_values"])
-    with pytest.raises(ValueError, match="embeds pictures only"):
+    with pytest.raises(ValueError, match="embeds images only"):
         tiny_model(use_fusion=False)(identity_input_ids=batch["identity_input_ids"])

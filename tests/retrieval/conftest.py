@@ -21,10 +21,10 @@ def embedder(checkpoint) -> Embedder:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
-    """A folder of pictures by two cameras."""
+def images(tmp_path) -> Path:
+    """A folder of images by two cameras."""
     for place, colour in enumerate(COLOURS):
-        path = tmp_path / "pictures" / f"camera{place % 2}" / f"{colour}.png"
+        path = tmp_path / "images" / f"camera{place % 2}" / f"{colour}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 32), colour).save(path)
-    return tmp_path / "pictures"
+    return tmp_path / "images"

@@ -17,7 +17,7 @@ SPACE = EmbeddingSpace("some/model", "abc", 3, 1)
 
 
 @pytest.mark.parametrize("is_kept", [False, True])
-def test_a_picture_with_bytes_and_a_path_is_its_bytes(tmp_path, is_kept):
+def test_an_image_with_bytes_and_a_path_is_its_bytes(tmp_path, is_kept):
     """As data sets of the Hub have them: the path is that of a file on somebody else's machine."""
     content = BytesIO()
     Image.new("RGB", (4, 8), "navy").save(content, "PNG")
@@ -33,7 +33,7 @@ def test_a_picture_with_bytes_and_a_path_is_its_bytes(tmp_path, is_kept):
 
 
 @pytest.mark.parametrize("is_kept", [False, True])
-def test_every_gallery_tells_the_paths_of_its_pictures(tmp_path, is_kept):
+def test_every_gallery_tells_the_paths_of_its_images(tmp_path, is_kept):
     Image.new("RGB", (4, 8)).save(tmp_path / "0.png")
     store = LocalStore(SPACE, Parts(tmp_path / "gallery", SPACE) if is_kept else None)
     store.add(to_table(open_source(tmp_path).rows, [0]), torch.ones(1, 4))

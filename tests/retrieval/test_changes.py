@@ -1,4 +1,4 @@
-"""Galleries and pictures that change, move, break or go away between two runs of `bdam index`."""
+"""Galleries and images that change, move, break or go away between two runs of `bdam index`."""
 
 import os
 import shutil
@@ -28,46 +28,46 @@ def vectors(gallery: Gallery) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def gallery(embedder, pictures, tmp_path) -> Gallery:
-    return Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
+def gallery(embedder, images, tmp_path) -> Gallery:
+    return Gallery.from_images(embedder, images, uri=tmp_path / "gallery")
 
 
 class Unused:
-    """In place of what embeds pictures: whoever embeds again fails."""
+    """In place of what embeds images: whoever embeds again fails."""
 
     def __call__(self, *arguments, **options):
         raise AssertionError("embedded again")
 
 
-def test_a_file_that_was_replaced_is_embedded_again(gallery, pictures):
+def test_a_file_that_was_replaced_is_embedded_again(gallery, images):
     """Also where the copy has the time and the size of what it replaces."""
-    red, navy = pictures / "camera0/red.bmp", pictures / "camera0/navy.bmp"
+    red, navy = images / "camera0/red.bmp", images / "camera0/navy.bmp"
     for path, colour in ((red, "red"), (navy, "navy")):
         paint(path, colour)
         os.utime(path, ns=(10**18, 10**18))
-    assert gallery.add(pictures).added == 2
+    assert gallery.add(images).added == 2
     shutil.copy2(navy, red)
     assert red.stat().st_mtime_ns == 10**18 and red.stat().st_size == navy.stat().st_size
-    assert gallery.add(pictures).added == 1
+    assert gallery.add(images).added == 1
     after = vectors(gallery)
     torch.testing.assert_close(after["camera0/red.bmp"], after["camera0/navy.bmp"])
 
 
-def test_a_file_that_was_only_touched_or_copied_back_keeps_its_vector(gallery, pictures, monkeypatch):
-    monkeypatch.setattr(gallery.embedder.encoder, "embed_pictures", Unused())
+def test_a_file_that_was_only_touched_or_copied_back_keeps_its_vector(gallery, images, monkeypatch):
+    monkeypatch.setattr(gallery.embedder.encoder, "embed_images", Unused())
     before = vectors(gallery)
-    path = pictures / "camera0/red.png"
+    path = images / "camera0/red.png"
     os.utime(path, ns=(1, 1))
-    assert gallery.add(pictures).moved == 1
+    assert gallery.add(images).moved == 1
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content)
-    assert gallery.add(pictures).moved == 1 and gallery.add(pictures).moved == 0
+    assert gallery.add(images).moved == 1 and gallery.add(images).moved == 0
     assert all(torch.equal(vector, before[name]) for name, vector in vectors(gallery).items())
 
 
 @pytest.mark.parametrize("is_touched", [False, True])
-def test_cameras_that_name_their_pictures_alike_are_told_apart(embedder, tmp_path, is_touched):
+def test_cameras_that_name_their_images_alike_are_told_apart(embedder, tmp_path, is_touched):
     """Two cameras that wrote `frame_0001.png` in the same second, one folder after the other."""
     for camera, colour in (("north", "red"), ("south", "navy")):
         path = tmp_path / camera / "frame_0001.png"
@@ -83,17 +83,17 @@ def test_cameras_that_name_their_pictures_alike_are_told_apart(embedder, tmp_pat
 
 
 @pytest.mark.parametrize("how", ["renamed", "copied", "renamed inside"])
-def test_a_folder_that_moved_keeps_its_vectors(gallery, pictures, tmp_path, monkeypatch, how):
-    monkeypatch.setattr(gallery.embedder.encoder, "embed_pictures", Unused())
+def test_a_folder_that_moved_keeps_its_vectors(gallery, images, tmp_path, monkeypatch, how):
+    monkeypatch.setattr(gallery.embedder.encoder, "embed_images", Unused())
     before, moved = vectors(gallery), tmp_path / "elsewhere"
     if how == "renamed":
-        pictures.rename(moved)
+        images.rename(moved)
     elif how == "copied":  # to another disk, with new times
-        shutil.copytree(pictures, moved, copy_function=shutil.copyfile)
-        shutil.rmtree(pictures)
+        shutil.copytree(images, moved, copy_function=shutil.copyfile)
+        shutil.rmtree(images)
     else:
-        moved = pictures
-        (pictures / "camera1").rename(pictures / "camera2")
+        moved = images
+        (images / "camera1").rename(images / "camera2")
     addition = gallery.add(moved)
     assert (addition.added, addition.moved) == (0, 3 if how == "renamed inside" else 6)
     for after in (gallery, Gallery.load(tmp_path / "gallery", gallery.embedder)):
@@ -104,14 +104,14 @@ def test_a_folder_that_moved_keeps_its_vectors(gallery, pictures, tmp_path, monk
             assert after.store.find([name])[0].row["folder"] == name.partition("/")[0]
 
 
-def test_a_new_description_embeds_its_picture_again(embedder, pictures, tmp_path):
-    gallery = Gallery.from_images(embedder, pictures, {"camera0/red.png": SENTENCES[0]}, uri=tmp_path / "gallery")
+def test_a_new_description_embeds_its_image_again(embedder, images, tmp_path):
+    gallery = Gallery.from_images(embedder, images, {"camera0/red.png": SENTENCES[0]}, uri=tmp_path / "gallery")
     before = vectors(gallery)
-    assert gallery.add(pictures).added == 0  # whoever gives none does not take them away
-    assert gallery.add(pictures, {"camera0/red.png": SENTENCES[3]}).added == 1
+    assert gallery.add(images).added == 0  # whoever gives none does not take them away
+    assert gallery.add(images, {"camera0/red.png": SENTENCES[3]}).added == 1
     changed = [name for name, vector in vectors(gallery).items() if not torch.equal(vector, before[name])]
     assert changed == ["camera0/red.png"]
-    pictures.rename(tmp_path / "moved")
+    images.rename(tmp_path / "moved")
     assert gallery.add(tmp_path / "moved").moved == 6
     assert gallery.add(tmp_path / "moved", {"camera0/red.png": SENTENCES[3]}).added == 0
 
@@ -119,62 +119,62 @@ def test_a_new_description_embeds_its_picture_again(embedder, pictures, tmp_path
 BROKEN = {"empty.png": b"", "torn.jpg": b"\xff\xd8\xff\xe0", "page.webp": b"<html>", "text.gif": b"GIF89a"}
 
 
-def test_broken_files_are_left_out_and_the_others_indexed(bdam, checkpoint, pictures, tmp_path):
+def test_broken_files_are_left_out_and_the_others_indexed(bdam, checkpoint, images, tmp_path):
     for name, content in BROKEN.items():
-        (pictures / name).write_bytes(content)
-    Image.new("1", (20_000, 10_000)).save(pictures / "bomb.png")
+        (images / name).write_bytes(content)
+    Image.new("1", (20_000, 10_000)).save(images / "bomb.png")
     gallery = tmp_path / "gallery"
-    code, output = bdam("index", checkpoint, pictures, gallery)
+    code, output = bdam("index", checkpoint, images, gallery)
     assert code == 3 and "6 images, 6 of them new, 5 left out." in output
     assert "1 cannot be read (it has over 89,478,485 pixels): bomb.png" in output
     assert all(name in output for name in BROKEN)
-    code, output = bdam("index", checkpoint, pictures, gallery)
+    code, output = bdam("index", checkpoint, images, gallery)
     assert code == 3 and "6 images, 0 of them new, 5 left out." in output
     for name in [*BROKEN, "bomb.png"]:
-        paint(pictures / name, "pink")
-    code, output = bdam("index", checkpoint, pictures, gallery)
+        paint(images / name, "pink")
+    code, output = bdam("index", checkpoint, images, gallery)
     assert code == 0 and "11 images, 5 of them new." in output
 
 
-def test_where_no_picture_can_be_read_nothing_is_made(bdam, checkpoint, tmp_path):
-    (tmp_path / "pictures").mkdir()
+def test_where_no_image_can_be_read_nothing_is_made(bdam, checkpoint, tmp_path):
+    (tmp_path / "images").mkdir()
     for name, content in BROKEN.items():
-        (tmp_path / "pictures" / name).write_bytes(content)
-    code, output = bdam("index", checkpoint, tmp_path / "pictures", tmp_path / "gallery")
+        (tmp_path / "images" / name).write_bytes(content)
+    code, output = bdam("index", checkpoint, tmp_path / "images", tmp_path / "gallery")
     assert code == 1 and "error: No image of " in output and "empty.png" in output
     assert not (tmp_path / "gallery").exists()
 
 
-def test_what_is_no_place_for_a_gallery_is_refused_before_anything_is_written(bdam, checkpoint, pictures, tmp_path):
+def test_what_is_no_place_for_a_gallery_is_refused_before_anything_is_written(bdam, checkpoint, images, tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").touch()
     (tmp_path / "bare").mkdir()
     for source, place, message in (
-        (pictures, pictures, "holds other files and no gallery: give a new or an empty folder"),
-        (pictures, tmp_path / "full", "holds other files and no gallery"),
-        (pictures, tmp_path / "file", "is a file: give a folder"),
-        (tmp_path / "bare", tmp_path / "gallery", "No pictures in"),
+        (images, images, "holds other files and no gallery: give a new or an empty folder"),
+        (images, tmp_path / "full", "holds other files and no gallery"),
+        (images, tmp_path / "file", "is a file: give a folder"),
+        (tmp_path / "bare", tmp_path / "gallery", "No images in"),
         (tmp_path / "nowhere", tmp_path / "gallery", "Nothing at"),
-        (tmp_path / "bare", tmp_path / "gallery.db", "No pictures in"),
+        (tmp_path / "bare", tmp_path / "gallery.db", "No images in"),
     ):
         before = sorted(tmp_path.rglob("*"))
         code, output = bdam("index", checkpoint, source, place)
         assert code == 1 and output.count("error:") == 1 and message in output
         assert sorted(tmp_path.rglob("*")) == before
-    code, output = bdam("index", checkpoint, pictures, tmp_path / "bare")
+    code, output = bdam("index", checkpoint, images, tmp_path / "bare")
     assert code == 0 and "6 images" in output
 
 
-def test_a_disk_that_is_not_there_costs_nothing(bdam, checkpoint, gallery, pictures, tmp_path):
+def test_a_disk_that_is_not_there_costs_nothing(bdam, checkpoint, gallery, images, tmp_path):
     place = tmp_path / "gallery"
-    index = ("index", checkpoint, pictures, place, "--prune")
-    pictures.rename(tmp_path / "unmounted")
+    index = ("index", checkpoint, images, place, "--prune")
+    images.rename(tmp_path / "unmounted")
     assert bdam(*index)[0] == 1
-    pictures.mkdir()
+    images.mkdir()
     code, output = bdam(*index)
-    assert code == 1 and "No pictures in" in output
-    paint(pictures / "camera0/red.png", "red")
+    assert code == 1 and "No images in" in output
+    paint(images / "camera0/red.png", "red")
     code, output = bdam(*index)
     assert code == 1 and "5 of the 6 images that the gallery knows below" in output and "--force" in output
     assert len(Gallery.load(place, gallery.embedder)) == 6
@@ -185,25 +185,25 @@ def test_a_disk_that_is_not_there_costs_nothing(bdam, checkpoint, gallery, pictu
     assert code == 0 and output.count("forgetting camera") == 5 and "1 images, 0 of them new, 1 moved" in output
 
 
-def test_only_what_lay_below_the_folder_is_forgotten(bdam, checkpoint, gallery, pictures, tmp_path):
-    """The gallery also holds pictures of another folder, which is not there."""
+def test_only_what_lay_below_the_folder_is_forgotten(bdam, checkpoint, gallery, images, tmp_path):
+    """The gallery also holds images of another folder, which is not there."""
     other = tmp_path / "other"
     for colour in ("pink", "gold"):
         paint(other / f"{colour}.png", colour)
     gallery.add(other)
     shutil.rmtree(other)
-    (pictures / "camera0/red.png").unlink()
-    code, output = bdam("index", checkpoint, pictures, tmp_path / "gallery", "--prune")
+    (images / "camera0/red.png").unlink()
+    code, output = bdam("index", checkpoint, images, tmp_path / "gallery", "--prune")
     assert code == 0 and output.count("forgetting") == 1 and "forgetting camera0/red.png" in output
     assert set(Gallery.load(tmp_path / "gallery", gallery.embedder).store.states()) >= {"pink.png", "gold.png"}
     code, output = bdam("index", checkpoint, tmp_path / "gallery", tmp_path / "copy", "--prune")
     assert code == 1 and "--prune forgets what is gone below a folder of images" in output
 
 
-def test_a_renamed_folder_is_moved_and_not_forgotten(bdam, checkpoint, gallery, pictures, tmp_path):
+def test_a_renamed_folder_is_moved_and_not_forgotten(bdam, checkpoint, gallery, images, tmp_path):
     for camera in ("camera0", "camera1"):
-        (pictures / camera).rename(pictures / f"new {camera}")
-    code, output = bdam("index", checkpoint, pictures, tmp_path / "gallery", "--prune")
+        (images / camera).rename(images / f"new {camera}")
+    code, output = bdam("index", checkpoint, images, tmp_path / "gallery", "--prune")
     assert code == 0 and "6 images, 0 of them new, 6 moved." in output
 
 
@@ -236,9 +236,9 @@ def test_names_are_found_in_either_spelling(embedder, tmp_path):
 
 @pytest.mark.parametrize("folder", ["on", "off", "no", "007", "1_2", "true", "null", "~", "1:30", "1e3", "0x10"])
 def test_filters_read_words_as_their_column_has_it(bdam, checkpoint, embedder, tmp_path, folder):
-    paint(tmp_path / "pictures" / folder / "1.png", "red")
-    paint(tmp_path / "pictures/other/1.png", "navy")
-    Gallery.from_images(embedder, tmp_path / "pictures", uri=tmp_path / "gallery")
+    paint(tmp_path / "images" / folder / "1.png", "red")
+    paint(tmp_path / "images/other/1.png", "navy")
+    Gallery.from_images(embedder, tmp_path / "images", uri=tmp_path / "gallery")
     search = ("search", tmp_path / "gallery", "--model", checkpoint, SENTENCES[0], "--json", "--filter")
     code, output = bdam(*search, f"folder={folder}")
     assert code == 0 and f'"image_id": "{folder}/1.png"' in output and output.count('"score"') == 1
@@ -258,26 +258,26 @@ def test_filters_of_numbers_and_truth_values(bdam, checkpoint, embedder, tmp_pat
         Gallery.load(tmp_path / "gallery", embedder).search(SENTENCES[0], filter={"person_id": 10**20})
 
 
-def test_a_picture_that_cannot_be_read_is_no_example(bdam, checkpoint, gallery, tmp_path):
+def test_an_image_that_cannot_be_read_is_no_example(bdam, checkpoint, gallery, tmp_path):
     search = ("search", tmp_path / "gallery", "--model", checkpoint, "--like")
     Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     for name, message in (
         ("bomb.png", "bomb.png cannot be read (it has over 89,478,485 pixels): make it smaller."),
-        ("torn.png", "torn.png cannot be read (it is no picture)"),
+        ("torn.png", "torn.png cannot be read (it is no image)"),
         ("nowhere.png", "is neither a file nor the name of an image of the gallery"),
     ):
         code, output = bdam(*search, tmp_path / name)
         assert code == 1 and "error:" in output and message in output
 
 
-def test_rows_say_where_their_pictures_are_from_any_folder(embedder, pictures, tmp_path, monkeypatch):
+def test_rows_say_where_their_images_are_from_any_folder(embedder, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Gallery.from_images(embedder, "pictures", uri="gallery")
+    Gallery.from_images(embedder, "images", uri="gallery")
     monkeypatch.chdir("/")
     gallery = Gallery.load(tmp_path / "gallery", embedder)
     assert gallery.image("camera0/red.png").size == (16, 32)
-    assert gallery.add(open_source(pictures)).added == 0
+    assert gallery.add(open_source(images)).added == 0
 
 
 LONG = "A tall man with grey hair walks by, " * 20 + "in a red coat."

@@ -13,48 +13,48 @@ from bdam.encoding.models import fingerprint
 from bdam.retrieval.embedder import Embedder
 
 
-PICTURES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "white")]
+IMAGES = [Image.new("RGB", (16, 32), colour) for colour in ("red", "navy", "white")]
 
 
 def test_a_vector_holds_identity_and_clothing(checkpoint, processor):
     embedder = Embedder(checkpoint)
-    pictures, sentences = embedder(images=PICTURES), embedder(SENTENCES)
+    images, sentences = embedder(images=IMAGES), embedder(SENTENCES)
     with torch.inference_mode():
-        outputs = tiny_model()(**processor(images=PICTURES, text=SENTENCES, return_tensors="pt"))
+        outputs = tiny_model()(**processor(images=IMAGES, text=SENTENCES, return_tensors="pt"))
         clothing = tiny_model().get_clothing_text_features(**processor(text=SENTENCES, return_tensors="pt"))
     size = embedder.space.identity_size
-    torch.testing.assert_close(pictures[:, :size], outputs.image_embeds)
-    torch.testing.assert_close(pictures[:, size:], outputs.clothing_image_embeds)
+    torch.testing.assert_close(images[:, :size], outputs.image_embeds)
+    torch.testing.assert_close(images[:, size:], outputs.clothing_image_embeds)
     torch.testing.assert_close(sentences[:, :size], outputs.text_embeds)
     torch.testing.assert_close(sentences[:, size:], clothing.pooler_output)
-    mixed = embedder.weigh(sentences, 0.3) @ pictures.T
+    mixed = embedder.weigh(sentences, 0.3) @ images.T
     by_hand = 0.7 * outputs.text_embeds @ outputs.image_embeds.T
     by_hand += 0.3 * clothing.pooler_output @ outputs.clothing_image_embeds.T
     torch.testing.assert_close(mixed, by_hand)
 
 
-def test_one_picture_and_one_sentence_will_do(checkpoint):
+def test_one_image_and_one_sentence_will_do(checkpoint):
     embedder = Embedder(checkpoint)
-    assert torch.equal(embedder(images=PICTURES[0]), embedder(images=PICTURES[:1]))
+    assert torch.equal(embedder(images=IMAGES[0]), embedder(images=IMAGES[:1]))
     assert torch.equal(embedder(SENTENCES[0]), embedder(SENTENCES[:1]))
-    for wrong in ({}, {"text": SENTENCES, "images": PICTURES}):
+    for wrong in ({}, {"text": SENTENCES, "images": IMAGES}):
         with pytest.raises(ValueError, match="Give either `text` or `images`"):
             embedder(**wrong)
 
 
-def test_descriptions_are_fused_with_the_pictures_that_have_one(checkpoint, processor):
+def test_descriptions_are_fused_with_the_images_that_have_one(checkpoint, processor):
     descriptions = [SENTENCES[0], None, SENTENCES[1]]
-    fused = Embedder(checkpoint, batch_size=2)(images=PICTURES, descriptions=descriptions)
+    fused = Embedder(checkpoint, batch_size=2)(images=IMAGES, descriptions=descriptions)
     with torch.inference_mode():
-        inputs = processor(images=PICTURES, identity_text=descriptions, return_tensors="pt")
+        inputs = processor(images=IMAGES, identity_text=descriptions, return_tensors="pt")
         expected = tiny_model()(**inputs).image_embeds
     torch.testing.assert_close(fused[:, : expected.shape[1]], expected)
-    alone = Embedder(checkpoint)(images=PICTURES)
-    torch.testing.assert_close(Embedder(checkpoint)(images=PICTURES, descriptions=[None] * 3), alone)
+    alone = Embedder(checkpoint)(images=IMAGES)
+    torch.testing.assert_close(Embedder(checkpoint)(images=IMAGES, descriptions=[None] * 3), alone)
 
 
 def test_half_precision_gives_nearly_the_same(checkpoint):
-    whole, half = (Embedder(checkpoint, mixed_precision=kind)(images=PICTURES) for kind in ("no", "bf16"))
+    whole, half = (Embedder(checkpoint, mixed_precision=kind)(images=IMAGES) for kind in ("no", "bf16"))
     assert half.dtype == torch.float32 and not torch.equal(whole, half)
     assert torch.nn.functional.cosine_similarity(whole, half).min() > 0.999
 

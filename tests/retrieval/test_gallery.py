@@ -46,8 +46,8 @@ def test_scores_are_the_mix_of_both_streams(embedder, processor, clothing_weight
     assert [hit.identity for hit in hits] == pytest.approx(of_identity.tolist(), abs=1e-5)
 
 
-def test_each_half_can_be_asked_for_by_itself(embedder, pictures):
-    gallery = Gallery.from_images(embedder, pictures)
+def test_each_half_can_be_asked_for_by_itself(embedder, images):
+    gallery = Gallery.from_images(embedder, images)
     person, clothes = SENTENCES[0], SENTENCES[2]
     assert gallery.search(identity=person) == gallery.search(person, clothing_weight=0)
     assert gallery.search(clothing=clothes) == gallery.search(clothes, clothing_weight=1)
@@ -55,18 +55,18 @@ def test_each_half_can_be_asked_for_by_itself(embedder, pictures):
     assert gallery.search(person) == gallery.search(person, clothing_weight=0.4)  # the model's own
 
 
-def test_an_example_finds_those_like_it(embedder, pictures):
-    gallery = Gallery.from_images(embedder, pictures)
+def test_an_example_finds_those_like_it(embedder, images):
+    gallery = Gallery.from_images(embedder, images)
     by_name = gallery.search(like="camera0/red.png", k=10)
-    by_picture = gallery.search(like=Image.open(pictures / "camera0/red.png"), k=10)
+    by_image = gallery.search(like=Image.open(images / "camera0/red.png"), k=10)
     assert "camera0/red.png" not in names(by_name) and len(by_name) == 5
-    assert names(by_picture) == ["camera0/red.png", *names(by_name)]
+    assert names(by_image) == ["camera0/red.png", *names(by_name)]
     dressed = names(gallery.search(like="camera0/red.png", clothing=SENTENCES[2], clothing_weight=1))
     assert dressed == [name for name in names(gallery.search(clothing=SENTENCES[2])) if name != "camera0/red.png"]
 
 
-def test_filters_leave_the_rest_out(embedder, pictures):
-    gallery = Gallery.from_images(embedder, pictures)
+def test_filters_leave_the_rest_out(embedder, images):
+    gallery = Gallery.from_images(embedder, images)
     hits = gallery.search(SENTENCES[0], filter={"folder": "camera1"})
     assert {hit.row["folder"] for hit in hits} == {"camera1"} and len(hits) == 3
     assert len(gallery.search(SENTENCES[0], filter={"folder": ["camera0", "camera1"]})) == 6
@@ -96,23 +96,23 @@ def test_columns_of_a_data_set_can_be_filtered_by(embedder):
         ({"text": "A man.", "filter": {"folder": [1, "a"]}}, "'folder' holds string"),
     ],
 )
-def test_what_cannot_be_searched_for_is_said(embedder, pictures, options, message):
-    gallery = Gallery.from_images(embedder, pictures)
+def test_what_cannot_be_searched_for_is_said(embedder, images, options, message):
+    gallery = Gallery.from_images(embedder, images)
     with pytest.raises(ValueError, match=message):
         gallery.search(**options)
 
 
-def test_descriptions_are_fused_with_the_pictures_that_have_one(embedder, pictures):
-    alone = Gallery.from_images(embedder, pictures)
-    described = Gallery.from_images(embedder, pictures, {"camera0/red.png": SENTENCES[0]})
+def test_descriptions_are_fused_with_the_images_that_have_one(embedder, images):
+    alone = Gallery.from_images(embedder, images)
+    described = Gallery.from_images(embedder, images, {"camera0/red.png": SENTENCES[0]})
     known = list(alone.store.states())
     entries = zip(alone.store.find(known), described.store.find(known), strict=True)
     changed = [one.image_id for one, other in entries if not torch.allclose(one.vector, other.vector, atol=1e-5)]
     assert changed == ["camera0/red.png"]
 
 
-def test_a_gallery_is_kept_and_read_again(checkpoint, embedder, pictures, tmp_path):
-    made = Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
+def test_a_gallery_is_kept_and_read_again(checkpoint, embedder, images, tmp_path):
+    made = Gallery.from_images(embedder, images, uri=tmp_path / "gallery")
     read = Gallery.load(tmp_path / "gallery")
     assert read.search(SENTENCES[0]) == made.search(SENTENCES[0]) and len(read) == 6
     assert read.image("camera0/red.png").getpixel((0, 0)) == (255, 0, 0)
@@ -132,37 +132,37 @@ def test_the_files_of_a_gallery_are_a_data_set(embedder, tmp_path):
     assert len(rows[0]["vector"]) == embedder.space.identity_size + embedder.space.clothing_size
 
 
-def test_only_what_is_new_or_changed_is_embedded(embedder, pictures, tmp_path):
-    gallery = Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
+def test_only_what_is_new_or_changed_is_embedded(embedder, images, tmp_path):
+    gallery = Gallery.from_images(embedder, images, uri=tmp_path / "gallery")
     before = gallery.search(SENTENCES[0])
-    assert gallery.add(pictures).added == 0
-    Image.new("RGB", (16, 32), "pink").save(pictures / "camera0/pink.png")
-    Image.new("RGB", (16, 32), "purple").save(pictures / "camera0/red.png")
-    assert gallery.add(pictures).added == 2
+    assert gallery.add(images).added == 0
+    Image.new("RGB", (16, 32), "pink").save(images / "camera0/pink.png")
+    Image.new("RGB", (16, 32), "purple").save(images / "camera0/red.png")
+    assert gallery.add(images).added == 2
     for after in (gallery, Gallery.load(tmp_path / "gallery", embedder)):
         assert len(after) == 7 and len(after.search(SENTENCES[0])) == 7
         assert after.image("camera0/red.png").getpixel((0, 0)) == (128, 0, 128)
         assert after.search(SENTENCES[0]) != before
 
 
-def test_two_pictures_of_one_name_are_told_apart(embedder, pictures, tmp_path):
-    (pictures / "camera1/red.png").write_bytes((pictures / "camera1/navy.png").read_bytes())
-    gallery = Gallery.from_images(embedder, pictures / "camera0", uri=tmp_path / "gallery")
+def test_two_images_of_one_name_are_told_apart(embedder, images, tmp_path):
+    (images / "camera1/red.png").write_bytes((images / "camera1/navy.png").read_bytes())
+    gallery = Gallery.from_images(embedder, images / "camera0", uri=tmp_path / "gallery")
     before = gallery.search(SENTENCES[0])
     with pytest.raises(ValueError, match="Both .*0/red.png and .*1/red.png are named red.png: index a folder"):
-        gallery.add(pictures / "camera1")
+        gallery.add(images / "camera1")
     assert gallery.search(SENTENCES[0]) == before
-    (pictures / "camera0/red.png").rename(pictures / "camera0/moved.png")
-    assert gallery.add(pictures / "camera1").added == 4
+    (images / "camera0/red.png").rename(images / "camera0/moved.png")
+    assert gallery.add(images / "camera1").added == 4
 
 
-def test_what_is_removed_is_found_no_more(embedder, pictures, tmp_path):
-    gallery = Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
+def test_what_is_removed_is_found_no_more(embedder, images, tmp_path):
+    gallery = Gallery.from_images(embedder, images, uri=tmp_path / "gallery")
     gallery.remove(["camera0/red.png"])
-    (pictures / "camera1/navy.png").unlink()
+    (images / "camera1/navy.png").unlink()
     with pytest.raises(FileNotFoundError, match="navy.png is gone since it was indexed"):
         gallery.image("camera1/navy.png")
-    assert gallery.find_gone(open_source(pictures)) == ["camera1/navy.png"]
+    assert gallery.find_gone(open_source(images)) == ["camera1/navy.png"]
     gallery.remove(["camera1/navy.png"])
     for after in (gallery, Gallery.load(tmp_path / "gallery", embedder)):
         assert len(after) == 4
@@ -171,9 +171,9 @@ def test_what_is_removed_is_found_no_more(embedder, pictures, tmp_path):
     assert len(gallery) == 0 and gallery.search(SENTENCES[0]) == []
 
 
-def test_galleries_are_joined_without_embedding_anew(embedder, pictures, tmp_path):
-    whole = Gallery.from_images(embedder, pictures, uri=tmp_path / "whole")
-    joined = Gallery.from_images(embedder, pictures / "camera0", uri=tmp_path / "joined")
+def test_galleries_are_joined_without_embedding_anew(embedder, images, tmp_path):
+    whole = Gallery.from_images(embedder, images, uri=tmp_path / "whole")
+    joined = Gallery.from_images(embedder, images / "camera0", uri=tmp_path / "joined")
     assert joined.add(tmp_path / "whole").added == 6
     assert len(joined) == 9 and len(Gallery.load(tmp_path / "joined", embedder)) == 9
     assert joined.add(tmp_path / "whole").added == 0
@@ -182,40 +182,40 @@ def test_galleries_are_joined_without_embedding_anew(embedder, pictures, tmp_pat
     }.items()
 
 
-def test_vectors_of_other_weights_are_refused(processor, embedder, pictures, tmp_path):
-    Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
+def test_vectors_of_other_weights_are_refused(processor, embedder, images, tmp_path):
+    Gallery.from_images(embedder, images, uri=tmp_path / "gallery")
     tiny_model(seed=1).save_pretrained(tmp_path / "other")
     processor.save_pretrained(tmp_path / "other")
     other = Embedder(tmp_path / "other")
     for do in (
         lambda: Gallery.load(tmp_path / "gallery", other),
-        lambda: Gallery.from_images(other, pictures, uri=tmp_path / "gallery"),
+        lambda: Gallery.from_images(other, images, uri=tmp_path / "gallery"),
         lambda: Gallery.from_images(other, tmp_path / "gallery"),
     ):
         with pytest.raises(ValueError, match=f"holds vectors .* do not compare with those of {tmp_path}/other"):
             do()
 
 
-def test_a_gallery_outlives_the_place_of_its_model(checkpoint, pictures, tmp_path):
+def test_a_gallery_outlives_the_place_of_its_model(checkpoint, images, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "model")
-    Gallery.from_images(tmp_path / "model", pictures, uri=tmp_path / "gallery")
+    Gallery.from_images(tmp_path / "model", images, uri=tmp_path / "gallery")
     (tmp_path / "model").rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match="No model at .*gallery was made with it; if it has moved, give"):
         Gallery.load(tmp_path / "gallery")
     assert len(Gallery.load(tmp_path / "gallery", tmp_path / "moved").search(SENTENCES[0])) == 6
 
 
-def test_damaged_files_are_named_and_mended(embedder, pictures, tmp_path):
+def test_damaged_files_are_named_and_mended(embedder, images, tmp_path):
     folder = tmp_path / "gallery"
-    gallery = Gallery.from_images(embedder, pictures / "camera0", uri=folder)
-    gallery.add(pictures)
+    gallery = Gallery.from_images(embedder, images / "camera0", uri=folder)
+    gallery.add(images)
     expected = gallery.search(SENTENCES[0])
     part = sorted(folder.glob("part-*"))[0]
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(ValueError, match=f"{part.name} is damaged .* delete it, then index again"):
         Gallery.load(folder, embedder)
     part.unlink()
-    mended = Gallery.from_images(embedder, pictures / "camera0", uri=folder)
+    mended = Gallery.from_images(embedder, images / "camera0", uri=folder)
     assert {hit.image_id for hit in mended.search(SENTENCES[0])} == {hit.image_id for hit in expected}
     (folder / "gallery.json").write_text("{")
     with pytest.raises(ValueError, match="gallery.json is damaged"):
@@ -235,11 +235,11 @@ Gallery.from_images(Embedder(sys.argv[1], batch_size=4), sys.argv[2], uri=sys.ar
 
 
 def test_a_killed_run_goes_on(checkpoint, embedder, tmp_path):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for place in range(1500):
-        Image.new("RGB", (16, 32), (place % 256, place // 256, 0)).save(tmp_path / "pictures" / f"{place}.png")
+        Image.new("RGB", (16, 32), (place % 256, place // 256, 0)).save(tmp_path / "images" / f"{place}.png")
     folder = tmp_path / "gallery"
-    command = [sys.executable, "-c", INDEX, str(checkpoint), str(tmp_path / "pictures"), str(folder)]
+    command = [sys.executable, "-c", INDEX, str(checkpoint), str(tmp_path / "images"), str(folder)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
         while len(list(folder.glob("part-*.parquet"))) < 3 and run.poll() is None:
             time.sleep(0.02)
@@ -247,30 +247,30 @@ def test_a_killed_run_goes_on(checkpoint, embedder, tmp_path):
     kept = Gallery.load(folder, embedder)
     before = kept.store.states()
     assert 0 < len(kept) < 1500
-    assert kept.add(tmp_path / "pictures").added == 1500 - len(before)
+    assert kept.add(tmp_path / "images").added == 1500 - len(before)
     stored = np.concatenate([pq.read_table(path)["image_id"].to_numpy() for path in folder.glob("part-*.parquet")])
     assert sorted(stored) == sorted(f"{place}.png" for place in range(1500))
 
 
-def test_two_processes_index_what_one_does(checkpoint, embedder, pictures, tmp_path):
+def test_two_processes_index_what_one_does(checkpoint, embedder, images, tmp_path):
     folder = tmp_path / "gallery"
-    Gallery.from_images(embedder, pictures, uri=folder)
-    Image.new("RGB", (16, 32), "purple").save(pictures / "camera0/red.png")
-    Image.new("RGB", (16, 32), "pink").save(pictures / "camera0/pink.png")
-    command = [sys.executable, __file__, str(checkpoint), str(pictures), str(folder)]
+    Gallery.from_images(embedder, images, uri=folder)
+    Image.new("RGB", (16, 32), "purple").save(images / "camera0/red.png")
+    Image.new("RGB", (16, 32), "pink").save(images / "camera0/pink.png")
+    command = [sys.executable, __file__, str(checkpoint), str(images), str(folder)]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    shared, alone = Gallery.load(folder, embedder), Gallery.from_images(embedder, pictures)
+    shared, alone = Gallery.load(folder, embedder), Gallery.from_images(embedder, images)
     assert len(shared) == 7
     for hit, expected in zip(shared.search(SENTENCES[0]), alone.search(SENTENCES[0]), strict=True):
         assert hit.image_id == expected.image_id and hit.score == pytest.approx(expected.score, abs=1e-6)
 
 
-def test_an_approximate_search_is_nearly_exact_and_kept(embedder, pictures, tmp_path):
+def test_an_approximate_search_is_nearly_exact_and_kept(embedder, images, tmp_path):
     pytest.importorskip("faiss")
-    exact = Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
+    exact = Gallery.from_images(embedder, images, uri=tmp_path / "gallery")
     approximate = Gallery.load(tmp_path / "gallery", embedder, index="hnsw")
     assert names(approximate.search(SENTENCES[0])) == names(exact.search(SENTENCES[0]))
     filters = {"folder": "camera1"}
@@ -285,21 +285,21 @@ def test_an_approximate_search_is_nearly_exact_and_kept(embedder, pictures, tmp_
     assert not graph.exists() and len(list((tmp_path / "gallery").glob("index-HNSW32-*.faiss"))) == 1
 
 
-def test_a_model_without_clothing_stream_searches_by_identity(processor, pictures, tmp_path):
+def test_a_model_without_clothing_stream_searches_by_identity(processor, images, tmp_path):
     tiny_model(use_bdam=False).save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
-    gallery = Gallery.from_images(tmp_path / "model", pictures)
+    gallery = Gallery.from_images(tmp_path / "model", images)
     hits = gallery.search(SENTENCES[0])
     assert len(hits) == 6 and all(hit.clothing == 0 and hit.score == hit.identity for hit in hits)
 
 
-def test_folders_and_data_sets_that_hold_no_pictures_are_refused(embedder, tmp_path):
+def test_folders_and_data_sets_that_hold_no_images_are_refused(embedder, tmp_path):
     with pytest.raises(FileNotFoundError, match="Nothing at"):
         Gallery.from_images(embedder, tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="No pictures in"):
+    with pytest.raises(FileNotFoundError, match="No images in"):
         Gallery.from_images(embedder, tmp_path)
     with pytest.raises(ValueError, match="the data set has no images: it needs rows, and a column `image`"):
-        Gallery.from_images(embedder, Dataset.from_dict({"picture": ["a"]}))
+        Gallery.from_images(embedder, Dataset.from_dict({"image": ["a"]}))
     with pytest.raises(ValueError, match="the data set: two images are named a"):
         Gallery.from_images(embedder, data_set(image_id=["a"] * 6))
 

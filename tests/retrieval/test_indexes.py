@@ -47,8 +47,8 @@ def test_an_unknown_index_is_refused_before_anything_is_embedded(index, tmp_path
     assert not (tmp_path / "gallery").exists()
 
 
-def test_an_index_that_needs_more_vectors_is_refused(embedder, pictures, tmp_path):
-    Gallery.from_images(embedder, pictures, uri=tmp_path / "gallery")
+def test_an_index_that_needs_more_vectors_is_refused(embedder, images, tmp_path):
+    Gallery.from_images(embedder, images, uri=tmp_path / "gallery")
     with pytest.raises(ValueError, match="FAISS cannot build 'IVF100,Flat' for 6 vectors .*: take a smaller index"):
         Gallery.load(tmp_path / "gallery", embedder, index="IVF100,Flat").search("A man.")
 
@@ -78,7 +78,7 @@ def rows(numbers) -> pa.Table:
     return pa.table(
         {
             "image_id": [f"{number}.png" for number in numbers],
-            "image": [{"bytes": None, "path": f"/pictures/{number}.png"} for number in numbers],
+            "image": [{"bytes": None, "path": f"/images/{number}.png"} for number in numbers],
             "stamp": list(numbers),
             "content": list(numbers),
         }

@@ -68,8 +68,8 @@ def draw(folder: Path, names: list[str], seed: int = 0) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
-    return draw(tmp_path / "pictures", [f"{'north' if n % 3 else 'south'}/{n:02}.png" for n in range(40)])
+def images(tmp_path) -> Path:
+    return draw(tmp_path / "images", [f"{'north' if n % 3 else 'south'}/{n:02}.png" for n in range(40)])
 
 
 def searches(gallery: Gallery) -> list[list[Hit]]:
@@ -101,31 +101,31 @@ def reopen(place: str, embedder: Embedder) -> Gallery:
     return Gallery.load(place, embedder)
 
 
-def test_one_script_finds_the_same_everywhere(place, embedder, pictures):
-    """From the first picture to the last, each step beside a gallery that is made anew in memory."""
-    gallery = Gallery.from_images(embedder, pictures, uri=place)
-    assert_same(gallery, Gallery.from_images(embedder, pictures))
-    draw(pictures, ["north/new.png", 'west/it\'s "new" \\ ü.png'], seed=1)
-    draw(pictures, ["north/01.png"], seed=2)
-    os.utime(pictures / "north/01.png", ns=(1, 1))
-    assert gallery.add(pictures).added == 3 and gallery.add(pictures).added == 0
-    assert_same(gallery, Gallery.from_images(embedder, pictures))
-    (pictures / "north/05.png").unlink()
-    gallery.remove(gallery.find_gone(open_source(pictures)))
-    assert_same(gallery, Gallery.from_images(embedder, pictures))
+def test_one_script_finds_the_same_everywhere(place, embedder, images):
+    """From the first image to the last, each step beside a gallery that is made anew in memory."""
+    gallery = Gallery.from_images(embedder, images, uri=place)
+    assert_same(gallery, Gallery.from_images(embedder, images))
+    draw(images, ["north/new.png", 'west/it\'s "new" \\ ü.png'], seed=1)
+    draw(images, ["north/01.png"], seed=2)
+    os.utime(images / "north/01.png", ns=(1, 1))
+    assert gallery.add(images).added == 3 and gallery.add(images).added == 0
+    assert_same(gallery, Gallery.from_images(embedder, images))
+    (images / "north/05.png").unlink()
+    gallery.remove(gallery.find_gone(open_source(images)))
+    assert_same(gallery, Gallery.from_images(embedder, images))
     gallery.remove(["south/03.png", 'west/it\'s "new" \\ ü.png'])
-    shutil.rmtree(pictures / "west")
-    (pictures / "south/03.png").unlink()
-    gallery, expected = reopen(place, embedder), Gallery.from_images(embedder, pictures)
+    shutil.rmtree(images / "west")
+    (images / "south/03.png").unlink()
+    gallery, expected = reopen(place, embedder), Gallery.from_images(embedder, images)
     assert_same(gallery, expected)
     assert gallery.store.states() == expected.store.states()
     assert np.array_equal(gallery.image("north/04.png"), expected.image("north/04.png"))
 
 
-def test_a_gallery_moves_into_milvus_and_out_again(uri, embedder, pictures, tmp_path, monkeypatch):
+def test_a_gallery_moves_into_milvus_and_out_again(uri, embedder, images, tmp_path, monkeypatch):
     monkeypatch.setattr(milvus, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(milvus, "IDS_AT_ONCE", 9)
-    local = Gallery.from_images(embedder, pictures, uri=tmp_path / "local")
+    local = Gallery.from_images(embedder, images, uri=tmp_path / "local")
     elsewhere = draw(tmp_path / "elsewhere", ["east/0.png"], seed=3)
     Gallery.from_images(embedder, elsewhere, uri=tmp_path / "other")
     local.save(uri)
@@ -143,7 +143,7 @@ def rows(columns: dict[str, list]) -> pa.Table:
     return pa.table(
         {
             "image_id": [f"{place}.png" for place in range(count)],
-            "image": [{"bytes": None, "path": f"/pictures/{place}.png"} for place in range(count)],
+            "image": [{"bytes": None, "path": f"/images/{place}.png"} for place in range(count)],
             "stamp": list(range(count)),
             "content": list(range(count)),
             **columns,
@@ -235,7 +235,7 @@ def test_another_index_on_a_server_is_left_alone(server):
     assert client.describe_index("another_index", "vector")["index_type"] == "HNSW"
 
 
-def test_a_picture_without_a_file_is_refused(embedder, tmp_path):
+def test_an_image_without_a_file_is_refused(embedder, tmp_path):
     data = Dataset.from_dict({"image": [Image.new("RGB", (16, 32), "navy")], "image_id": ["0042"]})
     gallery = Gallery(embedder, MilvusStore(str(tmp_path / "gallery.db"), embedder.space))
     with pytest.raises(ValueError, match="0042 is no file.*save the images as files, and index their folder"):

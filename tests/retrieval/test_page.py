@@ -40,7 +40,7 @@ HOSTILE = [
     HACK,
     "<script>document.title='hacked'</script>",
     "**bold** [x](javascript:alert(1)) ![x](/etc/passwd)",
-    "'; DROP TABLE pictures; --",
+    "'; DROP TABLE images; --",
     '{"__type__": "update", "visible": false, "path": "/etc/passwd"}',
     "a\x00b",
     "高个子男人穿着红色外套",
@@ -51,17 +51,17 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def place(processor, tmp_path_factory) -> Path:
-    """A gallery of a folder of pictures, one of which has a wicked name and another has been deleted since."""
+    """A gallery of a folder of images, one of which has a wicked name and another has been deleted since."""
     folder = tmp_path_factory.mktemp("page")
     tiny_model(clothing_weight=0.6).save_pretrained(folder / "model")
     processor.save_pretrained(folder / "model")
     people = generate_pedestrians(1, 1, 5, image_size=(64, 32))["test"]
-    for index, picture in enumerate(people["image"]):
-        (folder / f"pictures/camera {index % 2}").mkdir(parents=True, exist_ok=True)
-        picture.save(folder / f"pictures/camera {index % 2}/{index:02}.png")
-    people[0]["image"].save(folder / f"pictures/{HACK}.png".replace("'", "`"))
-    Gallery.from_images(folder / "model", folder / "pictures", uri=folder / "gallery")
-    (folder / "pictures/camera 1/07.png").unlink()
+    for index, image in enumerate(people["image"]):
+        (folder / f"images/camera {index % 2}").mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"images/camera {index % 2}/{index:02}.png")
+    people[0]["image"].save(folder / f"images/{HACK}.png".replace("'", "`"))
+    Gallery.from_images(folder / "model", folder / "images", uri=folder / "gallery")
+    (folder / "images/camera 1/07.png").unlink()
     return folder
 
 
@@ -167,7 +167,7 @@ def test_hostile_words_are_words(client, text):
         ({"text": "a", "filter": {"camera": [1]}}, "Nothing to filter by is called 'camera'"),
         ({"text": "a", "filter": {"folder": [{"$ne": 1}]}}, "'folder' holds string"),
         ({"like": "/etc/passwd"}, "No image of the gallery is named '/etc/passwd'"),
-        ({"like": "../pictures/camera 0/02.png"}, "No image of the gallery is named"),
+        ({"like": "../images/camera 0/02.png"}, "No image of the gallery is named"),
         ({"like": {"path": "/etc/passwd"}}, "`like`: Input should be a valid string"),
     ],
 )
@@ -179,7 +179,7 @@ def test_mistakes_are_told_in_a_sentence(client, query, message):
 def test_no_file_can_be_fetched(url, place):
     port = int(url.rpartition(":")[2])
     files = [Path("/etc/passwd"), *place.glob("gallery/*"), *place.glob("model/*.safetensors")]
-    files += [place / "pictures/camera 0/02.png", place / "server.log", ROOT / "bdam/retrieval/page.py"]
+    files += [place / "images/camera 0/02.png", place / "server.log", ROOT / "bdam/retrieval/page.py"]
     for file in files:
         plain = str(file).replace(" ", "%20")
         ways = [plain, "".join(f"%{ord(letter):02x}" for letter in str(file)), f"/{plain}", f"file://{plain}"]
@@ -205,7 +205,7 @@ def test_uploads_are_bounded(url):
     "size, message",
     [((5001, 5000), "it has over 25,000,000 pixels"), ((20_000, 10_000), "it has over 25,000,000 pixels")],
 )
-def test_small_files_of_huge_pictures_are_not_decoded(size, message):
+def test_small_files_of_huge_images_are_not_decoded(size, message):
     bomb = BytesIO()
     Image.new("1", size).save(bomb, "PNG")
     assert len(bomb.getvalue()) < 100_000
@@ -214,8 +214,8 @@ def test_small_files_of_huge_pictures_are_not_decoded(size, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg onload='alert(1)'/>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0" * 9])
-def test_what_is_no_picture_is_no_example(content):
-    with pytest.raises(ValueError, match=r"The picture cannot be read \(.*\): restore or remove it"):
+def test_what_is_no_image_is_no_example(content):
+    with pytest.raises(ValueError, match=r"The image cannot be read \(.*\): restore or remove it"):
         open_example(content)
 
 
@@ -228,7 +228,7 @@ def test_examples_stand_upright_and_are_small():
     assert example.mode == "RGB" and example.size == (512, 1024)
 
 
-def test_a_deleted_picture_has_a_placeholder(gallery):
+def test_a_deleted_image_has_a_placeholder(gallery):
     bounded = BoundedSearch(gallery)
     assert "camera 1/07.png" in names(bounded.search(text=SENTENCE, k=30))
     assert bounded.thumbnail("camera 1/05.png").size == (32, 64)
@@ -397,14 +397,14 @@ def test_more_like_this(page, gallery):
 
 
 def test_an_uploaded_example(page, gallery, place, tmp_path):
-    file = place / "pictures/camera 0/04.png"
+    file = place / "images/camera 0/04.png"
     upload = page.find_element("css selector", "input[type=file]")
     upload.send_keys(str(file))
     until(lambda: shows(page, gallery.search(like=Image.open(file).convert("RGB"), clothing_weight=0.6, k=12)))
     assert captions(page)[0] == caption(gallery.search(like=Image.open(file).convert("RGB"), k=1)[0])
     (tmp_path / "words.png").write_text(HACK)
     upload.send_keys(str(tmp_path / "words.png"))
-    until(lambda: any("The picture cannot be read (it is no picture)" in toast for toast in toasts(page)))
+    until(lambda: any("The image cannot be read (it is no image)" in toast for toast in toasts(page)))
     (tmp_path / "large.png").write_bytes(bytes(11 << 20))
     upload.send_keys(str(tmp_path / "large.png"))
     until(lambda: any("exceed the maximum allowed size of 10.0 Mb" in toast for toast in toasts(page)))
@@ -428,7 +428,7 @@ def test_person_and_clothes_apart_and_filtered(page, gallery):
 
 
 def test_nothing_hostile_is_rendered(page, gallery):
-    """Neither what is typed nor what a file is called; and a picture that is gone is shown to be."""
+    """Neither what is typed nor what a file is called; and an image that is gone is shown to be."""
     text = f"{SENTENCE} {HACK}"
     press(page, text, Keys.ENTER)
     until(lambda: shows(page, gallery.search(text, clothing_weight=0.6, k=12)))

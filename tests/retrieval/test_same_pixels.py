@@ -1,4 +1,4 @@
-"""One picture, saved in many ways, is embedded alike by everything that opens pictures."""
+"""One image, saved in many ways, is embedded alike by everything that opens images."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from tiny import SENTENCES
 from torch.nn.functional import cosine_similarity
 
-from bdam.captions.pictures import picture_url
+from bdam.captions.images import image_url
 from bdam.data.loading import load_split
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
@@ -24,7 +24,7 @@ TURNS = [None, *(Image.Transpose(number) for number in (0, 3, 1, 5, 2, 6, 4))]  
 
 
 def photograph() -> Image.Image:
-    """A gray picture, since the 16-bit form of PNG that is to be the same knows no colors."""
+    """A gray image, since the 16-bit form of PNG that is to be the same knows no colors."""
     ramp = 3 * np.arange(48) + np.arange(96)[:, None]
     return Image.fromarray(np.where(ramp > 230, 255, ramp).astype(np.uint8))
 
@@ -60,7 +60,7 @@ def assert_same(vectors: torch.Tensor, expected: torch.Tensor) -> None:
     assert cosine_similarity(vectors, expected.expand_as(vectors)).min() > 0.999
 
 
-def test_everything_sees_the_same_picture(names, embedder, processor, tmp_path):
+def test_everything_sees_the_same_image(names, embedder, processor, tmp_path):
     folder, names = names["folder"], names["names"]
     assert len(names) == 12
     expected = embedder(images=photograph())
@@ -78,7 +78,7 @@ def test_everything_sees_the_same_picture(names, embedder, processor, tmp_path):
 
     like = torch.cat([embedder(images=Image.open(folder / name)) for name in names])
     uploaded = torch.cat([embedder(images=open_example((folder / name).read_bytes())) for name in names])
-    sent = (base64.b64decode(picture_url(folder / name).partition(",")[2]) for name in names)
+    sent = (base64.b64decode(image_url(folder / name).partition(",")[2]) for name in names)
     described = torch.cat([embedder(images=Image.open(io.BytesIO(content)).convert("RGB")) for content in sent])
     for vectors in (like, uploaded, described):
         assert_same(vectors, expected)
@@ -95,6 +95,6 @@ def test_everything_sees_the_same_picture(names, embedder, processor, tmp_path):
     (tmp_path / "annotations.jsonl").write_text("\n".join(map(json.dumps, records)))
     encoder = BDAMEncoder(embedder.model, processor)
     features = extract_features(encoder, load_split(f"own:{tmp_path}", "test"))
-    assert_same(features.galleries["picture"], expected[:, : embedder.space.identity_size])
+    assert_same(features.galleries["image"], expected[:, : embedder.space.identity_size])
     assert features.clothing is not None
     assert_same(features.clothing, expected[:, embedder.space.identity_size :])

@@ -115,7 +115,7 @@ def test_impossible_encoders_are_named(encoders, monkeypatch):
 
 @pytest.mark.parametrize("image_size", [(8, 8), (32, 4), (7, 64)])
 @pytest.mark.parametrize("are_pretrained", [True, False])
-def test_pictures_smaller_than_a_patch_are_refused(encoders, image_size, are_pretrained):
+def test_images_smaller_than_a_patch_are_refused(encoders, image_size, are_pretrained):
     wide = {"vision_encoder": {**VISION, "patch_size": 16, "image_size": image_size}, "text_encoder": TEXT}
     named = {**encoders, "image_size": [side // 2 for side in image_size]}
     changed = recipe(**named if are_pretrained else {**wide, "image_size": image_size})

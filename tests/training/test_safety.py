@@ -13,7 +13,7 @@ from bdam.training.loop import train
 from bdam.training.safety import CollapseWarning, check_finite, check_output_dir
 
 
-def test_a_loss_that_is_not_finite_names_the_step_the_losses_and_the_pictures():
+def test_a_loss_that_is_not_finite_names_the_step_the_losses_and_the_images():
     losses = {"info_nce_loss": torch.tensor(1.5), "triplet_loss": torch.tensor(0.0)}
     check_finite(losses, 7, ["a.png", "b.png"])
     for value in (math.nan, math.inf):

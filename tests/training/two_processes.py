@@ -28,7 +28,7 @@ def half(batch: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
 
 
 def eight_samples() -> dict[str, torch.Tensor]:
-    """Two pictures each of four persons; two pictures share a clothing description, on different processes."""
+    """Two images each of four persons; two images share a clothing description, on different processes."""
     batch = tiny_batch(batch_size=8)
     batch["clothing_input_ids"][6] = batch["clothing_input_ids"][1]
     batch["clothing_query_input_ids"] = batch["input_ids"]

@@ -1,4 +1,4 @@
-"""Public benchmarks, and one's own pictures, as they lie on disk → rows of the schema."""
+"""Public benchmarks, and one's own images, as they lie on disk → rows of the schema."""
 
 from .catalogue import BENCHMARKS, parse_benchmark, read_listing
 from .checking import VERDICTS, check_benchmark, check_tables

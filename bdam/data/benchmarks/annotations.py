@@ -1,4 +1,4 @@
-"""Benchmarks whose pictures are listed in annotation files."""
+"""Benchmarks whose images are listed in annotation files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class AnnotationFiles:
         )
         if not records and not problems:
             problems.append(f"{', '.join(map(str, files))}: no records: download or write it again.")
-        pictures = root / "imgs" if (root / "imgs").is_dir() else root
-        return Listing(records, pictures, next(iter(files)).parent / "descriptions.jsonl", problems)
+        images = root / "imgs" if (root / "imgs").is_dir() else root
+        return Listing(records, images, next(iter(files)).parent / "descriptions.jsonl", problems)
 
     def _find(self, root: Path) -> dict[Path, Split | None]:
         """Files, each with the split that its name tells; None where its records tell."""
@@ -80,4 +80,4 @@ class AnnotationFiles:
                 )
         near = [root.resolve().parent, *sorted(path for path in root.iterdir() if path.is_dir())]
         meant = next((f" Did you mean {folder}?" for folder in near if self._find(folder)), "")
-        return FileNotFoundError(f"{root} holds no {' or '.join(self.names)}, which lists the pictures.{meant}")
+        return FileNotFoundError(f"{root} holds no {' or '.join(self.names)}, which lists the images.{meant}")

@@ -12,12 +12,12 @@ from .annotations import AnnotationFiles
 from .descriptions import join_descriptions
 from .files import refuse
 from .records import Listing, Record
-from .trees import PictureTree, ltcc, prcc
+from .trees import ImageTree, ltcc, prcc
 
 
 class Counts(NamedTuple):
     persons: int = 0
-    pictures: int = 0
+    images: int = 0
     captions: int = 0
 
 
@@ -28,11 +28,11 @@ class Benchmark:
         layout: how its records are found and read.
         published: what its authors say that each split holds.
         features: the columns of its rows.
-        single_shots: how many random galleries of one picture per person its official protocol averages over; 0 if
-            the gallery holds all pictures.
+        single_shots: how many random galleries of one image per person its official protocol averages over; 0 if
+            the gallery holds all images.
     """
 
-    layout: AnnotationFiles | PictureTree
+    layout: AnnotationFiles | ImageTree
     published: dict[str, Counts] = field(default_factory=dict)
     features: Features = field(default_factory=lambda: FEATURES)
     single_shots: int = 0
@@ -63,8 +63,8 @@ BENCHMARKS = {
         },
     ),
     "own": Benchmark(AnnotationFiles(("annotations.jsonl", "annotations.csv"), model=Record)),
-    "prcc": Benchmark(PictureTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES, single_shots=10),
-    "ltcc": Benchmark(PictureTree(ltcc), features=CLOTHES_CHANGED_FEATURES),
+    "prcc": Benchmark(ImageTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES, single_shots=10),
+    "ltcc": Benchmark(ImageTree(ltcc), features=CLOTHES_CHANGED_FEATURES),
 }
 
 
@@ -78,7 +78,7 @@ def parse_benchmark(source: str) -> tuple[str, str]:
 
 def read_listing(name: str, root: str | Path) -> Listing:
     """
-    Reads what annotations and descriptions say, and looks at no picture.
+    Reads what annotations and descriptions say, and looks at no image.
 
     Raises:
         FileNotFoundError: if the root is not there, or is another folder.

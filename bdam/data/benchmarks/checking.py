@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from bdam.data.pictures import MissingPictureError, PictureError, open_picture
+from bdam.data.images import ImageError, MissingImageError, open_image
 from bdam.data.schema import SPLITS
 
 from .catalogue import BENCHMARKS, Counts, parse_benchmark, scan_listing
@@ -41,7 +41,7 @@ class Finding(BaseModel):
 
 
 class Check(BaseModel):
-    """The state of a benchmark: what its splits hold and should hold, its pictures by sub-folder, what is wrong."""
+    """The state of a benchmark: what its splits hold and should hold, its images by sub-folder, what is wrong."""
 
     source: str
     splits: dict[str, dict[str, int]] = {}
@@ -57,14 +57,14 @@ class Check(BaseModel):
 
 
 def check_benchmark(source: str) -> Check:
-    """Reads annotations, descriptions and every picture of `NAME:ROOT`; what is wrong is found, not raised."""
+    """Reads annotations, descriptions and every image of `NAME:ROOT`; what is wrong is found, not raised."""
     try:
         name, root = parse_benchmark(source)
         listing = scan_listing(name, root)
     except (ValueError, OSError) as error:
         return Check(source=source, findings=[Finding(level="error", text=str(error))])
     splits, published = _count(listing.records), BENCHMARKS[name].published
-    folders, findings = _look_at_pictures(listing)
+    folders, findings = _look_at_images(listing)
     findings = [*_list_problems(listing), *findings, *_compare(splits, published), *_look_at_persons(listing)]
     findings += _look_at_texts(listing, is_english=bool(published))
     held, expected = ({split: counts._asdict() for split, counts in of.items()} for of in (splits, published))
@@ -118,21 +118,21 @@ def _compare(splits: dict[str, Counts], published: dict[str, Counts]) -> Iterato
             yield Finding(level="warning", text=text)
 
 
-def _look_at_pictures(listing: Listing) -> tuple[dict[str, dict[str, int]], list[Finding]]:
-    """Reads every picture: how many are in which state, by sub-folder, and what is wrong."""
+def _look_at_images(listing: Listing) -> tuple[dict[str, dict[str, int]], list[Finding]]:
+    """Reads every image: how many are in which state, by sub-folder, and what is wrong."""
     images = [record.image_id for record in listing.records]
     folders: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(STATES, 0))
     places = defaultdict(list)
     with ThreadPoolExecutor() as threads:  # Pillow decodes without holding the interpreter
-        looks = threads.map(_look_at, (listing.pictures / image for image in images))
-        progress = track(looks, "Reading pictures", len(images), console=Console(stderr=True), transient=True)
+        looks = threads.map(_look_at, (listing.images / image for image in images))
+        progress = track(looks, "Reading images", len(images), console=Console(stderr=True), transient=True)
         for image, (state, reason) in zip(images, progress, strict=True):
             folders[image.partition("/")[0] if "/" in image else "."][state] += 1
             places[state].append(f"{image}{reason}")
     return dict(folders), [
         Finding(
             level="error",
-            text=f"{len(places[state])} of {len(images)} pictures are {state} in {listing.pictures}: restore them.",
+            text=f"{len(places[state])} of {len(images)} images are {state} in {listing.images}: restore them.",
             places=places[state],
         )
         for state in STATES[1:]
@@ -142,22 +142,22 @@ def _look_at_pictures(listing: Listing) -> tuple[dict[str, dict[str, int]], list
 
 def _look_at(path: Path) -> tuple[str, str]:
     try:
-        open_picture(path)
-    except MissingPictureError:
+        open_image(path)
+    except MissingImageError:
         return "missing", ""
-    except PictureError as error:
+    except ImageError as error:
         return "unreadable", f": {error.reason}"
     return "found", ""
 
 
 def _look_at_persons(listing: Listing) -> Iterator[Finding]:
-    splits, pictures = defaultdict(set), Counter(record.person_id for record in listing.records)
+    splits, images = defaultdict(set), Counter(record.person_id for record in listing.records)
     for record in listing.records:
         splits[record.person_id].add(str(record.split))
     shared = [f"person {person}: {', '.join(sorted(of))}" for person, of in splits.items() if len(of) > 1]
     yield from _warn("persons are in two splits: what was learned of them is tested on them.", shared)
-    lone = [f"person {person}" for person, number in pictures.items() if number == 1]
-    yield from _warn("persons have one picture only, which in training pairs with itself.", lone)
+    lone = [f"person {person}" for person, number in images.items() if number == 1]
+    yield from _warn("persons have one image only, which in training pairs with itself.", lone)
     yield from _warn(f"{LOOKALIKES}: write them in one way if they are one.", listing.lookalikes())
 
 
@@ -175,11 +175,11 @@ def _look_at_texts(listing: Listing, is_english: bool) -> Iterator[Finding]:
     shared = [f"{len(of)} persons: {caption}" for caption, of in persons.items() if len(of) > 1]
     yield from _warn("captions are given to several persons: no search can tell them apart.", shared)
     yield from _warn("captions hold characters that seem to have strayed in.", strays)
-    yield from _warn("pictures have a caption twice, which counts it twice.", repeated)
-    yield from _warn("pictures have no captions, though others have.", bare if persons else [])
+    yield from _warn("images have a caption twice, which counts it twice.", repeated)
+    yield from _warn("images have no captions, though others have.", bare if persons else [])
     for kind, images in listing.undescribed().items():
-        yield from _warn(f"pictures have no {kind} in {listing.descriptions}.", images)
-    yield from _warn(f"lines of {listing.descriptions} describe unknown pictures.", listing.unknown_descriptions)
+        yield from _warn(f"images have no {kind} in {listing.descriptions}.", images)
+    yield from _warn(f"lines of {listing.descriptions} describe unknown images.", listing.unknown_descriptions)
 
 
 def _is_stray(caption: str, is_english: bool) -> bool:

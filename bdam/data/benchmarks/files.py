@@ -218,7 +218,7 @@ def _explain(error: ValidationError, expected: str, remedy: str) -> str:
     if not field:
         return f"must be {expected}, got {got}: correct it."
     if problem["type"] == "missing":
-        keys = next((keys for keys in KEYS.values() if field[0] in keys), (str(field[0]),))
+        keys = next((keys for keys in KEYS.values() if keys[0] == field[0]), (str(field[0]),))
         return f"{_choice(keys)} is missing: add it, or remove the record."
     key = f"{field[0]}" + "".join(f"[{step}]" for step in field[1:] if isinstance(step, int))
     return f"`{key}`: {problem['msg'].removeprefix('Value error, ')}, got {got}: correct or remove the record."

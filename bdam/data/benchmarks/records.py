@@ -1,4 +1,4 @@
-"""One picture as annotations tell of it, whatever they call their keys."""
+"""One image as annotations tell of it, whatever they call their keys."""
 
 import posixpath
 import re
@@ -28,7 +28,7 @@ PLAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 def _relative(path: str) -> str:
     if posixpath.normpath(path) == "." or re.search(r"^/|^[A-Za-z]:|[\\\0]|(^|/)\.\.(/|$)", path):
-        raise ValueError("must lead from the picture folder to a picture inside it, with / between the folders")
+        raise ValueError("must lead from the image folder to an image inside it, with / between the folders")
     return unicodedata.normalize("NFC", posixpath.normpath(path).removeprefix("imgs/"))
 
 
@@ -49,7 +49,7 @@ def _number(value: object) -> int:
     return name
 
 
-PicturePath = Annotated[str, AfterValidator(_relative)]
+ImagePath = Annotated[str, AfterValidator(_relative)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Captions = Annotated[list[Text], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Split = Annotated[
@@ -63,17 +63,17 @@ Name = Annotated[int | str, PlainValidator(_name)]
 
 class Record(BaseModel):
     """
-    A picture, under the names of the schema.
+    An image, under the names of the schema.
 
     Args:
-        image_id: path of the picture within the picture folder.
+        image_id: path of the image within the image folder.
         person_id: who is on it; persons may have names.
         outfit_id: what they wear, told apart within the person only.
         camera_id, role: which camera took it, and whether an official protocol has it as "query" or in the "gallery".
         identity_agreement, clothing_agreement: how far several descriptions of it agree.
     """
 
-    image_id: PicturePath = Field(validation_alias=ALIASES["image_id"])
+    image_id: ImagePath = Field(validation_alias=ALIASES["image_id"])
     person_id: Name = Field(validation_alias=ALIASES["person_id"])
     captions: Captions = Field(default=[], validation_alias=ALIASES["captions"])
     split: Split | None = None
@@ -87,7 +87,7 @@ class Record(BaseModel):
 
 
 class CaptionedRecord(Record):
-    """A picture of a text benchmark: persons are numbers, and each picture has captions."""
+    """An image of a text benchmark: persons are numbers, and each image has captions."""
 
     person_id: int = Field(strict=True, ge=0, lt=10**18, validation_alias=ALIASES["person_id"])
     captions: Captions = Field(min_length=1, validation_alias=ALIASES["captions"])
@@ -99,21 +99,21 @@ class Listing:
     What the folder of a benchmark holds.
 
     Args:
-        records: one per picture.
-        pictures: the folder that their paths start from.
+        records: one per image.
+        images: the folder that their paths start from.
         descriptions: the file of generated descriptions, which may not be there.
         problems: what is wrong with the records and descriptions that are left out, a sentence for each.
-        unknown_descriptions: lines of `descriptions` whose picture no record has.
+        unknown_descriptions: lines of `descriptions` whose image no record has.
     """
 
     records: list[Record]
-    pictures: Path
+    images: Path
     descriptions: Path
     problems: list[str]
     unknown_descriptions: list[str] = field(default_factory=list)
 
     def undescribed(self) -> dict[str, list[str]]:
-        """The pictures that the descriptions leave out, by kind; none where there is no such file."""
+        """The images that the descriptions leave out, by kind; none where there is no such file."""
         kinds = DESCRIPTIONS if self.descriptions.is_file() else ()
         return {kind: [record.image_id for record in self.records if getattr(record, kind) is None] for kind in kinds}
 
@@ -135,22 +135,22 @@ class Listing:
 
 def join_records(records: Iterable[tuple[str, Record]], problems: list[str]) -> list[Record]:
     """
-    One record per picture: some files give each caption a record of its own. Where records of one picture disagree on
+    One record per image: some files give each caption a record of its own. Where records of one image disagree on
     its person, outfit or split, the first counts, and `problems` tells of the others.
 
     Args:
         records: each with its file and its place in it.
     """
-    pictures: dict[str, Record] = {}
+    images: dict[str, Record] = {}
     for place, record in records:
-        first = pictures.setdefault(record.image_id, record)
+        first = images.setdefault(record.image_id, record)
         if first is record:
             continue
         if disagreement := _disagreement(first, record):
-            problems.append(f"{place}: the records of picture {record.image_id} disagree on its {disagreement}.")
+            problems.append(f"{place}: the records of image {record.image_id} disagree on its {disagreement}.")
         else:
             first.captions += record.captions
-    return list(pictures.values())
+    return list(images.values())
 
 
 def _disagreement(first: Record, record: Record) -> str | None:

@@ -9,7 +9,7 @@ from random import Random
 
 from datasets import Dataset, DatasetDict, DatasetInfo, Features
 
-from bdam.data.pictures import find_picture, open_pictures
+from bdam.data.images import find_image, open_images
 from bdam.data.schema import AGREEMENT_FEATURES, SPLITS, choose_split
 
 from .catalogue import BENCHMARKS, read_listing
@@ -25,11 +25,11 @@ def load_benchmark(name: str, root: str | Path, split: str | None = None) -> Dat
 
     Persons keep the numbers that the annotations give them; where there are named ones, all are numbered. `123` is a
     number, `0123`, `1_23` and `12.0` are names: ids that differ in such a way only are two persons, with a warning.
-    Where there is no validation split, [`hold_out`] makes one, and `info.description` of each split says so. Pictures
+    Where there is no validation split, [`hold_out`] makes one, and `info.description` of each split says so. Images
     are opened when a row is read, not before; `bdam data check NAME:ROOT` looks at all of them.
 
     Args:
-        name: one of `BENCHMARKS`. `own` is anybody's data: pictures, and beside them `annotations.jsonl` or `.csv` of
+        name: one of `BENCHMARKS`. `own` is anybody's data: images, and beside them `annotations.jsonl` or `.csv` of
             `image`, `person_id`, `caption` or `captions` and, where they are known, `outfit_id` and `split`.
         root: the folder that it was unpacked to.
         split: train, validation or test.
@@ -45,12 +45,12 @@ def load_benchmark(name: str, root: str | Path, split: str | None = None) -> Dat
     ```
     """
     source = f"{name}:{root}"
-    data = open_pictures(read_rows(name, root), source)
+    data = open_images(read_rows(name, root), source)
     return data if split is None else choose_split(data, split, source)
 
 
 def read_rows(name: str, root: str | Path) -> DatasetDict:
-    """As [`load_benchmark`], with pictures as `datasets` opens them."""
+    """As [`load_benchmark`], with images as `datasets` opens them."""
     description = f"{name}:{root}"
     listing = read_listing(name, root)
     _warn(listing, description)
@@ -63,7 +63,7 @@ def read_rows(name: str, root: str | Path) -> DatasetDict:
     if any(getattr(record, column) for record in records for column in AGREEMENT_FEATURES):
         features = Features({**features, **AGREEMENT_FEATURES})
     info = DatasetInfo(dataset_name=name, description=description, features=features)
-    return DatasetDict({split: _to_dataset(rows[split], listing.pictures, info) for split in SPLITS if rows[split]})
+    return DatasetDict({split: _to_dataset(rows[split], listing.images, info) for split in SPLITS if rows[split]})
 
 
 def hold_out(records: list[Record], max_persons: int = 200, seed: int = 0) -> int:
@@ -94,28 +94,28 @@ def _numbers(values: Iterable[Hashable]) -> dict[Hashable, int]:
     return {value: number for number, value in enumerate(dict.fromkeys(values))}
 
 
-def _to_dataset(records: list[Record], pictures: Path, info: DatasetInfo) -> Dataset:
+def _to_dataset(records: list[Record], images: Path, info: DatasetInfo) -> Dataset:
     columns = {name: [getattr(record, name) for record in records] for name in info.features if name != "image"}
-    columns["image"] = [f"{pictures}/{image}" for image in columns["image_id"]]
+    columns["image"] = [f"{images}/{image}" for image in columns["image_id"]]
     return Dataset.from_dict(columns, info=info)
 
 
 def _warn(listing: Listing, source: str) -> None:
-    """Says before hours of work find out what is not there: whole folders of pictures, and descriptions."""
-    records, pictures, path = listing.records, listing.pictures, listing.descriptions
+    """Says before hours of work find out what is not there: whole folders of images, and descriptions."""
+    records, images, path = listing.records, listing.images, listing.descriptions
     folders = Counter(posixpath.dirname(record.image_id) for record in records)
-    firsts = {posixpath.dirname(record.image_id): pictures / record.image_id for record in reversed(records)}
-    gone = [folder for folder in folders if not (pictures / folder).is_dir()]
+    firsts = {posixpath.dirname(record.image_id): images / record.image_id for record in reversed(records)}
+    gone = [folder for folder in folders if not (images / folder).is_dir()]
     # The name of a folder may have another Unicode form on disk.
-    if missing := [folder for folder in gone if not find_picture(firsts[folder]).is_file()]:
+    if missing := [folder for folder in gone if not find_image(firsts[folder]).is_file()]:
         count, names = sum(folders[folder] for folder in missing), ", ".join(missing[:7])
         logger.warning(
-            f"{source}: {count} of {len(records)} pictures are missing, their folders not in {pictures}: {names}."
+            f"{source}: {count} of {len(records)} images are missing, their folders not in {images}: {names}."
         )
     if groups := listing.lookalikes():
         logger.warning(f"{source}: {len(groups)} {LOOKALIKES}, the first: {groups[0]}.")
-    for kind, images in listing.undescribed().items():
-        if images:
-            logger.warning(f"{path}: {len(images)} of {len(records)} pictures have no {kind}.")
+    for kind, undescribed in listing.undescribed().items():
+        if undescribed:
+            logger.warning(f"{path}: {len(undescribed)} of {len(records)} images have no {kind}.")
     if unknown := listing.unknown_descriptions:
-        logger.warning(f"{path}: {len(unknown)} lines describe unknown pictures, the first on {unknown[0]}.")
+        logger.warning(f"{path}: {len(unknown)} lines describe unknown images, the first on {unknown[0]}.")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bdam.data.pictures import is_picture
+from bdam.data.images import is_image
 
 from .records import Listing, Record, join_records
 
@@ -46,32 +46,32 @@ def _record(image: str, split: str, role: str | None, person: str, outfit: str, 
 
 
 @dataclass(frozen=True)
-class PictureTree:
+class ImageTree:
     """
     Args:
-        describe: what a picture's path tells, as a record whose ids are the words of the path; ValueError or
+        describe: what an image's path tells, as a record whose ids are the words of the path; ValueError or
             IndexError if it tells too little.
-        pictures: the folder that paths start from, below the root; without it, the root.
+        images: the folder that paths start from, below the root; without it, the root.
     """
 
     describe: Callable[[str], dict]
-    pictures: str = ""
+    images: str = ""
 
     def read(self, root: Path) -> Listing:
-        pictures = root / self.pictures if (root / self.pictures).is_dir() else root
+        images = root / self.images if (root / self.images).is_dir() else root
         problems: list[str] = []
-        records = join_records(self._records(pictures, problems), problems)
+        records = join_records(self._records(images, problems), problems)
         if not problems and not {"train", "test"} <= {record.split for record in records}:
-            raise FileNotFoundError(f"{pictures} has no pictures in folders train and test: give the folder of both.")
-        return Listing(records, pictures, root / "descriptions.jsonl", problems)
+            raise FileNotFoundError(f"{images} has no images in folders train and test: give the folder of both.")
+        return Listing(records, images, root / "descriptions.jsonl", problems)
 
-    def _records(self, pictures: Path, problems: list[str]) -> Iterator[tuple[str, Record]]:
+    def _records(self, images: Path, problems: list[str]) -> Iterator[tuple[str, Record]]:
         spellings: dict[tuple[str, int], str] = {}
-        for path in (path for folder in FOLDERS for path in sorted((pictures / folder).rglob("*"))):
-            if not is_picture(path):
+        for path in (path for folder in FOLDERS for path in sorted((images / folder).rglob("*"))):
+            if not is_image(path):
                 continue
             try:
-                told = self.describe(path.relative_to(pictures).as_posix())
+                told = self.describe(path.relative_to(images).as_posix())
                 numbers = {name: _number(told[name]) for name in NUMBERS}
                 record = Record.model_validate({**told, **numbers})
             except (ValueError, IndexError):

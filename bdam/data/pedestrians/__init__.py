@@ -1,4 +1,4 @@
-"""Generated pedestrians: drawn people who change clothes, and three kinds of text about each picture."""
+"""Generated pedestrians: drawn people who change clothes, and three kinds of text about each image."""
 
 from .attributes import Identity, Outfit, count_identities, draw_identity, draw_outfit
 from .drawing import draw_pedestrian

@@ -1,4 +1,4 @@
-"""A picture of a pedestrian: the scene, the figure in front of it, and what the camera makes of both."""
+"""An image of a pedestrian: the scene, the figure in front of it, and what the camera makes of both."""
 
 from random import Random
 
@@ -14,17 +14,17 @@ SUPERSAMPLING = 3
 
 
 def draw_pedestrian(identity: Identity, outfit: Outfit, view: View, size: tuple[int, int] = (256, 128)) -> Image.Image:
-    """Draw one picture.
+    """Draw one image.
 
     Args:
         identity: Who is seen.
         outfit: What they wear and carry.
         view: From where and how they are seen.
-        size: `(height, width)` in pixels. The picture is composed twice as high as wide, as pedestrian crops are,
+        size: `(height, width)` in pixels. The image is composed twice as high as wide, as pedestrian crops are,
             and stretched to any other shape.
 
     Returns:
-        An RGB picture; the same arguments always give the same pixels.
+        An RGB image; the same arguments always give the same pixels.
     """
     height, width = size
     canvas_height = SUPERSAMPLING * height
@@ -42,14 +42,14 @@ def _frame(canvas: Image.Image, view: View, size: tuple[int, int]) -> Image.Imag
     return canvas.resize(size, Image.Resampling.BOX, box=(left, top, left + width, top + height))
 
 
-def _expose(picture: Image.Image, view: View) -> Image.Image:
+def _expose(image: Image.Image, view: View) -> Image.Image:
     """Blur, brightness, colour cast and grain."""
     if view.blur:
-        picture = picture.filter(ImageFilter.GaussianBlur(view.blur * picture.height))
+        image = image.filter(ImageFilter.GaussianBlur(view.blur * image.height))
     gains = [view.brightness * (1 + 0.05 * view.warmth * sign) for sign in (1, 0, -1)]
-    picture = picture.point([level * gain for gain in gains for level in range(256)])
+    image = image.point([level * gain for gain in gains for level in range(256)])
     if not view.grain:
-        return picture
-    noise = Image.frombytes("L", picture.size, Random(view.grain_seed).randbytes(picture.width * picture.height))
+        return image
+    noise = Image.frombytes("L", image.size, Random(view.grain_seed).randbytes(image.width * image.height))
     noise = noise.point([round(view.grain * (level / 127.5 - 1)) + view.grain for level in range(256)])
-    return ImageChops.add(picture, Image.merge("RGB", (noise, noise, noise)), offset=-view.grain)
+    return ImageChops.add(image, Image.merge("RGB", (noise, noise, noise)), offset=-view.grain)

@@ -17,7 +17,7 @@ from .view import draw_view
 from .wording import write_caption, write_clothing_description, write_identity_description
 
 
-CAPTIONS_PER_PICTURE = 2
+CAPTIONS_PER_IMAGE = 2
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Plan:
     """What is drawn of each person."""
 
     outfits_per_person: int
-    pictures_per_outfit: int
+    images_per_outfit: int
     image_size: tuple[int, int]
     seed: int
 
@@ -44,7 +44,7 @@ def generate_pedestrians(
     num_validation_persons: int,
     num_test_persons: int,
     outfits_per_person: int = 2,
-    pictures_per_outfit: int = 2,
+    images_per_outfit: int = 2,
     image_size: tuple[int, int] = (256, 128),
     seed: int = 0,
     num_proc: int = 1,
@@ -59,7 +59,7 @@ def generate_pedestrians(
         num_validation_persons: Persons in the split `validation`.
         num_test_persons: Persons in the split `test`.
         outfits_per_person: Changes of clothes.
-        pictures_per_outfit: Pictures of each person in each outfit, from independently drawn views.
+        images_per_outfit: Images of each person in each outfit, from independently drawn views.
         image_size: `(height, width)` in pixels.
         seed: The same seed and counts give the same data set, whatever `num_proc`.
         num_proc: Number of processes that draw.
@@ -72,7 +72,7 @@ def generate_pedestrians(
         ValueError: A count is out of range, or more persons are asked for than there are distinct identities.
     """
     counts = {"train": num_train_persons, "validation": num_validation_persons, "test": num_test_persons}
-    plan = Plan(outfits_per_person, pictures_per_outfit, image_size, seed)
+    plan = Plan(outfits_per_person, images_per_outfit, image_size, seed)
     _check(counts, plan, num_proc)
     persons = list(_draw_persons(counts, seed))
     rows: dict[str, list[dict]] = {split: [] for split in counts}
@@ -94,15 +94,15 @@ def _check(counts: dict[str, int], plan: Plan, num_proc: int) -> None:
     if sum(counts.values()) > count_identities():
         raise ValueError(
             f"{sum(counts.values())} persons were asked for, but there are only {count_identities()} distinct "
-            "identities; ask for fewer persons, or for more outfits and pictures of each."
+            "identities; ask for fewer persons, or for more outfits and images of each."
         )
     if not 1 <= plan.outfits_per_person <= len(COLOURS):
         raise ValueError(
             f"outfits_per_person must be between 1 and {len(COLOURS)}, the number of colours in which the outfits "
             f"of a person can differ, got {plan.outfits_per_person}."
         )
-    if plan.pictures_per_outfit < 1:
-        raise ValueError(f"pictures_per_outfit must be at least 1, got {plan.pictures_per_outfit}.")
+    if plan.images_per_outfit < 1:
+        raise ValueError(f"images_per_outfit must be at least 1, got {plan.images_per_outfit}.")
     if min(plan.image_size) < 16:
         raise ValueError(f"image_size must be (height, width) of at least 16 pixels each, got {plan.image_size}.")
     if num_proc < 1:
@@ -134,9 +134,9 @@ def _draw_all(persons: list[Person], plan: Plan, num_proc: int) -> Iterator[list
 def _draw_person(person: Person, plan: Plan) -> list[dict]:
     outfits = _draw_wardrobe(Random(f"{plan.seed}/outfits/{person.person_id}"), plan.outfits_per_person)
     return [
-        _draw_row(person, outfit, outfit_index, picture_index, plan)
+        _draw_row(person, outfit, outfit_index, image_index, plan)
         for outfit_index, outfit in enumerate(outfits)
-        for picture_index in range(plan.pictures_per_outfit)
+        for image_index in range(plan.images_per_outfit)
     ]
 
 
@@ -155,17 +155,17 @@ def _is_change(outfit: Outfit, other: Outfit) -> bool:
     return outfit.upper_colour != other.upper_colour and not same_lower
 
 
-def _draw_row(person: Person, outfit: Outfit, outfit_index: int, picture_index: int, plan: Plan) -> dict:
-    random = Random(f"{plan.seed}/picture/{person.person_id}/{outfit_index}/{picture_index}")
+def _draw_row(person: Person, outfit: Outfit, outfit_index: int, image_index: int, plan: Plan) -> dict:
+    random = Random(f"{plan.seed}/image/{person.person_id}/{outfit_index}/{image_index}")
     view = draw_view(random)
-    picture = BytesIO()
-    draw_pedestrian(person.identity, outfit, view, plan.image_size).save(picture, format="PNG")
+    image = BytesIO()
+    draw_pedestrian(person.identity, outfit, view, plan.image_size).save(image, format="PNG")
     return {
-        "image": {"bytes": picture.getvalue(), "path": None},
-        "image_id": f"{person.split}/{person.person_id:04d}/{outfit_index}/{picture_index:02d}.png",
+        "image": {"bytes": image.getvalue(), "path": None},
+        "image_id": f"{person.split}/{person.person_id:04d}/{outfit_index}/{image_index:02d}.png",
         "person_id": person.person_id,
         "outfit_id": person.person_id * plan.outfits_per_person + outfit_index,
-        "captions": [write_caption(person.identity, outfit, view, random) for _ in range(CAPTIONS_PER_PICTURE)],
+        "captions": [write_caption(person.identity, outfit, view, random) for _ in range(CAPTIONS_PER_IMAGE)],
         "identity_description": write_identity_description(person.identity, random),
         "clothing_description": write_clothing_description(outfit, random),
         "identity_attributes": asdict(person.identity),

@@ -123,11 +123,11 @@ def pattern_mask(pattern: str, period: int) -> Image.Image:
 
 
 class Brush:
-    """Fills outlines on a picture, in pixels. Colours with a fourth component are translucent."""
+    """Fills outlines on an image, in pixels. Colours with a fourth component are translucent."""
 
-    def __init__(self, picture: Image.Image, light_side: int = 1, pattern_period: int = 8):
-        self.picture = picture
-        self.draw = ImageDraw.Draw(picture, "RGBA")
+    def __init__(self, image: Image.Image, light_side: int = 1, pattern_period: int = 8):
+        self.image = image
+        self.draw = ImageDraw.Draw(image, "RGBA")
         self.light_side = light_side
         self.pattern_period = pattern_period
 
@@ -180,4 +180,4 @@ class Brush:
         sheet = pattern_mask(cloth.pattern, self.pattern_period)
         x, y = (round(edge - origin) % self.pattern_period for edge, origin in zip((left, top), anchor, strict=True))
         window = sheet.crop((x, y, x + shape.width, y + shape.height))
-        self.picture.paste(cloth.second, (left, top), ImageChops.multiply(shape, window))
+        self.image.paste(cloth.second, (left, top), ImageChops.multiply(shape, window))

@@ -30,9 +30,9 @@ METAL = (92, 98, 106)
 class Backdrop(Brush):
     """A brush in units of the canvas height."""
 
-    def __init__(self, picture: Image.Image):
-        super().__init__(picture)
-        self.unit = picture.height
+    def __init__(self, image: Image.Image):
+        super().__init__(image)
+        self.unit = image.height
 
     def area(self, left: float, top: float, right: float, bottom: float, colour: Colour, radius: float = 0) -> None:
         unit = self.unit
@@ -50,9 +50,9 @@ class Backdrop(Brush):
 
 def draw_scene(name: str, seed: int, height: int) -> Image.Image:
     """The background `name` (a key of `SCENES`) in one of many variants, `height` pixels high and half as wide."""
-    picture = Image.new("RGB", (round(ASPECT * height), height))
-    SCENES[name](Backdrop(picture), Random(seed))
-    return picture
+    image = Image.new("RGB", (round(ASPECT * height), height))
+    SCENES[name](Backdrop(image), Random(seed))
+    return image
 
 
 def _house(backdrop: Backdrop, random: Random) -> None:

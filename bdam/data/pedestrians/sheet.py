@@ -8,7 +8,7 @@ PAPER = (250, 248, 244)
 
 
 def contact_sheet(dataset: Dataset, rows: int, columns: int) -> Image.Image:
-    """Lay out pictures of a data set.
+    """Lay out images of a data set.
 
     Args:
         dataset: Rows with `image`, `person_id` and `outfit_id`, the rows of a person in one run.
@@ -16,7 +16,7 @@ def contact_sheet(dataset: Dataset, rows: int, columns: int) -> Image.Image:
         columns: Number of persons in a row; each is shown once per outfit, side by side.
 
     Returns:
-        An RGB picture in which a wider margin separates persons.
+        An RGB image in which a wider margin separates persons.
 
     Raises:
         ValueError: The data set has fewer persons than there are places.
@@ -36,9 +36,9 @@ def contact_sheet(dataset: Dataset, rows: int, columns: int) -> Image.Image:
     person_width = outfits * (width + gap) - gap
     size = (columns * (person_width + margin) + margin, rows * (height + margin) + margin)
     sheet = Image.new("RGB", size, PAPER)
-    for place, pictures in enumerate(persons):
+    for place, images in enumerate(persons):
         row, column = divmod(place, columns)
         left, top = margin + column * (person_width + margin), margin + row * (height + margin)
-        for offset, index in enumerate(pictures.values()):
+        for offset, index in enumerate(images.values()):
             sheet.paste(dataset[index]["image"], (left + offset * (width + gap), top))
     return sheet

@@ -30,11 +30,11 @@ class View:
         light_side: 1 when the light comes from the right, -1 from the left.
         scene: A key of `SCENES`.
         scene_seed: Chooses the variant of the scene.
-        shift: Where the person stands, to the right of the middle, as a fraction of the picture's height.
+        shift: Where the person stands, to the right of the middle, as a fraction of the image's height.
         zoom: Size of everything, person and scene alike; close to 1, so that height remains readable.
         brightness: Factor on all channels.
         warmth: Colour cast in [-1, 1], from bluish to reddish.
-        blur: Radius of the blur as a fraction of the picture's height.
+        blur: Radius of the blur as a fraction of the image's height.
         grain: Amplitude of the noise, in grey levels.
         grain_seed: Chooses the noise.
     """
@@ -65,7 +65,7 @@ class View:
 
 
 def draw_view(random: Random) -> View:
-    """Draw the circumstances of one picture."""
+    """Draw the circumstances of one image."""
     return View(
         viewpoint=random.choice(list(VIEWPOINTS)),
         turn=random.uniform(-12, 12),

@@ -1,9 +1,9 @@
 """What people and language models would say about a pedestrian.
 
-Captions are what a person types when searching. Descriptions are what a language model says about a picture in the
+Captions are what a person types when searching. Descriptions are what a language model says about an image in the
 gallery: the identity description has no word about clothing, the clothing description none about the body. A caption
 shares no content word with the identity description and no run of four words with either description: a model that
-matches words instead of looking at the picture finds nothing to match.
+matches words instead of looking at the image finds nothing to match.
 """
 
 from random import Random

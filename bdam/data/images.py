@@ -1,4 +1,4 @@
-"""Pictures on disk and in data sets: which files are pictures, and the one way to open them."""
+"""Images on disk and in data sets: which files are images, and the one way to open them."""
 
 import logging
 import os
@@ -22,16 +22,16 @@ logger = logging.getLogger(__name__)
 MAX_PIXELS = 89_478_485
 # Formats that Pillow recognizes, but leaves to other programs to read.
 UNREADABLE_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
-# Names that a message about many pictures shows.
+# Names that a message about many images shows.
 SHOWN = 20
 
 
-class PictureError(ValueError):
+class ImageError(ValueError):
     """
-    A picture that cannot be read.
+    An image that cannot be read.
 
     Args:
-        message: which picture, why, and what to do.
+        message: which image, why, and what to do.
         reason: why alone.
     """
 
@@ -40,73 +40,73 @@ class PictureError(ValueError):
         self.reason = reason
 
     @classmethod
-    def of(cls, name: str, reason: str, remedy: str = "restore or remove it") -> "PictureError":
+    def of(cls, name: str, reason: str, remedy: str = "restore or remove it") -> "ImageError":
         return cls(f"{name} cannot be read ({reason}): {remedy}.", reason)
 
 
-class MissingPictureError(PictureError, FileNotFoundError):
-    """A picture whose file is not there."""
+class MissingImageError(ImageError, FileNotFoundError):
+    """An image whose file is not there."""
 
 
-def open_pictures(data: Dataset | DatasetDict, source: str) -> Any:
+def open_images(data: Dataset | DatasetDict, source: str) -> Any:
     """
-    The same rows, whose pictures become PIL images as [`open_picture`] makes them only when a row is read.
+    The same rows, whose images become PIL images as [`open_image`] makes them only when a row is read.
 
     Args:
         source: what errors call the data set.
     """
-    return data.cast_column("image", Image(decode=False)).with_transform(partial(_decode_pictures, source=source))
+    return data.cast_column("image", Image(decode=False)).with_transform(partial(_decode_images, source=source))
 
 
-def open_picture(file: str | Path | BytesIO, name: str | None = None, max_pixels: int = MAX_PIXELS) -> PILImage.Image:
+def open_image(file: str | Path | BytesIO, name: str | None = None, max_pixels: int = MAX_PIXELS) -> PILImage.Image:
     """
-    Reads a whole picture: upright, in RGB, 8 bits per channel, transparent parts on white, of several frames the
-    first. Whatever in this package looks at a picture opens it here. A file is found by [`find_picture`].
+    Reads a whole image: upright, in RGB, 8 bits per channel, transparent parts on white, of several frames the
+    first. Whatever in this package looks at an image opens it here. A file is found by [`find_image`].
 
     Args:
-        name: what errors call the picture; by default its path.
+        name: what errors call the image; by default its path.
 
     Raises:
-        MissingPictureError: if there is no such file.
-        PictureError: if it has more than `max_pixels` pixels, or cannot be read.
+        MissingImageError: if there is no such file.
+        ImageError: if it has more than `max_pixels` pixels, or cannot be read.
     """
-    name = name or ("The picture" if isinstance(file, BytesIO) else str(file))
+    name = name or ("The image" if isinstance(file, BytesIO) else str(file))
     try:
-        file = file if isinstance(file, BytesIO) else find_picture(Path(file))
-        with PILImage.open(file, formats=_formats()) as picture:
-            if picture.width * picture.height > max_pixels:
+        file = file if isinstance(file, BytesIO) else find_image(Path(file))
+        with PILImage.open(file, formats=_formats()) as image:
+            if image.width * image.height > max_pixels:
                 raise PILImage.DecompressionBombError
-            return to_upright_rgb(picture)
+            return to_upright_rgb(image)
     except FileNotFoundError:
-        raise MissingPictureError.of(name, "there is no such file") from None
+        raise MissingImageError.of(name, "there is no such file") from None
     except (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning):
-        raise PictureError.of(name, f"it has over {max_pixels:,} pixels", "make it smaller") from None
+        raise ImageError.of(name, f"it has over {max_pixels:,} pixels", "make it smaller") from None
     except PILImage.UnidentifiedImageError:
-        raise PictureError.of(name, "it is no picture") from None
+        raise ImageError.of(name, "it is no image") from None
     except Exception as error:  # Pillow raises nearly anything for what is damaged
-        raise PictureError.of(name, str(error) or type(error).__name__) from error
+        raise ImageError.of(name, str(error) or type(error).__name__) from error
 
 
-def decode_picture(picture: dict[str, Any] | None, name: str) -> PILImage.Image:
+def decode_image(image: dict[str, Any] | None, name: str) -> PILImage.Image:
     """
-    A picture as `datasets` stores it: its `bytes` or, without these, the file at its `path`.
+    An image as `datasets` stores it: its `bytes` or, without these, the file at its `path`.
 
     Raises:
-        PictureError: as [`open_picture`]; also if there is no picture at all.
+        ImageError: as [`open_image`]; also if there is no image at all.
     """
-    if picture is None or (picture["bytes"] is None and not picture["path"]):
-        raise PictureError.of(name, "the record has none", "add it, or remove the record")
-    return open_picture(picture["path"] if picture["bytes"] is None else BytesIO(picture["bytes"]), name)
+    if image is None or (image["bytes"] is None and not image["path"]):
+        raise ImageError.of(name, "the record has none", "add it, or remove the record")
+    return open_image(image["path"] if image["bytes"] is None else BytesIO(image["bytes"]), name)
 
 
-def find_picture(path: Path) -> Path:
+def find_image(path: Path) -> Path:
     """
     The same path or, where that is not there, one that is spelled otherwise: with composed or decomposed accents, or
     with the extension in lower or upper case.
     """
     if path.exists() or path == path.parent:
         return path
-    folder = find_picture(path.parent)
+    folder = find_image(path.parent)
     forms = [unicodedata.normalize(form, path.name) for form in ("NFC", "NFD")]
     names = (spelling for name in forms for spelling in (name, *_twins(name)))
     return next((folder / name for name in names if (folder / name).exists()), path)
@@ -114,22 +114,22 @@ def find_picture(path: Path) -> Path:
 
 def file_stamp(path: Path) -> str:
     """
-    Changes when the file of a picture does, without reading it: by its size, and by the times when it was written and
+    Changes when the file of an image does, without reading it: by its size, and by the times when it was written and
     when it got here, which whoever copies a file cannot set.
 
     Raises:
-        MissingPictureError: if it is not there.
+        MissingImageError: if it is not there.
     """
     try:
-        file = find_picture(path).stat()
+        file = find_image(path).stat()
     except FileNotFoundError:
-        raise MissingPictureError.of(str(path), "there is no such file") from None
+        raise MissingImageError.of(str(path), "there is no such file") from None
     return f"{file.st_size} {file.st_mtime_ns} {file.st_ctime_ns}"
 
 
-def list_pictures(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """
-    The pictures in a folder and the folders in it, in order, by their extensions: those of every format that Pillow
+    The images in a folder and the folders in it, in order, by their extensions: those of every format that Pillow
     reads. Links are followed. A warning counts what is left out, by reason.
 
     Raises:
@@ -140,7 +140,7 @@ def list_pictures(folder: Path) -> list[Path]:
     reasons = "; ".join(f"{reason}: {len(names):,} ({name_some(names)})" for reason, names in skipped.items())
     if not paths:
         left_out = f" It holds {reasons}." if skipped else ""
-        raise FileNotFoundError(f"No pictures in {folder}: give a folder with some, such as JPEG or PNG.{left_out}")
+        raise FileNotFoundError(f"No images in {folder}: give a folder with some, such as JPEG or PNG.{left_out}")
     if skipped:
         logger.warning(f"{folder}: left out {reasons}.")
     return paths
@@ -152,13 +152,13 @@ def name_some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is called as a picture is; those that the system hides do not count."""
+def is_image(path: Path) -> bool:
+    """Whether a file is called as an image is; those that the system hides do not count."""
     return path.suffix.lower() in _extensions() and not path.name.startswith(".")
 
 
 def read_column(dataset: Dataset, name: str) -> list[Any]:
-    """A column without the pictures, which `dataset[name]` would open one by one as well."""
+    """A column without the images, which `dataset[name]` would open one by one as well."""
     return dataset.select_columns(name).with_format(None)[:][name]
 
 
@@ -180,7 +180,7 @@ def _twins(name: str) -> list[str]:
 
 
 def _walk(root: Path, skipped: dict[str, list[str]]) -> Iterator[Path]:
-    """The pictures below a folder. A linked folder is followed unless it is, or holds, one that is walked anyway."""
+    """The images below a folder. A linked folder is followed unless it is, or holds, one that is walked anyway."""
     seen = {os.path.realpath(root)}
     unreadable = partial(_note_unreadable, root, skipped)
     for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
@@ -205,8 +205,8 @@ def _walk(root: Path, skipped: dict[str, list[str]]) -> Iterator[Path]:
 def _why_skipped(path: Path) -> str | None:
     if path.name.startswith("."):
         return "hidden files"
-    if not is_picture(path):
-        return "files that are no pictures by their extension"
+    if not is_image(path):
+        return "files that are no images by their extension"
     if not path.is_file():
         return "links to nothing" if path.is_symlink() else "special files"
     try:
@@ -229,20 +229,20 @@ def _show(path: Path, root: Path) -> str:
     return str(path.relative_to(root)).encode(errors="replace").decode()
 
 
-def _decode_pictures(batch: dict[str, list[Any]], source: str) -> dict[str, list[Any]]:
-    """Opens the pictures of a batch of rows."""
+def _decode_images(batch: dict[str, list[Any]], source: str) -> dict[str, list[Any]]:
+    """Opens the images of a batch of rows."""
     if "image" not in batch:
         return batch
     names = batch.get("image_id", ["?"] * len(batch["image"]))
     rows = zip(batch["image"], names, strict=True)
-    return {**batch, "image": [_decode(picture, f"{source}, picture {name}") for picture, name in rows]}
+    return {**batch, "image": [_decode(image, f"{source}, image {name}") for image, name in rows]}
 
 
-def _decode(picture: dict[str, Any] | None, record: str) -> PILImage.Image:
+def _decode(image: dict[str, Any] | None, record: str) -> PILImage.Image:
     try:
-        return decode_picture(picture, record)
-    except PictureError as error:
-        if picture is None or picture["bytes"] is not None:
+        return decode_image(image, record)
+    except ImageError as error:
+        if image is None or image["bytes"] is not None:
             raise
-        remedy = "restore or remove it; `bdam data check NAME:ROOT` finds all such pictures of a benchmark"
-        raise PictureError.of(record, error.reason, remedy) from error
+        remedy = "restore or remove it; `bdam data check NAME:ROOT` finds all such images of a benchmark"
+        raise ImageError.of(record, error.reason, remedy) from error

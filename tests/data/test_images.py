@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from bdam.captions.pictures import picture_url
-from bdam.data.pictures import MissingPictureError, PictureError, find_picture, list_pictures, open_picture
+from bdam.captions.images import image_url
+from bdam.data.images import ImageError, MissingImageError, find_image, list_images, open_image
 
 
 # Brighter to the right and down to a white corner, so that every way to turn it shows.
@@ -31,9 +31,9 @@ TURNS = {
 }
 
 
-def encode(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -56,7 +56,7 @@ def in_16_bits() -> Image.Image:
     return Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 257)
 
 
-# One picture, saved in many ways.
+# One image, saved in many ways.
 WAYS = {
     **{f"EXIF orientation {number}": turned(number, "JPEG", quality=100) for number in TURNS},
     **{f"{kind} turned": turned(6, kind) for kind in ("PNG", "TIFF")},
@@ -77,41 +77,41 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_picture_is_the_same_however_it_was_saved(way):
-    picture = open_picture(io.BytesIO(WAYS[way]))
-    assert picture.mode == "RGB" and picture.size == GRAY.size
-    difference = np.abs(np.asarray(picture).astype(int) - np.asarray(GRAY.convert("RGB")).astype(int))
+def test_an_image_is_the_same_however_it_was_saved(way):
+    image = open_image(io.BytesIO(WAYS[way]))
+    assert image.mode == "RGB" and image.size == GRAY.size
+    difference = np.abs(np.asarray(image).astype(int) - np.asarray(GRAY.convert("RGB")).astype(int))
     assert difference.mean() < 1, way
 
 
 @pytest.mark.parametrize("way", ["EXIF orientation 6", "RGBA", "16-bit gray PNG", "CMYK JPEG"])
 def test_what_is_sent_to_a_server_is_what_is_opened_here(way, tmp_path):
-    (tmp_path / "picture.jpg").write_bytes(WAYS[way])
-    sent = picture_url(tmp_path / "picture.jpg").partition(",")[2]
-    with Image.open(io.BytesIO(base64.b64decode(sent))) as picture:
-        assert picture.mode == "RGB" and picture.getexif() == {}
-        difference = np.abs(np.asarray(picture).astype(int) - np.asarray(GRAY.convert("RGB")).astype(int))
+    (tmp_path / "image.jpg").write_bytes(WAYS[way])
+    sent = image_url(tmp_path / "image.jpg").partition(",")[2]
+    with Image.open(io.BytesIO(base64.b64decode(sent))) as image:
+        assert image.mode == "RGB" and image.getexif() == {}
+        difference = np.abs(np.asarray(image).astype(int) - np.asarray(GRAY.convert("RGB")).astype(int))
     assert difference.mean() < 3
 
 
 def test_a_plain_jpeg_is_sent_as_it_is(tmp_path):
-    (tmp_path / "picture.jpg").write_bytes(turned(1, "JPEG"))
-    sent = picture_url(tmp_path / "picture.jpg").partition(",")[2]
+    (tmp_path / "image.jpg").write_bytes(turned(1, "JPEG"))
+    sent = image_url(tmp_path / "image.jpg").partition(",")[2]
     assert base64.b64decode(sent) == turned(1, "JPEG")
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_data_do_no_harm():
     content = encode(GRAY.convert("RGB"), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
-    assert open_picture(io.BytesIO(content)).size == GRAY.size
+    assert open_image(io.BytesIO(content)).size == GRAY.size
 
 
 @pytest.mark.parametrize(
     "content, reason",
     [
-        (b"", "it is no picture"),
-        (b"<html>no</html>", "it is no picture"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "it is no picture"),
+        (b"", "it is no image"),
+        (b"<html>no</html>", "it is no image"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is no image"),
         (encode(GRAY)[:60], "truncated|broken|Truncated"),
         (encode(GRAY, "JPEG")[:300], "truncated|Truncated"),
         (encode(GRAY, "TIFF")[:300], "."),
@@ -120,19 +120,19 @@ def test_broken_exif_data_do_no_harm():
     ],
 )
 def test_what_cannot_be_read_is_one_error(content, reason, tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(content)
-    with pytest.raises(PictureError, match=rf"{path} cannot be read \(.*({reason}).*\): \w+"):
-        open_picture(path)
+    with pytest.raises(ImageError, match=rf"{path} cannot be read \(.*({reason}).*\): \w+"):
+        open_image(path)
 
 
 def test_what_is_not_there_is_one_error(tmp_path):
     (tmp_path / "folder.png").mkdir()
     for path in (tmp_path / "folder.png", tmp_path / ("a" * 300 + ".png"), Path("nul\0.png")):
-        with pytest.raises(PictureError, match="cannot be read"):
-            open_picture(path)
-    with pytest.raises(MissingPictureError, match=r"no.png cannot be read \(there is no such file\): restore"):
-        open_picture(tmp_path / "no.png")
+        with pytest.raises(ImageError, match="cannot be read"):
+            open_image(path)
+    with pytest.raises(MissingImageError, match=r"no.png cannot be read \(there is no such file\): restore"):
+        open_image(tmp_path / "no.png")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -143,25 +143,25 @@ def test_what_is_not_there_is_one_error(tmp_path):
     cut=st.integers(0, 4000) | st.none(),
     head=st.binary(max_size=8),
 )
-def test_any_bytes_are_a_picture_or_one_clear_error(way, changes, cut, head):
+def test_any_bytes_are_an_image_or_one_clear_error(way, changes, cut, head):
     content = bytearray(WAYS[way][:cut])
     content[: len(head)] = head if len(head) > 4 else content[: len(head)]
     for place, value in changes:
         if content:
             content[place % len(content)] = value
     try:
-        picture = open_picture(io.BytesIO(bytes(content)))
-    except PictureError as error:
-        assert str(error).startswith("The picture cannot be read (") and error.reason
+        image = open_image(io.BytesIO(bytes(content)))
+    except ImageError as error:
+        assert str(error).startswith("The image cannot be read (") and error.reason
     else:
-        assert picture.mode == "RGB" and min(picture.size) > 0
+        assert image.mode == "RGB" and min(image.size) > 0
 
 
 def test_what_pillow_reads_is_taken_and_the_rest_is_counted(tmp_path, caplog):
     kinds = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "tiff", "tif", "gif", "jp2", "ppm", "tga", "PNG"]
     kinds += ["avif"] * (".avif" in Image.registered_extensions())  # which older versions of Pillow do not write
     for kind in kinds:
-        GRAY.convert("RGB").save(tmp_path / f"{kind}-picture.{kind}")
+        GRAY.convert("RGB").save(tmp_path / f"{kind}-image.{kind}")
     (tmp_path / "notes.txt").touch()
     (tmp_path / "film.mpg").touch()
     (tmp_path / "._icon.png").touch()
@@ -172,12 +172,12 @@ def test_what_pillow_reads_is_taken_and_the_rest_is_counted(tmp_path, caplog):
     latin = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
     Path(os.fsdecode(latin)).write_bytes(encode(GRAY))
     with caplog.at_level(logging.WARNING):
-        found = list_pictures(tmp_path)
-    assert sorted(path.name for path in found) == sorted(f"{kind}-picture.{kind}" for kind in kinds)
-    assert all(open_picture(path).size == GRAY.size for path in found)
+        found = list_images(tmp_path)
+    assert sorted(path.name for path in found) == sorted(f"{kind}-image.{kind}" for kind in kinds)
+    assert all(open_image(path).size == GRAY.size for path in found)
     (message,) = caplog.messages
     for part in (
-        "files that are no pictures by their extension: 2 (film.mpg, notes.txt)",
+        "files that are no images by their extension: 2 (film.mpg, notes.txt)",
         "hidden files: 1 (._icon.png)",
         "hidden folders: 1 (.thumbnails)",
         "links to nothing: 1 (lost.png)",
@@ -197,17 +197,17 @@ def test_links_are_followed_without_loops(tmp_path, caplog):
     (inside / "day 1/up").symlink_to(inside)
     (outside / "deep/self").symlink_to(outside / "deep")
     (inside / "file.png").symlink_to(outside / "deep/1.png")
-    names = [path.relative_to(inside).as_posix() for path in list_pictures(inside)]
+    names = [path.relative_to(inside).as_posix() for path in list_images(inside)]
     assert names == ["again/deep/1.png", "day 1/1.png", "file.png"]
     assert "links to folders in it" in caplog.text
 
 
-def test_a_folder_without_pictures_says_what_it_holds(tmp_path):
-    with pytest.raises(FileNotFoundError, match="No pictures in .*: give a folder with some, such as JPEG or PNG.$"):
-        list_pictures(tmp_path)
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No images in .*: give a folder with some, such as JPEG or PNG.$"):
+        list_images(tmp_path)
     (tmp_path / "a.heic").touch()
-    with pytest.raises(FileNotFoundError, match="It holds files that are no pictures by their extension: 1 .a.heic."):
-        list_pictures(tmp_path)
+    with pytest.raises(FileNotFoundError, match="It holds files that are no images by their extension: 1 .a.heic."):
+        list_images(tmp_path)
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -218,6 +218,6 @@ def test_a_name_is_found_however_it_is_spelled(tmp_path, form):
     for other in ("NFC", "NFD"):
         for name in ("Zoë.png", "Zoë.PNG"):
             asked = tmp_path / unicodedata.normalize(other, "Café") / "é" / unicodedata.normalize(other, name)
-            assert open_picture(asked).size == GRAY.size, (other, name)
+            assert open_image(asked).size == GRAY.size, (other, name)
     missing = tmp_path / "Café/Zoé.png"
-    assert find_picture(missing) == missing
+    assert find_image(missing) == missing
