@@ -42,8 +42,8 @@ class BDAMLossInputs:
         clothing_image_embeds, clothing_text_embeds, clothing_query_embeds (`torch.FloatTensor` of shape `(batch_size,
             text_hidden_size)`, *optional*):
             Clothing embeddings of images, clothing descriptions and captions, L2-normalized.
-        clothing_keys (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-            The [`text_keys`] of the clothing descriptions.
+        clothing_text_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+            Equal numbers for equal clothing descriptions. Without them no two are equal.
         clothing_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
             How much each clothing description counts, more than 0.
     """
@@ -59,7 +59,7 @@ class BDAMLossInputs:
     clothing_image_embeds: torch.Tensor | None = None
     clothing_text_embeds: torch.Tensor | None = None
     clothing_query_embeds: torch.Tensor | None = None
-    clothing_keys: torch.Tensor | None = None
+    clothing_text_ids: torch.Tensor | None = None
     clothing_agreement: torch.Tensor | None = None
 
     @property
@@ -70,7 +70,7 @@ class BDAMLossInputs:
     @property
     def same_clothing_text(self) -> torch.Tensor:
         """Which images are described in the same words, so that they are no negatives of each other."""
-        return self.clothing_keys[:, None] == self.clothing_keys[None, :]
+        return self.clothing_text_ids[:, None] == self.clothing_text_ids[None, :]
 
 
 def losses(inputs: BDAMLossInputs, config: BDAMConfig, gather: bool = True) -> dict[str, torch.Tensor]:
@@ -86,8 +86,9 @@ def losses(inputs: BDAMLossInputs, config: BDAMConfig, gather: bool = True) -> d
     share = _gather if gather and _num_processes() > 1 else _keep
     rows = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     batch = BDAMLossInputs(**{name: None if value is None else share(value) for name, value in rows.items()})
-    if batch.person_ids is None:
-        batch.person_ids = torch.arange(len(batch.image_embeds), device=batch.image_embeds.device)
+    own_ids = torch.arange(len(batch.image_embeds), device=batch.image_embeds.device)
+    batch.person_ids = own_ids if batch.person_ids is None else batch.person_ids
+    batch.clothing_text_ids = own_ids if batch.clothing_text_ids is None else batch.clothing_text_ids
     with torch.autocast(batch.image_embeds.device.type, enabled=False):
         computed = {name: loss(batch, config) for name, loss in LOSSES.items()}
     return {name: loss for name, loss in computed.items() if loss is not None}
@@ -151,7 +152,7 @@ def clothing_query(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | 
     as well, which `f_clo` is not to learn: the images get no gradient.
     """
     image_embeds, query_embeds = batch.clothing_image_embeds, batch.clothing_query_embeds
-    if image_embeds is None or query_embeds is None or batch.clothing_keys is None:
+    if image_embeds is None or query_embeds is None:
         return None
     return info_nce_loss(query_embeds @ image_embeds.detach().T / config.temperature, batch.same_clothing_text)
 
@@ -346,12 +347,6 @@ def _num_processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def text_keys(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """A number per text (B,), the same for equal texts however far each process pads them: a polynomial hash."""
-    powers = torch.full_like(input_ids[0], 0x5851F42D4C957F2D).cumprod(dim=0)  # wraps around, as a hash may
-    return ((input_ids + 1) * attention_mask * powers).sum(dim=1)
-
-
 __all__ = [
     "LOSSES",
     "TASKS",
@@ -361,6 +356,5 @@ __all__ = [
     "info_nce_loss",
     "losses",
     "register",
-    "text_keys",
     "triplet_loss",
 ]

@@ -22,12 +22,12 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 try:
     from .configuration_bdam import BDAMConfig, check_image_size
     from .encoders_bdam import as_pair, load_encoder, resize_vit, share_config, use_last_hidden_state_only
-    from .losses_bdam import TASKS, BDAMLossInputs, losses, text_keys
+    from .losses_bdam import TASKS, BDAMLossInputs, losses
     from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
     from configuration_bdam import BDAMConfig, check_image_size
     from encoders_bdam import as_pair, load_encoder, resize_vit, share_config, use_last_hidden_state_only
-    from losses_bdam import TASKS, BDAMLossInputs, losses, text_keys
+    from losses_bdam import TASKS, BDAMLossInputs, losses
     from mamba_bdam import BDAMMambaMixer
 
 
@@ -656,6 +656,7 @@ class BDAMModel(BDAMPreTrainedModel):
         clothing_query_input_ids: torch.Tensor | None = None,
         clothing_query_attention_mask: torch.Tensor | None = None,
         person_ids: torch.Tensor | None = None,
+        clothing_text_ids: torch.Tensor | None = None,
         query_agreement: torch.Tensor | None = None,
         clothing_agreement: torch.Tensor | None = None,
         return_loss: bool | None = None,
@@ -679,6 +680,8 @@ class BDAMModel(BDAMPreTrainedModel):
                 images. They speak of more than clothes: they teach the text side alone.
             person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Who is on each image. Without them each image is a person of its own.
+            clothing_text_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                Equal numbers for equal clothing descriptions. Without them no two are equal.
             query_agreement, clothing_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): With
                 `return_loss=True`, how much each sample counts in the loss of the queries (Eq. 3), and in that of the
                 clothing descriptions (Eq. 1): how far several descriptions of its image agree, more than 0.
@@ -699,6 +702,7 @@ class BDAMModel(BDAMPreTrainedModel):
                 "clothing_input_ids": clothing_input_ids if return_loss else None,
                 "clothing_query_input_ids": clothing_query_input_ids if return_loss else None,
                 "person_ids": person_ids if return_loss else None,
+                "clothing_text_ids": clothing_text_ids if return_loss else None,
                 "query_agreement": query_agreement if return_loss else None,
                 "clothing_agreement": clothing_agreement if return_loss else None,
             }
@@ -710,18 +714,12 @@ class BDAMModel(BDAMPreTrainedModel):
         if pixel_values is not None:
             vision_outputs = self._encode_images(pixel_values, **kwargs)
             image = self._decouple(vision_outputs.last_hidden_state, pixel_values, **kwargs)
-        present = None if identity_attention_mask is None else identity_attention_mask.any(dim=1)
-        if present is not None:  # attention over nothing is undefined, and many images may lack a description
-            identity_input_ids, identity_attention_mask = identity_input_ids[present], identity_attention_mask[present]
-        caption, description, clothing, clothing_query = self._encode_texts(
-            (input_ids, attention_mask, token_type_ids),
-            (identity_input_ids, identity_attention_mask, None),
-            (clothing_input_ids, clothing_attention_mask, None),
-            (clothing_query_input_ids if return_loss else None, clothing_query_attention_mask, None),
-            **kwargs,
-        )
-        if description is not None and present is not None:
-            description = _spread(description, present)
+        caption = self._encode_texts(input_ids, attention_mask, token_type_ids=token_type_ids, **kwargs)
+        description = self._encode_descriptions(identity_input_ids, identity_attention_mask, **kwargs)
+        clothing = self._encode_texts(clothing_input_ids, clothing_attention_mask, **kwargs)
+        clothing_query = None
+        if return_loss:
+            clothing_query = self._encode_texts(clothing_query_input_ids, clothing_query_attention_mask, **kwargs)
 
         image_embeds = fusion_weights = None
         if image is not None or description is not None:
@@ -763,7 +761,7 @@ class BDAMModel(BDAMPreTrainedModel):
                 clothing_image_embeds=clothing_image_embeds,
                 clothing_text_embeds=clothing_text_embeds,
                 clothing_query_embeds=None if clothing_query is None else _normalize(clothing_query.features),
-                clothing_keys=None if clothing is None else text_keys(clothing_input_ids, clothing.attention_mask),
+                clothing_text_ids=clothing_text_ids,
                 clothing_agreement=clothing_agreement,
             )
             loss_dict = losses(inputs, self.config, gather=self.training)
@@ -808,42 +806,36 @@ class BDAMModel(BDAMPreTrainedModel):
         return max(hidden_states.shape[1] - num_patches, 0)
 
     def _encode_texts(
-        self, *texts: tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None], **kwargs
-    ) -> list[BDAMTextOutput | None]:
-        """One forward pass over all `(input_ids, attention_mask, token_type_ids)` that are there."""
-        given = [text for text in texts if text[0] is not None]
-        if not any(input_ids.shape[0] for input_ids, _, _ in given):
-            return [None] * len(texts)
-        length = max(input_ids.shape[1] for input_ids, _, _ in given)
-        pad_token_id = getattr(self.config.text_config, "pad_token_id", None) or 0
-        input_ids = torch.cat([_pad(ids, length, pad_token_id) for ids, _, _ in given])
-        masks = [torch.ones_like(ids) if mask is None else mask for ids, mask, _ in given]
-        attention_mask = torch.cat([_pad(mask, length, 0) for mask in masks])
-        if any(type_ids is not None for _, _, type_ids in given):
-            types = [torch.zeros_like(ids) if type_ids is None else type_ids for ids, _, type_ids in given]
-            kwargs["token_type_ids"] = torch.cat([_pad(type_ids, length, 0) for type_ids in types])
-
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **kwargs,
+    ) -> BDAMTextOutput | None:
+        if input_ids is None:
+            return None
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if token_type_ids is not None:
+            kwargs["token_type_ids"] = token_type_ids
         outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         tokens = outputs.last_hidden_state
         features = tokens[:, 0] if self.config.text_pooling == "cls" else masked_mean(tokens, attention_mask)
-        encoded: list[BDAMTextOutput | None] = []
-        start = 0
-        for ids, _, _ in texts:
-            if ids is None:
-                encoded.append(None)
-                continue
-            rows, columns = slice(start, start + ids.shape[0]), slice(ids.shape[1])
-            encoded.append(
-                BDAMTextOutput(
-                    last_hidden_state=tokens[rows, columns],
-                    features=features[rows],
-                    attention_mask=attention_mask[rows, columns],
-                    hidden_states=_crop(outputs.hidden_states, (rows, columns)),
-                    attentions=_crop(outputs.attentions, (rows, slice(None), columns, columns)),
-                )
-            )
-            start += ids.shape[0]
-        return encoded
+        return BDAMTextOutput(tokens, features, attention_mask, outputs.hidden_states, outputs.attentions)
+
+    def _encode_descriptions(
+        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, **kwargs
+    ) -> BDAMTextOutput | None:
+        """Zeros for the rows that `attention_mask` says are missing: attention over nothing is undefined."""
+        if input_ids is None or attention_mask is None:
+            return self._encode_texts(input_ids, attention_mask, **kwargs)
+        present = attention_mask.any(dim=1)
+        if present.any():
+            described = self._encode_texts(input_ids[present], attention_mask[present], **kwargs)
+        else:  # nothing to encode; what fuses descriptions still takes part, as distributed training expects
+            states = self.text_projection.weight.new_zeros(0, input_ids.shape[1], self.config.text_config.hidden_size)
+            described = BDAMTextOutput(states, states[:, 0], attention_mask[present])
+        return _spread(described, present)
 
     def _require_clothing_stream(self) -> None:
         if not self.config.use_bdam:
@@ -873,10 +865,6 @@ def _normalize(features: torch.Tensor) -> torch.Tensor:
     return nn.functional.normalize(features, dim=-1)
 
 
-def _pad(values: torch.Tensor, length: int, padding: int) -> torch.Tensor:
-    return nn.functional.pad(values, (0, length - values.shape[1]), value=padding)
-
-
 def _spread(description: BDAMTextOutput, present: torch.Tensor) -> BDAMTextOutput:
     """From the texts that are present to one row per image, zeros where `present` (B,) says that there is none."""
 
@@ -886,13 +874,6 @@ def _spread(description: BDAMTextOutput, present: torch.Tensor) -> BDAMTextOutpu
         return state.new_zeros(len(present), *state.shape[1:]).index_put((present,), state)
 
     return BDAMTextOutput(**{name: spread(state) for name, state in description.items()})
-
-
-def _crop(
-    recorded: tuple[torch.Tensor | None, ...] | None, index: tuple[slice, ...]
-) -> tuple[torch.Tensor | None, ...] | None:
-    """What an encoder recorded of its layers, indexed; a layer that nobody asked for is None."""
-    return recorded and tuple(state if state is None else state[index] for state in recorded)
 
 
 BDAMModel.register_for_auto_class("AutoModel")

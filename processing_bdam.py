@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput
+from transformers.processing_utils import ProcessingKwargs
 
 
 def to_upright_rgb(image: Image.Image) -> Image.Image:
@@ -44,6 +45,19 @@ def _to_8_bits(image: Image.Image, white: float | None) -> Image.Image:
     return Image.fromarray((values.clip(0, white) * (255 / white)).round().astype(np.uint8))
 
 
+# The arguments of the processor that are texts, and what their fields begin with.
+PREFIXES = {
+    "text": "",
+    "identity_text": "identity_",
+    "clothing_text": "clothing_",
+    "clothing_query": "clothing_query_",
+}
+
+
+class BDAMProcessorKwargs(ProcessingKwargs, total=False):
+    _defaults = {"text_kwargs": {"truncation": True, "return_token_type_ids": False}}  # type: ignore[misc]
+
+
 class BDAMProcessor(ProcessorMixin):
     r"""
     Combines an image processor and a tokenizer of any architecture.
@@ -51,6 +65,8 @@ class BDAMProcessor(ProcessorMixin):
     Args:
         image_processor (`BaseImageProcessor`): resizes and normalises images.
         tokenizer (`PreTrainedTokenizerBase`): splits texts into tokens.
+        text_padding (`str`): how far texts are padded unless a call says otherwise: to the longest of a batch
+            (`"longest"`), or to `tokenizer.model_max_length` (`"max_length"`), as SigLIP was trained.
 
     Example:
 
@@ -59,8 +75,11 @@ class BDAMProcessor(ProcessorMixin):
     >>> outputs = model(**inputs)
     ```"""
 
-    def __init__(self, image_processor=None, tokenizer=None, **kwargs):
+    valid_processor_kwargs = BDAMProcessorKwargs
+
+    def __init__(self, image_processor=None, tokenizer=None, text_padding: str = "longest", **kwargs):
         super().__init__(image_processor, tokenizer)
+        self.text_padding = text_padding
 
     def __call__(
         self,
@@ -88,49 +107,39 @@ class BDAMProcessor(ProcessorMixin):
         """
         if images is None and text is None and identity_text is None and clothing_text is None:
             raise ValueError("Give at least one of `images`, `text`, `identity_text` and `clothing_text`.")
-        tokenizer_kwargs = {
-            name: kwargs.pop(name)
-            for name in ("padding", "truncation", "max_length", "pad_to_multiple_of")
-            if name in kwargs
-        }
-        return_tensors = kwargs.pop("return_tensors", None)
+        kwargs = self._merge_kwargs(BDAMProcessorKwargs, **kwargs)  # type: ignore[arg-type]
+        kwargs["text_kwargs"].setdefault("padding", self.text_padding)
         data = {}
         if images is not None:
-            data.update(self.image_processor(_prepare(images), return_tensors=return_tensors, **kwargs))
-        for name, prefix, texts in (
-            ("text", "", text),
-            ("identity_text", "identity_", identity_text),
-            ("clothing_text", "clothing_", clothing_text),
-            ("clothing_query", "clothing_query_", clothing_query),
-        ):
-            if texts is not None:
-                tokens = self._tokenize(name, texts, return_tensors, tokenizer_kwargs)
-                data.update({f"{prefix}{key}": value for key, value in tokens.items()})
-        return BatchFeature(data, tensor_type=return_tensors)
+            data.update(self.image_processor(_prepare(images), **kwargs["images_kwargs"]))
+        texts = {"text": text, "identity_text": identity_text, "clothing_text": clothing_text}
+        for name, given in {**texts, "clothing_query": clothing_query}.items():
+            if given is not None:
+                tokens = self._tokenize(name, given, **kwargs["text_kwargs"])
+                data.update({f"{PREFIXES[name]}{key}": value for key, value in tokens.items()})
+        return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
 
     @property
     def model_input_names(self) -> list[str]:
-        prefixes = ("", "identity_", "clothing_")
-        text_names = [f"{prefix}{name}" for prefix in prefixes for name in ("input_ids", "attention_mask")]
+        keys = ("input_ids", "attention_mask")
+        text_names = [f"{prefix}{key}" for prefix in PREFIXES.values() for key in keys]
         return [*self.image_processor.model_input_names, *text_names]
 
-    def _tokenize(self, name: str, texts: str | Sequence[str | None], return_tensors, tokenizer_kwargs: dict) -> dict:
+    def _tokenize(self, name: str, texts: str | Sequence[str | None], **kwargs) -> dict:
         texts = [texts] if isinstance(texts, str) else list(texts)
         for index, text in enumerate(texts):
             if text is None and name == "identity_text":
                 continue
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"`{name}[{index}]` must be a sentence, got {text!r}.")
-        tokens = self.tokenizer(
-            [text or "" for text in texts],
-            return_tensors=return_tensors,
-            return_token_type_ids=False,
-            **{"padding": True, "truncation": True, **tokenizer_kwargs},
-        )
+        # Some encoders see their padding, such as SigLIP: their tokenizers return no mask unless asked to.
+        is_masked = "attention_mask" in self.tokenizer.model_input_names
+        tokens = self.tokenizer([text or "" for text in texts], return_attention_mask=True, **kwargs)
+        mask = tokens["attention_mask"]
         for index, text in enumerate(texts):
-            if text is None:
-                mask = tokens["attention_mask"]
-                mask[index] = mask[index] * 0 if return_tensors is not None else [0] * len(mask[index])
+            if text is None or not is_masked:
+                value = int(text is not None)
+                mask[index] = [value] * len(mask[index]) if isinstance(mask, list) else mask[index] * 0 + value
         return tokens
 
 

@@ -7,6 +7,7 @@ many workers or processes make it, and in a run that was interrupted.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from random import Random
 from typing import NamedTuple
 
@@ -177,6 +178,7 @@ class TrainingCollator:
             **batch,
             "pixel_values": torch.stack(images),
             "person_ids": torch.tensor([row["person_id"] for row in rows]),
+            "clothing_text_ids": torch.tensor([text_id(text) for text in clothing]),
             "image_ids": [row["image_id"] for row in rows],
         }
 
@@ -189,6 +191,11 @@ class TrainingCollator:
         if random.random() < self.description_dropout or not identity:
             return caption, None, clothing, caption
         return caption, identity, clothing, caption
+
+
+def text_id(text: str) -> int:
+    """A number for a text, the same in every process; texts that differ share one with probability 2⁻⁶³."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _agreement(kind: str, rows: list[dict], texts: Sequence[str]) -> torch.Tensor:
