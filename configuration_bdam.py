@@ -24,7 +24,7 @@ _POSITIVE_FIELDS = (
     "layer_norm_eps",
     "initializer_range",
 )
-_CAUSAL_TEXT_MODELS = ("clip_text_model",)
+_CAUSAL_TEXT_MODELS = ("clip_text_model", "metaclip_2_text_model")
 
 
 @strict
@@ -38,8 +38,17 @@ class BDAMConfig(PreTrainedConfig):
             The image encoder. Any architecture whose model returns patch tokens as `last_hidden_state`.
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT-base):
             The text encoder, shared by captions, identity descriptions and clothing descriptions.
+        vision_hidden_size, text_hidden_size (`int`, *optional*):
+            Width of the image encoder's tokens, and of the sentence vectors. Found by the model, and saved.
         text_pooling (`str`, *optional*, defaults to `"cls"`):
-            The sentence vector: the state of the first token (`"cls"`), or the mean over the tokens (`"mean"`).
+            The sentence vector: the state of the first token (`"cls"`), the mean over the tokens (`"mean"`), or the
+            encoder's own pooled vector (`"pooler"`), as dual encoders were trained with.
+        use_pooled_image (`bool`, *optional*, defaults to `False`):
+            Whether both streams start from the image encoder's own pooled vector, to which the mean of their tokens
+            is an update that starts at zero. The paper takes the mean of the tokens alone.
+        use_position_embeddings (`bool`, *optional*, defaults to `False`):
+            Whether tokens get learned position embeddings before they are split, for convolutional encoders, whose
+            tokens do not know where they are.
         use_patch_tokens_only (`bool`, *optional*, defaults to `True`):
             Whether to drop the [CLS] and register tokens of the image encoder, as the paper does.
         use_bdam (`bool`, *optional*, defaults to `True`):
@@ -62,6 +71,9 @@ class BDAMConfig(PreTrainedConfig):
             What the Mamba stack scans: the one fused vector, to the letter of the paper (`"pooled"`), or the sequence
             of
             identity tokens followed by description tokens (`"tokens"`).
+        fusion_update (`bool`, *optional*, defaults to `False`):
+            Whether fusion is an update, which starts at zero, of the image's own embedding: an image without a
+            description is then embedded as without fusion. In the paper fusion makes the embedding.
         use_fusion_alignment (`bool`, *optional*, defaults to `True`):
             Whether each modality passes an FFN before fusion; otherwise one linear map (Table III, "w/o Alignment").
         use_fusion_gate (`bool`, *optional*, defaults to `True`):
@@ -80,6 +92,9 @@ class BDAMConfig(PreTrainedConfig):
             Factor between the width of the fusion module and the inner width of a Mamba layer.
         projection_dim (`int`, *optional*, defaults to 256):
             Size of the identity embeddings of gallery entries and queries.
+        clothing_projection_dim (`int`, *optional*):
+            Size of the clothing embeddings of images and texts, if both are projected; by default the sentence vector
+            is the clothing embedding of a text, as in Eq. 1.
         hidden_act (`str`, *optional*, defaults to `"gelu"`):
             Activation of the MLPs in the branches and in the fusion module.
         dropout (`float`, *optional*, defaults to 0.1):
@@ -123,7 +138,11 @@ class BDAMConfig(PreTrainedConfig):
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
-    text_pooling: Literal["cls", "mean"] = "cls"
+    vision_hidden_size: int | None = None
+    text_hidden_size: int | None = None
+    text_pooling: Literal["cls", "mean", "pooler"] = "cls"
+    use_pooled_image: bool = False
+    use_position_embeddings: bool = False
     use_patch_tokens_only: bool = True
     use_bdam: bool = True
     num_branch_layers: int = 6
@@ -133,6 +152,7 @@ class BDAMConfig(PreTrainedConfig):
     use_gate: bool = True
     use_fusion: bool = True
     fusion_mode: Literal["pooled", "tokens"] = "pooled"
+    fusion_update: bool = False
     use_fusion_alignment: bool = True
     use_fusion_gate: bool = True
     use_mamba: bool = True
@@ -142,6 +162,7 @@ class BDAMConfig(PreTrainedConfig):
     mamba_conv_kernel: int = 4
     mamba_expand: int = 2
     projection_dim: int = 256
+    clothing_projection_dim: int | None = None
     hidden_act: str = "gelu"
     dropout: float | int = 0.1
     temperature: float | int = 0.07
@@ -165,10 +186,11 @@ class BDAMConfig(PreTrainedConfig):
             raise ValueError(f"`clothing_weight` must lie in [0, 1], got {self.clothing_weight}.")
         if self.triplet_margin < 0:
             raise ValueError(f"`triplet_margin` must not be negative, got {self.triplet_margin}.")
-        if self.use_bdam and self.vision_config.hidden_size % self.num_branch_heads != 0:
+        vision_hidden_size = self.vision_hidden_size or getattr(self.vision_config, "hidden_size", None)
+        if self.use_bdam and vision_hidden_size is not None and vision_hidden_size % self.num_branch_heads != 0:
             raise ValueError(
                 f"`num_branch_heads` ({self.num_branch_heads}) must divide the hidden size of the vision encoder "
-                f"({self.vision_config.hidden_size})."
+                f"({vision_hidden_size})."
             )
         check_image_size(self.vision_config, getattr(self.vision_config, "image_size", None))
         if self.text_pooling == "cls" and self.text_config.model_type in _CAUSAL_TEXT_MODELS:

@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch BDAM model: who a person is, apart from what they wear."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel, ViTModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -21,12 +20,42 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 try:
     from .configuration_bdam import BDAMConfig, check_image_size
-    from .encoders_bdam import as_pair, load_encoder, resize_vit, share_config, use_last_hidden_state_only
+    from .encoders_bdam import (
+        as_pair,
+        as_sequence,
+        build_encoder,
+        dual_projections,
+        dual_temperature,
+        freeze_unused,
+        load_dual_encoder,
+        load_encoder,
+        outline_encoder,
+        pooled_vector,
+        resize_encoder,
+        run_image_encoder,
+        run_text_encoder,
+        share_config,
+    )
     from .losses_bdam import TASKS, BDAMLossInputs, losses
     from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
     from configuration_bdam import BDAMConfig, check_image_size
-    from encoders_bdam import as_pair, load_encoder, resize_vit, share_config, use_last_hidden_state_only
+    from encoders_bdam import (
+        as_pair,
+        as_sequence,
+        build_encoder,
+        dual_projections,
+        dual_temperature,
+        freeze_unused,
+        load_dual_encoder,
+        load_encoder,
+        outline_encoder,
+        pooled_vector,
+        resize_encoder,
+        run_image_encoder,
+        run_text_encoder,
+        share_config,
+    )
     from losses_bdam import TASKS, BDAMLossInputs, losses
     from mamba_bdam import BDAMMambaMixer
 
@@ -66,7 +95,7 @@ class BDAMAttention(nn.Module):
 
     def __init__(self, config: BDAMConfig):
         super().__init__()
-        hidden_size = config.vision_config.hidden_size
+        hidden_size = config.vision_hidden_size
         self.config = config
         self.head_dim = hidden_size // config.num_branch_heads
         self.scaling = self.head_dim**-0.5
@@ -103,7 +132,7 @@ class BDAMAttention(nn.Module):
 class BDAMMLP(nn.Module):
     def __init__(self, config: BDAMConfig):
         super().__init__()
-        hidden_size = config.vision_config.hidden_size
+        hidden_size = config.vision_hidden_size
         self.activation_fn = ACT2FN[config.hidden_act]
         self.fc1 = nn.Linear(hidden_size, config.branch_intermediate_size)
         self.fc2 = BDAMZeroLinear(config.branch_intermediate_size, hidden_size)
@@ -120,7 +149,7 @@ class BDAMBranchLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: BDAMConfig):
         super().__init__()
-        hidden_size = config.vision_config.hidden_size
+        hidden_size = config.vision_hidden_size
         self.layer_norm1 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.self_attn = BDAMAttention(config)
         self.layer_norm2 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
@@ -137,7 +166,7 @@ class BDAMBranch(nn.Module):
 
     def __init__(self, config: BDAMConfig):
         super().__init__()
-        hidden_size = config.vision_config.hidden_size
+        hidden_size = config.vision_hidden_size
         self.projection = BDAMIdentityLinear(hidden_size, hidden_size)
         self.layers = nn.ModuleList([BDAMBranchLayer(config) for _ in range(config.num_branch_layers)])
 
@@ -153,7 +182,7 @@ class BDAMExchange(nn.Module):
 
     def __init__(self, config: BDAMConfig):
         super().__init__()
-        hidden_size = config.vision_config.hidden_size
+        hidden_size = config.vision_hidden_size
         self.cross_attn = BDAMAttention(config) if config.use_cross_attention else None
         self.dropout = nn.Dropout(config.dropout)
         self.layer_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
@@ -171,7 +200,7 @@ class BDAMGate(nn.Module):
 
     def __init__(self, config: BDAMConfig):
         super().__init__()
-        hidden_size = config.vision_config.hidden_size
+        hidden_size = config.vision_hidden_size
         self.projection = BDAMZeroLinear(2 * hidden_size, hidden_size) if config.use_gate else None
 
     def forward(self, identity: torch.Tensor, clothing: torch.Tensor) -> torch.Tensor:
@@ -187,7 +216,7 @@ class BDAMImageOutput(ModelOutput):
 
     Args:
         identity_tokens (`torch.FloatTensor` of shape `(batch_size, num_tokens, hidden_size)`):
-            Gated identity tokens; their mean is `identity_features`.
+            Gated identity tokens; their mean is `identity_features`, but with `use_pooled_image`.
         identity_features (`torch.FloatTensor` of shape `(batch_size, hidden_size)`):
             `f_id = g ⊙ f̂_id`.
         clothing_features (`torch.FloatTensor` of shape `(batch_size, hidden_size)`, *optional*):
@@ -220,8 +249,17 @@ class BDAMDecoupler(nn.Module):
         self.identity_exchange = BDAMExchange(config)
         self.clothing_exchange = BDAMExchange(config)
         self.gate = BDAMGate(config)
+        if config.use_pooled_image:
+            self.identity_update = BDAMZeroLinear(config.vision_hidden_size, config.vision_hidden_size)
+            self.clothing_update = BDAMZeroLinear(config.vision_hidden_size, config.vision_hidden_size)
 
-    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BDAMImageOutput:
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        pooled: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BDAMImageOutput:
+        """Tokens (B, N, D) of an image and, with `use_pooled_image`, the encoder's own vector (B, D) for it."""
         identity_tokens = self.identity_branch(hidden_states, **kwargs)
         clothing_tokens = self.clothing_branch(hidden_states, **kwargs)
         identity_tokens, clothing_tokens = (
@@ -230,6 +268,9 @@ class BDAMDecoupler(nn.Module):
         )
         pooled_identity = identity_tokens.mean(dim=1)
         pooled_clothing = clothing_tokens.mean(dim=1)
+        if pooled is not None:
+            pooled_identity = pooled + self.identity_update(pooled_identity)
+            pooled_clothing = pooled + self.clothing_update(pooled_clothing)
         gate = self.gate(pooled_identity, pooled_clothing)
         return BDAMImageOutput(
             identity_tokens=gate[:, None] * identity_tokens,
@@ -319,8 +360,8 @@ class BDAMFusion(nn.Module):
         super().__init__()
         align = BDAMAlignment if config.use_fusion_alignment else _linear_alignment
         self.mode = config.fusion_mode
-        self.image_alignment = align(config, config.vision_config.hidden_size)
-        self.text_alignment = align(config, config.text_config.hidden_size)
+        self.image_alignment = align(config, config.vision_hidden_size)
+        self.text_alignment = align(config, config.text_hidden_size)
         self.gate = BDAMFusionGate(config)
         self.mamba_layers = nn.ModuleList(
             [
@@ -333,7 +374,8 @@ class BDAMFusion(nn.Module):
                 for _ in range(config.num_mamba_layers if config.use_mamba else 0)
             ]
         )
-        self.output_projection = nn.Linear(config.fusion_hidden_size, config.projection_dim)
+        output_projection = BDAMZeroLinear if config.fusion_update else nn.Linear
+        self.output_projection = output_projection(config.fusion_hidden_size, config.projection_dim)
 
     def forward(
         self, image: BDAMImageOutput | None, description: BDAMTextOutput | None
@@ -420,7 +462,7 @@ class BDAMOutput(ModelOutput):
             Output of the text encoder for the clothing descriptions.
         text_model_output (`BDAMTextOutput`, *optional*):
             Output of the text encoder for the queries.
-        vision_model_output (`BaseModelOutput`, *optional*):
+        vision_model_output (`BaseModelOutputWithPooling`, *optional*):
             Output of the image encoder.
     """
 
@@ -437,7 +479,7 @@ class BDAMOutput(ModelOutput):
     description_output: BDAMTextOutput | None = None
     clothing_description_output: BDAMTextOutput | None = None
     text_model_output: BDAMTextOutput | None = None
-    vision_model_output: BaseModelOutput | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
 
     def to_tuple(self) -> tuple:
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
@@ -464,6 +506,8 @@ class BDAMPreTrainedModel(PreTrainedModel):
             init.eye_(module.weight)
         elif isinstance(module, BDAMZeroLinear):
             init.zeros_(module.weight)
+        elif isinstance(module, BDAMModel) and module.config.use_position_embeddings:
+            init.normal_(module.position_embeddings, std=self.config.initializer_range)
 
 
 class BDAMModel(BDAMPreTrainedModel):
@@ -494,22 +538,33 @@ class BDAMModel(BDAMPreTrainedModel):
         text_model: PreTrainedModel | None = None,
     ):
         super().__init__(config)
-        vision_model = vision_model or AutoModel.from_config(config.vision_config)
-        text_model = text_model or AutoModel.from_config(config.text_config)
+        vision_model = vision_model or build_encoder(config.vision_config, "vision")
+        text_model = text_model or build_encoder(config.text_config, "text")
         config.vision_config = share_config(vision_model, config.vision_config)
         config.text_config = share_config(text_model, config.text_config)
-        self.vision_model = use_last_hidden_state_only(vision_model)
-        self.text_model = use_last_hidden_state_only(text_model)
+        uses_text_pooler = config.text_pooling == "pooler"
+        vision = outline_encoder(vision_model, "vision", config.use_pooled_image)
+        text = outline_encoder(text_model, "text", uses_text_pooler)
+        config.vision_hidden_size = vision.hidden_size
+        config.text_hidden_size = (uses_text_pooler and text.pooled_size) or text.hidden_size
+        config.validate_architecture()
+        self.num_prefix_tokens = vision.num_prefix_tokens
+        self.vision_model = freeze_unused(vision_model, vision, config.use_pooled_image)
+        self.text_model = freeze_unused(text_model, text, uses_text_pooler)
 
-        vision_size, text_size = config.vision_config.hidden_size, config.text_config.hidden_size
-        self.text_projection = nn.Linear(text_size, config.projection_dim)
+        if config.use_position_embeddings:
+            self.position_embeddings = nn.Parameter(torch.zeros(1, vision.num_tokens, vision.hidden_size))
+        self.text_projection = nn.Linear(config.text_hidden_size, config.projection_dim)
         if config.use_bdam:
             self.decoupler = BDAMDecoupler(config)
-            self.clothing_projection = nn.Linear(vision_size, text_size)
+            clothing_size = config.clothing_projection_dim or config.text_hidden_size
+            self.clothing_projection = nn.Linear(vision.hidden_size, clothing_size)
+            if config.clothing_projection_dim is not None:
+                self.clothing_text_projection = nn.Linear(config.text_hidden_size, clothing_size)
         if config.use_fusion:
             self.fusion = BDAMFusion(config)
-        else:
-            self.image_projection = nn.Linear(vision_size, config.projection_dim)
+        if config.fusion_update or not config.use_fusion:
+            self.image_projection = nn.Linear(vision.hidden_size, config.projection_dim)
 
         self.post_init()
 
@@ -537,13 +592,53 @@ class BDAMModel(BDAMPreTrainedModel):
             ValueError: if a name leads to no encoder, or to one that lacks weights or fails to load; if no patch fits
                 into an image.
         """
-        vision_model = load_encoder(vision_model_name_or_path, "vision")
+        size = None if image_size is None else as_pair(image_size)
+        vision_model = load_encoder(vision_model_name_or_path, "vision", size)
         text_model = load_encoder(text_model_name_or_path, "text")
         check_image_size(vision_model.config, image_size)
-        if image_size is not None and isinstance(vision_model, ViTModel):
-            vision_model = resize_vit(vision_model, image_size)
         config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)
         return cls(config, vision_model=vision_model, text_model=text_model)
+
+    @classmethod
+    def from_dual_encoder_pretrained(
+        cls, name_or_path: str, image_size: int | tuple[int, int] | None = None, **config_kwargs
+    ) -> "BDAMModel":
+        r"""
+        Builds a model that starts as a pretrained dual encoder, such as CLIP or SigLIP: until it is trained, identity
+        and clothing embeddings of images and texts have that model's own similarities, and its temperature. BDAM and
+        fusion start as updates of zero.
+
+        Args:
+            name_or_path (`str`): Hub id or folder of a dual encoder.
+            image_size (`int` or `tuple[int, int]`, *optional*): height and width of the images to come.
+            config_kwargs: fields of [`BDAMConfig`] besides those that make the start that of the dual encoder.
+
+        Raises:
+            ValueError: if it is no dual encoder, lacks weights, or has no vectors to start from.
+        """
+        dual = load_dual_encoder(name_or_path)
+        check_image_size(dual.vision_model.config, image_size)
+        vision_model = dual.vision_model if image_size is None else resize_encoder(dual.vision_model, image_size)
+        image_projection, text_projection = dual_projections(dual)
+        size = len(text_projection.weight)
+        config = BDAMConfig(
+            vision_config=vision_model.config,
+            text_config=dual.text_model.config,
+            text_pooling="pooler",
+            use_pooled_image=True,
+            fusion_update=True,
+            projection_dim=size,
+            clothing_projection_dim=size,
+            temperature=dual_temperature(dual),
+            **config_kwargs,
+        )
+        model = cls(config, vision_model=vision_model, text_model=dual.text_model)
+        starts = {"image_projection": image_projection, "text_projection": text_projection}
+        if config.use_bdam:
+            starts |= {"clothing_projection": image_projection, "clothing_text_projection": text_projection}
+        for name, start in starts.items():
+            model.get_submodule(name).load_state_dict(start.state_dict())
+        return model
 
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
@@ -713,7 +808,7 @@ class BDAMModel(BDAMPreTrainedModel):
         vision_outputs = image = None
         if pixel_values is not None:
             vision_outputs = self._encode_images(pixel_values, **kwargs)
-            image = self._decouple(vision_outputs.last_hidden_state, pixel_values, **kwargs)
+            image = self._decouple(vision_outputs, **kwargs)
         caption = self._encode_texts(input_ids, attention_mask, token_type_ids=token_type_ids, **kwargs)
         description = self._encode_descriptions(identity_input_ids, identity_attention_mask, **kwargs)
         clothing = self._encode_texts(clothing_input_ids, clothing_attention_mask, **kwargs)
@@ -729,7 +824,7 @@ class BDAMModel(BDAMPreTrainedModel):
         if image is not None and image.pooled_clothing is not None:
             clothing_image_embeds = _normalize(self.clothing_projection(image.pooled_clothing))
         if clothing is not None:
-            clothing_text_embeds = _normalize(clothing.features)
+            clothing_text_embeds = self._embed_clothing_texts(clothing)
 
         logits_per_image = None
         if image_embeds is not None and text_embeds is not None:
@@ -760,7 +855,7 @@ class BDAMModel(BDAMPreTrainedModel):
                 fusion_weights=fusion_weights,
                 clothing_image_embeds=clothing_image_embeds,
                 clothing_text_embeds=clothing_text_embeds,
-                clothing_query_embeds=None if clothing_query is None else _normalize(clothing_query.features),
+                clothing_query_embeds=None if clothing_query is None else self._embed_clothing_texts(clothing_query),
                 clothing_text_ids=clothing_text_ids,
                 clothing_agreement=clothing_agreement,
             )
@@ -773,37 +868,54 @@ class BDAMModel(BDAMPreTrainedModel):
         self, image: BDAMImageOutput | None, description: BDAMTextOutput | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """L2-normalised identity embeddings (B, projection_dim) of gallery entries; their fusion weights (B, 2)."""
-        if self.config.use_fusion:
-            final, fusion_weights = self.fusion(image, description)
-            return _normalize(final), fusion_weights
+        if not self.config.use_fusion:
+            if image is None:
+                raise ValueError(
+                    "A model with `use_fusion=False` embeds images only, not descriptions: give `pixel_values`."
+                )
+            return _normalize(self.image_projection(image.identity_features)), None
+        fused, fusion_weights = self.fusion(image, description)
+        if self.config.fusion_update:
+            fused = self._update(image, description, fused)
+        return _normalize(fused), fusion_weights
+
+    def _update(
+        self, image: BDAMImageOutput | None, description: BDAMTextOutput | None, fused: torch.Tensor
+    ) -> torch.Tensor:
+        """The own embedding of the image, or else of its description, to which fusion adds where both are there."""
         if image is None:
-            raise ValueError(
-                "A model with `use_fusion=False` embeds images only, not descriptions: give `pixel_values`."
-            )
-        return _normalize(self.image_projection(image.identity_features)), None
+            return self.text_projection(description.features) + fused
+        own = self.image_projection(image.identity_features)
+        if description is None:
+            return own + 0 * fused  # as distributed training expects, which counts on a gradient for all
+        return own + description.attention_mask.any(dim=1, keepdim=True) * fused
 
-    def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
-        image_size, native_size = tuple(pixel_values.shape[-2:]), as_pair(self.config.vision_config.image_size)
-        if image_size != native_size:
-            if native_size[0] != native_size[1]:
-                raise ValueError(f"Images must be {native_size} (height, width) for this model, got {image_size}.")
-            if "interpolate_pos_encoding" in inspect.signature(self.vision_model.forward).parameters:
-                kwargs["interpolate_pos_encoding"] = True
-        outputs = self.vision_model(pixel_values=pixel_values, return_dict=True, **kwargs)
-        return BaseModelOutput(outputs.last_hidden_state, outputs.hidden_states, outputs.attentions)
+    def _embed_clothing_texts(self, texts: BDAMTextOutput) -> torch.Tensor:
+        is_projected = self.config.use_bdam and self.config.clothing_projection_dim is not None
+        return _normalize(self.clothing_text_projection(texts.features) if is_projected else texts.features)
 
-    def _decouple(self, hidden_states: torch.Tensor, pixel_values: torch.Tensor, **kwargs) -> BDAMImageOutput:
+    def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
+        image_size = tuple(pixel_values.shape[-2:])
+        native_size = as_pair(getattr(self.config.vision_config, "image_size", None) or image_size)
+        if image_size != native_size and native_size[0] != native_size[1]:
+            raise ValueError(f"Images must be {native_size} (height, width) for this model, got {image_size}.")
+        outputs = run_image_encoder(self.vision_model, pixel_values, **kwargs)
+        tokens = as_sequence(outputs.last_hidden_state, self.config.vision_hidden_size)
+        pooled = pooled_vector(outputs, tokens) if self.config.use_pooled_image else None
+        return BaseModelOutputWithPooling(
+            tokens, pooled, getattr(outputs, "hidden_states", None), getattr(outputs, "attentions", None)
+        )
+
+    def _decouple(self, vision_outputs: BaseModelOutputWithPooling, **kwargs) -> BDAMImageOutput:
+        hidden_states, pooled = vision_outputs.last_hidden_state, vision_outputs.pooler_output
         if self.config.use_patch_tokens_only:
-            hidden_states = hidden_states[:, self._num_prefix_tokens(hidden_states, pixel_values) :]
+            hidden_states = hidden_states[:, self.num_prefix_tokens :]
+        if self.config.use_position_embeddings:
+            hidden_states = hidden_states + self.position_embeddings
         if self.config.use_bdam:
-            return self.decoupler(hidden_states, **kwargs)
-        return BDAMImageOutput(identity_tokens=hidden_states, identity_features=hidden_states.mean(dim=1))
-
-    def _num_prefix_tokens(self, hidden_states: torch.Tensor, pixel_values: torch.Tensor) -> int:
-        """[CLS] and register tokens stand before the patches; an encoder that merges patches has neither."""
-        patch_height, patch_width = as_pair(self.config.vision_config.patch_size)
-        num_patches = (pixel_values.shape[-2] // patch_height) * (pixel_values.shape[-1] // patch_width)
-        return max(hidden_states.shape[1] - num_patches, 0)
+            return self.decoupler(hidden_states, pooled, **kwargs)
+        identity_features = hidden_states.mean(dim=1) if pooled is None else pooled
+        return BDAMImageOutput(identity_tokens=hidden_states, identity_features=identity_features)
 
     def _encode_texts(
         self,
@@ -818,10 +930,19 @@ class BDAMModel(BDAMPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if token_type_ids is not None:
             kwargs["token_type_ids"] = token_type_ids
-        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        outputs = run_text_encoder(self.text_model, input_ids, attention_mask=attention_mask, **kwargs)
         tokens = outputs.last_hidden_state
-        features = tokens[:, 0] if self.config.text_pooling == "cls" else masked_mean(tokens, attention_mask)
-        return BDAMTextOutput(tokens, features, attention_mask, outputs.hidden_states, outputs.attentions)
+        if self.config.text_pooling == "mean":
+            features = masked_mean(tokens, attention_mask)
+        else:
+            features = pooled_vector(outputs, tokens) if self.config.text_pooling == "pooler" else tokens[:, 0]
+        return BDAMTextOutput(
+            tokens,
+            features,
+            attention_mask,
+            getattr(outputs, "hidden_states", None),
+            getattr(outputs, "attentions", None),
+        )
 
     def _encode_descriptions(
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, **kwargs
@@ -833,7 +954,7 @@ class BDAMModel(BDAMPreTrainedModel):
         if present.any():
             described = self._encode_texts(input_ids[present], attention_mask[present], **kwargs)
         else:  # nothing to encode; what fuses descriptions still takes part, as distributed training expects
-            states = self.text_projection.weight.new_zeros(0, input_ids.shape[1], self.config.text_config.hidden_size)
+            states = self.text_projection.weight.new_zeros(0, input_ids.shape[1], self.config.text_hidden_size)
             described = BDAMTextOutput(states, states[:, 0], attention_mask[present])
         return _spread(described, present)
 
