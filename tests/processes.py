@@ -1,5 +1,6 @@
 """Processes that tests look at."""
 
+import signal
 from collections.abc import Iterable
 
 import psutil
@@ -15,3 +16,12 @@ def still_run(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def heed_signals() -> None:
+    """
+    For `preexec_fn`: a process as a terminal starts it, also where the tests themselves run under nohup or in the
+    background of a shell, which have SIGHUP or SIGINT ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

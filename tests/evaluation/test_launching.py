@@ -9,13 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import still_run
+from processes import heed_signals, still_run
 
 
 ROOT = Path(__file__).parents[2]
 RUN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they run in the background
+import sys
 from bdam.evaluation import launching
 launching.PATIENCE = float(sys.argv[1])
 sys.exit(128 + launching.run_launcher([sys.executable, *sys.argv[2:]], sys.stdout.buffer))
@@ -49,6 +48,8 @@ while True:
     time.sleep(600)
 """
 
+START = {"preexec_fn": heed_signals}
+
 
 @pytest.fixture
 def start(tmp_path):
@@ -60,7 +61,7 @@ def start(tmp_path):
         command = [sys.executable, "-c", RUN, patience, tmp_path / "launcher.py", count, tmp_path / "training.py"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
-            [*map(str, command), *options], env=environment, stdout=subprocess.PIPE, text=True, **settings
+            [*map(str, command), *options], env=environment, stdout=subprocess.PIPE, text=True, **START | settings
         )
         lines = sorted(process.stdout.readline() for _ in range(1 + count))
         assert lines == ["launched\n", *["training\n"] * count]

@@ -14,7 +14,7 @@ from statistics import stdev
 import psutil
 import pytest
 from datasets import DatasetDict
-from processes import still_run
+from processes import heed_signals, still_run
 from tiny import TINY_RUN
 
 from bdam import cli
@@ -170,16 +170,13 @@ def test_a_training_process_that_fails_leaves_its_words_in_the_log(data, tmp_pat
 def start_study(data, output, launch: str) -> subprocess.Popen:
     options = ["--base", DEMO, "--seeds", "0", "--output", output, "--launch", launch]
     changes = [*SMALL, "num_epochs=10", "eval_every=10", "log_every=1", "num_workers=1", f"data={data}"]
-    # As a terminal starts it, also where the tests run in the background, where shells have SIGINT ignored.
-    start = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from bdam.cli import main; main()"
-    )
     return subprocess.Popen(
-        [sys.executable, "-c", start, "study", *map(str, [FULL, *changes, *options])],
+        [sys.executable, "-m", "bdam.cli", "study", *map(str, [FULL, *changes, *options])],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_signals,
     )
 
 
