@@ -60,8 +60,7 @@ class BDAMConfig(PreTrainedConfig):
             a linear projection of the image's identity feature.
         fusion_mode (`str`, *optional*, defaults to `"pooled"`):
             What the Mamba stack scans: the one fused vector, to the letter of the paper (`"pooled"`), or the sequence
-            of
-            identity tokens followed by description tokens (`"tokens"`).
+            of identity tokens followed by description tokens (`"tokens"`).
         use_fusion_alignment (`bool`, *optional*, defaults to `True`):
             Whether each modality passes an FFN before fusion; otherwise one linear map (Table III, "w/o Alignment").
         use_fusion_gate (`bool`, *optional*, defaults to `True`):
@@ -106,13 +105,17 @@ class BDAMConfig(PreTrainedConfig):
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of the initial weights.
 
+    Raises:
+        StrictDataclassError: of `huggingface_hub.errors`, if a field has another type, is out of bounds, or does not
+            fit the others.
+
     Example:
 
     ```python
-    >>> from configuration_bdam import BDAMConfig
-    >>> from modeling_bdam import BDAMModel
-
-    >>> model = BDAMModel(BDAMConfig(num_branch_layers=3))
+    >>> from bdam import BDAMConfig, BDAMModel
+    >>> BDAMConfig().num_branch_layers
+    6
+    >>> model = BDAMModel(BDAMConfig(vision_config={"model_type": "vit", "num_hidden_layers": 2}, num_branch_layers=1))
     ```"""
 
     model_type = "bdam"

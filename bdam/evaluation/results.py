@@ -84,6 +84,8 @@ class Results(list[Result]):
     Example:
 
     ```python
+    >>> from pathlib import Path
+    >>> from bdam.evaluation.results import Results
     >>> results = Results.from_json(Path("docs/results/demo.json"))
     >>> results[0].protocol, results[0].query, results[0].gallery
     ('standard', 'caption', 'image')
