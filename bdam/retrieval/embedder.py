@@ -34,7 +34,7 @@ class EmbeddedRows(NamedTuple):
 
 class Embedder:
     """
-    Embeds images and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalised: a query
+    Embeds images and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalized: a query
     weighted `[(1 - c)·identity ; c·clothing]` scores `(1 - c)·identity + c·clothing` by one inner product, for any
     weight c of clothing.
 

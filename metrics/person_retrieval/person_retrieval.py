@@ -4,7 +4,7 @@ import datasets
 import evaluate
 import torch
 
-from bdam.evaluation.metrics import retrieval_metrics
+from bdam import retrieval_metrics
 
 
 _DESCRIPTION = """\
