@@ -43,8 +43,8 @@ def evaluate_checkpoint(
         use_cache: whether to keep embeddings in the Hub's assets cache, and to use those that are there.
 
     Returns:
-        A list with one [`Result`] for each checkpoint, protocol, query, gallery and clothing weight: `r1`, `r5`,
-        `r10`, `map` and `minp` as percentages, and where they come from. `results.to_json(path)` writes it.
+        A list with one [`Result`] for each checkpoint, protocol, query, gallery and clothing weight, which has `r1`,
+        `r5`, `r10`, `map` and `minp` as percentages and says where they come from. Its `to_json(path)` writes it.
 
     Raises:
         FileNotFoundError: if a model or the data is not there.

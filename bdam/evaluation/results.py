@@ -74,7 +74,7 @@ class Origin(BaseModel, frozen=True, strict=True, extra="forbid"):
 
 
 class Result(Origin, Score, frozen=True, strict=True, extra="forbid"):
-    """A score with its origin: one record of `results.json`."""
+    """A [`Score`] with its [`Origin`]: one record of `results.json`."""
 
 
 class Results(list[Result]):

@@ -141,8 +141,8 @@ def load_recipe(*sources: str | Path) -> Recipe:
             as they are typed.
 
     Returns:
-        The recipe, its defaults the paper's (§IV-A). What is local is absolute: `output_dir`, the folders in `data`,
-        and encoders that are folders.
+        The recipe, its defaults the paper's (§IV-A). `output_dir`, the folders in `data`, and encoders that are
+        folders are absolute paths.
 
     Raises:
         FileNotFoundError: if there is no such file.
