@@ -69,8 +69,7 @@ class BDAMConfig(PreTrainedConfig):
             a linear projection of the image's identity feature.
         fusion_mode (`str`, *optional*, defaults to `"pooled"`):
             What the Mamba stack scans: the one fused vector, to the letter of the paper (`"pooled"`), or the sequence
-            of
-            identity tokens followed by description tokens (`"tokens"`).
+            of identity tokens followed by description tokens (`"tokens"`).
         fusion_update (`bool`, *optional*, defaults to `False`):
             Whether fusion is an update, which starts at zero, of the image's own embedding: an image without a
             description is then embedded as without fusion. In the paper fusion makes the embedding.
@@ -121,13 +120,17 @@ class BDAMConfig(PreTrainedConfig):
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of the initial weights.
 
+    Raises:
+        StrictDataclassError: of `huggingface_hub.errors`, if a field has another type, is out of bounds, or does not
+            fit the others.
+
     Example:
 
     ```python
-    >>> from configuration_bdam import BDAMConfig
-    >>> from modeling_bdam import BDAMModel
-
-    >>> model = BDAMModel(BDAMConfig(num_branch_layers=3))
+    >>> from bdam import BDAMConfig, BDAMModel
+    >>> BDAMConfig().num_branch_layers
+    6
+    >>> model = BDAMModel(BDAMConfig(vision_config={"model_type": "vit", "num_hidden_layers": 2}, num_branch_layers=1))
     ```"""
 
     model_type = "bdam"

@@ -526,9 +526,14 @@ class BDAMModel(BDAMPreTrainedModel):
     Example:
 
     ```python
+    >>> from bdam import BDAMModel, BDAMProcessor, load_data
     >>> model = BDAMModel.from_pretrained("outputs/demo/model")
-    >>> outputs = model(**processor(images=image, text="A tall man in a red coat.", return_tensors="pt"))
+    >>> processor = BDAMProcessor.from_pretrained("outputs/demo/model")
+    >>> images = load_data("outputs/demo/pedestrians")["test"]["image"][:8]
+    >>> outputs = model(**processor(images=images, text="A tall man in a red coat.", return_tensors="pt"))
     >>> scores = outputs.text_embeds @ outputs.image_embeds.T
+    >>> scores.shape
+    torch.Size([1, 8])
     ```"""
 
     def __init__(

@@ -71,8 +71,12 @@ class BDAMProcessor(ProcessorMixin):
     Example:
 
     ```python
-    >>> inputs = processor(images=image, text="A tall man in a red coat.", return_tensors="pt")
-    >>> outputs = model(**inputs)
+    >>> from bdam import BDAMProcessor, load_data
+    >>> processor = BDAMProcessor.from_pretrained("outputs/demo/model")
+    >>> images = load_data("outputs/demo/pedestrians")["test"]["image"][:8]
+    >>> inputs = processor(images=images, text="A tall man in a red coat.", return_tensors="pt")
+    >>> inputs["pixel_values"].shape
+    torch.Size([8, 3, 128, 64])
     ```"""
 
     valid_processor_kwargs = BDAMProcessorKwargs

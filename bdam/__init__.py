@@ -8,8 +8,10 @@ Example:
 
 ```python
 >>> import bdam
->>> gallery = bdam.Gallery.from_images("outputs/demo/model", "images/")
+>>> gallery = bdam.Gallery.from_images("outputs/demo/model", "images")
 >>> hits = gallery.search("A tall man in a red coat.", clothing_weight=0.3, k=5)
+>>> len(hits)
+5
 ```"""
 
 from importlib import import_module

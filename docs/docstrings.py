@@ -9,11 +9,13 @@ import griffe
 TYPE = re.compile(r"^(\s*[\w, ]+? \()(`[^\n]*?(?:\n[^\n]*?)?)(\):)", re.MULTILINE)
 # "[`BDAMModel`]", a link in the documentation of transformers
 LINK = re.compile(r"\[(`[^`\]]+`)\](?![\[(])")
+# The head of what Google's style would indent
+EXAMPLE = re.compile(r"^(\s*)Example:$", re.MULTILINE)
 
 
 def to_google(text: str) -> str:
-    """The docstring with types as plain text, and links as code."""
-    text = LINK.sub(r"\1", text)
+    """The docstring with types as plain text, links as code, and the word Example as a heading."""
+    text = EXAMPLE.sub(r"\1**Example:**", LINK.sub(r"\1", text))
     return TYPE.sub(lambda found: f"{found[1]}{_plain(found[2])}{found[3]}", text)
 
 

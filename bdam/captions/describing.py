@@ -190,8 +190,12 @@ def describe_images(
     Example:
 
     ```python
-    >>> images, path = find_images("images/")
+    >>> from bdam.captions.client import MLLM
+    >>> from bdam.captions.describing import describe_images, find_images
+    >>> images, path = find_images("images")
     >>> tally = describe_images(images, path, MLLM("Qwen/Qwen2.5-VL-7B-Instruct", "http://127.0.0.1:8000/v1"))
+    >>> tally.described + tally.failed == len(images)
+    True
     ```"""
     with DescriptionFile(path) as file:
         known = list(read_records(path))

@@ -280,6 +280,7 @@ def attributes(kind: Kind, text: str) -> dict[str, str]:
     Example:
 
     ```python
+    >>> from bdam.captions.lexicon import attributes
     >>> attributes("identity", "A young man with brown hair in a brown coat and skinny jeans.")
     {'gender': 'man', 'age': 'young', 'hair': 'brown hair'}
     >>> attributes("clothing", "A young man with brown hair in a brown coat and skinny jeans.")

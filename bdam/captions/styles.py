@@ -216,6 +216,7 @@ def generalize(captions: list[str]) -> list[str]:
     Example:
 
     ```python
+    >>> from bdam.captions.styles import generalize
     >>> generalize(["The man in a black shirt has short hair.", "The tall woman in a red coat has long brown hair."])
     ['The [person] in [garment] has [features].', 'The [person] in [garment] has [features].']
     ```

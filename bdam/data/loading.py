@@ -12,20 +12,31 @@ from bdam.data.schema import AGREEMENT_FEATURES, FEATURES, choose_split
 
 def load_data(source: str | Path) -> DatasetDict:
     """
-    Loads a data set: the folder that `DatasetDict.save_to_disk` wrote, such as generated pedestrians; a benchmark,
-    `NAME:ROOT`; or several of them between `+`, split by split, whose person and outfit ids are shifted apart.
+    Loads a data set.
 
-    Example:
+    Args:
+        source: the folder that `DatasetDict.save_to_disk` wrote, such as generated pedestrians; a benchmark,
+            `NAME:ROOT`; or several of them between `+`, split by split, whose person and outfit ids are shifted apart.
 
-    ```python
-    >>> load_data("cuhk-pedes:/data/CUHK-PEDES+icfg-pedes:/data/ICFG-PEDES")
-    ```
+    Returns:
+        The splits `train`, `validation` and `test`, as far as there are any, with one row per image and the columns of
+        `bdam.data.schema.FEATURES`. Images are opened when they are looked at: upright, RGB, 8 bits per channel.
 
     Raises:
         FileNotFoundError: if there is no data set at `source`.
         ValueError: if a split is empty, lacks a column of the schema, or has a record that is not as it should be;
             and, once it is looked at, if an image cannot be read.
-    """
+
+    Example:
+
+    ```python
+    >>> from bdam import load_data
+    >>> data = load_data("outputs/demo/pedestrians+own:images")
+    >>> list(data)
+    ['train', 'validation', 'test']
+    >>> data["test"][0]["image"].mode
+    'RGB'
+    ```"""
     source = str(source)
     parts = [_read(part) for part in split_source(source)]
     return open_images(parts[0] if len(parts) == 1 else _join(parts), source)

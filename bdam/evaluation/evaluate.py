@@ -42,18 +42,22 @@ def evaluate_checkpoint(
         mixed_precision: `no`, `fp16` or `bf16`.
         use_cache: whether to keep embeddings in the Hub's assets cache, and to use those that are there.
 
-    Example:
-
-    ```python
-    >>> results = evaluate_checkpoint("outputs/demo/model", "outputs/demo/pedestrians")
-    >>> results[0].protocol, results[0].query, results[0].gallery
-    ('standard', 'caption', 'image')
-    ```
+    Returns:
+        A list with one [`Result`] for each checkpoint, protocol, query, gallery and clothing weight, which has `r1`,
+        `r5`, `r10`, `map` and `minp` as percentages and says where they come from. Its `to_json(path)` writes it.
 
     Raises:
         FileNotFoundError: if a model or the data is not there.
         ValueError: if a model is no dual encoder, or the split does not exist or has nothing to search by.
-    """
+
+    Example:
+
+    ```python
+    >>> from bdam import evaluate_checkpoint
+    >>> results = evaluate_checkpoint("outputs/demo/model", "outputs/demo/pedestrians")
+    >>> results[0].protocol, results[0].query, results[0].gallery
+    ('standard', 'caption', 'image')
+    ```"""
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
     dataset, device, results = load_split(data, split), PartialState().device, Results()
     settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}

@@ -49,7 +49,27 @@ def retrieval_metrics(
 ) -> dict[str, float | int]:
     """R-k, mAP and mINP (Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", 2021).
 
-    Arguments and errors are those of [`rank_queries`].
+    The gallery is ranked by inner product for each query. A tie is a miss: a negative that scores exactly as much as a
+    positive ranks before it, so that a collapsed model, whose scores are all equal, finds nobody. Scores are compared
+    as the matrix product rounds them.
+
+    Args:
+        query_embeds: (Q, D) vectors of the queries; half precision is computed in float32.
+        gallery_embeds: (G, D) vectors of the gallery images, on the same device.
+        query_person_ids: (Q,) person each query describes.
+        gallery_person_ids: (G,) person in each image.
+        query_outfit_ids: (Q,) outfit each query describes; needed by the two protocols about clothes.
+        gallery_outfit_ids: (G,) outfit in each image; needed by the two protocols about clothes.
+        query_camera_ids: (Q,) camera of the image behind each query. Given for both sides, the person's images
+            from the query's own camera are ignored too: the rule of image re-identification and, beside the two
+            protocols about clothes, of LTCC (Qian et al., "Long-Term Cloth-Changing Person Re-identification", 2020).
+        gallery_camera_ids: (G,) camera of each image; given with `query_camera_ids` or not at all.
+        own_images: (Q,) index in the gallery of the image each query was written for, which is then ignored;
+            -1 where there is none.
+        protocol: Which images of the query's person are positives: `"standard"` all of them, `"same-clothes"` those
+            in the query's outfit, `"clothes-changed"` those in another one. The person's other images are ignored,
+            neither right nor wrong.
+        chunk_size: Number of queries scored at once; the largest buffers are two of `chunk_size` x G scores.
 
     Returns:
         `r1`, `r5`, `r10`, `map` and `minp` as percentages, means over the queries that have a positive; `chance`, the
@@ -57,11 +77,15 @@ def retrieval_metrics(
         the gallery.
 
     Raises:
+        ValueError: Unknown protocol, shapes that do not match, missing outfit or camera ids, an own image that does
+            not show the query's person, or a score that is not finite.
         NoPositivesError: No query has a positive.
 
     Example:
 
     ```python
+    >>> import torch
+    >>> from bdam import retrieval_metrics
     >>> persons = torch.tensor([0, 1])
     >>> retrieval_metrics(torch.eye(2), torch.eye(2), persons, persons)["r1"]
     100.0
@@ -116,33 +140,7 @@ def rank_queries(
     protocol: str = "standard",
     chunk_size: int = 256,
 ) -> QueryRanks:
-    """Rank the gallery by inner product for every query.
-
-    A tie is a miss: a negative that scores exactly as much as a positive ranks before it, so that a collapsed model,
-    whose scores are all equal, finds nobody. Scores are compared as the matrix product rounds them.
-
-    Args:
-        query_embeds: (Q, D) vectors of the queries; half precision is computed in float32.
-        gallery_embeds: (G, D) vectors of the gallery images, on the same device.
-        query_person_ids: (Q,) person each query describes.
-        gallery_person_ids: (G,) person in each image.
-        query_outfit_ids: (Q,) outfit each query describes; needed by the two protocols about clothes.
-        gallery_outfit_ids: (G,) outfit in each image; needed by the two protocols about clothes.
-        query_camera_ids: (Q,) camera of the image behind each query. Given for both sides, the person's images
-            from the query's own camera are ignored too: the rule of image re-identification and, beside the two
-            protocols about clothes, of LTCC (Qian et al., "Long-Term Cloth-Changing Person Re-identification", 2020).
-        gallery_camera_ids: (G,) camera of each image; given with `query_camera_ids` or not at all.
-        own_images: (Q,) index in the gallery of the image each query was written for, which is then ignored;
-            -1 where there is none.
-        protocol: Which images of the query's person are positives: `"standard"` all of them, `"same-clothes"` those
-            in the query's outfit, `"clothes-changed"` those in another one. The person's other images are ignored,
-            neither right nor wrong.
-        chunk_size: Number of queries scored at once; the largest buffers are two of `chunk_size` x G scores.
-
-    Raises:
-        ValueError: Unknown protocol, shapes that do not match, missing outfit or camera ids, an own image that does
-            not show the query's person, or a score that is not finite.
-    """
+    """How the gallery ranks for every query; arguments, ties and errors are those of [`retrieval_metrics`]."""
     _check_arguments(query_embeds, gallery_embeds, protocol)
     by_camera = query_camera_ids is not None or gallery_camera_ids is not None
     by_outfit = protocol != "standard"

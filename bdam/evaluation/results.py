@@ -74,7 +74,7 @@ class Origin(BaseModel, frozen=True, strict=True, extra="forbid"):
 
 
 class Result(Origin, Score, frozen=True, strict=True, extra="forbid"):
-    """A score with its origin: one record of `results.json`."""
+    """A [`Score`] with its [`Origin`]: one record of `results.json`."""
 
 
 class Results(list[Result]):
@@ -84,6 +84,8 @@ class Results(list[Result]):
     Example:
 
     ```python
+    >>> from pathlib import Path
+    >>> from bdam.evaluation.results import Results
     >>> results = Results.from_json(Path("docs/results/demo.json"))
     >>> results[0].protocol, results[0].query, results[0].gallery
     ('standard', 'caption', 'image')

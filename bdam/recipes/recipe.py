@@ -133,22 +133,29 @@ class Recipe(BaseModel):
 
 def load_recipe(*sources: str | Path) -> Recipe:
     """
-    Reads a recipe from YAML files and `key=value` overrides, of which the later win; a file states only what it
-    changes. Nested keys of overrides are dotted. Values are YAML 1.2, but for overrides of `data` and `output_dir`,
-    which are taken as they are typed.
+    Reads a recipe.
 
-    What is local becomes absolute: `output_dir`, the places in `data`, and encoders that are folders.
+    Args:
+        sources: YAML files, which state only what they change, and `key=value` overrides; later ones win. Nested keys
+            of overrides are dotted. Values are YAML 1.2, but for overrides of `data` and `output_dir`, which are taken
+            as they are typed.
 
-    Example:
-
-    ```python
-    >>> load_recipe("recipes/paper.yaml", "recipes/ablations/table3_without_mamba.yaml", "data=DATA", "output_dir=RUN")
-    ```
+    Returns:
+        The recipe, its defaults the paper's (§IV-A). `output_dir`, the folders in `data`, and encoders that are
+        folders are absolute paths.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: naming the source, the key and what is wrong with it.
-    """
+
+    Example:
+
+    ```python
+    >>> from bdam import load_recipe
+    >>> recipe = load_recipe("recipes/paper.yaml", "data=DATA", "output_dir=RUN", "model.use_mamba=false")
+    >>> recipe.num_epochs, recipe.model["use_mamba"]
+    (60, False)
+    ```"""
     stated = [_read_source(source) for source in sources]
     values: dict[str, Any] = {}
     for _, changes in stated:

@@ -34,7 +34,7 @@ class EmbeddedRows(NamedTuple):
 
 class Embedder:
     """
-    Embeds images and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalised: a query
+    Embeds images and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalized: a query
     weighted `[(1 - c)·identity ; c·clothing]` scores `(1 - c)·identity + c·clothing` by one inner product, for any
     weight c of clothing.
 
@@ -45,14 +45,20 @@ class Embedder:
         compile: whether its image and text encoders pass `torch.compile`, which pays for large collections.
         batch_size: images or sentences per forward pass.
 
+    Raises:
+        FileNotFoundError: if there is no model, or not all of it.
+        ValueError: if the model does not embed images and sentences alike, or cannot be compiled.
+
     Example:
 
     ```python
+    >>> from bdam import Embedder, load_data
     >>> embedder = Embedder("outputs/demo/model")
-    >>> images = embedder(images=[red_coat, blue_coat])
+    >>> images = embedder(images=load_data("outputs/demo/pedestrians")["test"]["image"][:8])
+    >>> images.shape
+    torch.Size([8, 192])
     >>> query = embedder.weigh(embedder(text="A tall man in a red coat."), clothing_weight=0.6)
-    >>> (query @ images.T).topk(1).indices
-    tensor([[0]])
+    >>> best = (query @ images.T).topk(5).indices
     ```"""
 
     def __init__(
@@ -139,7 +145,16 @@ class Embedder:
             yield EmbeddedRows(self._join(of_chunk), of_chunk["is_readable"], of_chunk["contents"])
 
     def weigh(self, vectors: torch.Tensor, clothing_weight: float) -> torch.Tensor:
-        """Queries that score `(1 - clothing_weight)·identity + clothing_weight·clothing`."""
+        """
+        Queries that score `(1 - clothing_weight)·identity + clothing_weight·clothing` by one inner product.
+
+        Args:
+            vectors: (…, D), of sentences or of examples.
+            clothing_weight: c, in [0, 1].
+
+        Returns:
+            (…, D), no longer normalized.
+        """
         weights = torch.cat(
             [
                 torch.full((self.space.identity_size,), 1 - clothing_weight),

@@ -58,9 +58,13 @@ class Gallery:
     Example:
 
     ```python
-    >>> gallery = Gallery.from_images("outputs/demo/model", "images/")
-    >>> for hit in gallery.search("A tall man in a red coat.", clothing_weight=0.3, k=5):
-    ...     print(hit.score, hit.image_id)
+    >>> from bdam import Gallery
+    >>> gallery = Gallery.from_images("outputs/demo/model", "images")
+    >>> hits = gallery.search("A tall man in a red coat.", clothing_weight=0.3, k=5)
+    >>> hits[0].score >= hits[1].score
+    True
+    >>> best = gallery.image(hits[0].image_id)
+    >>> same_person = gallery.search(like=hits[0].image_id, clothing_weight=0)
     ```"""
 
     def __init__(self, embedder: Embedder, store: Store):
@@ -76,13 +80,17 @@ class Gallery:
         uri: str | Path | None = None,
     ) -> "Gallery":
         """
-        A gallery of the images of a source, see [`open_source`]; and of what is there already, if it is kept where an
-        earlier run left it.
+        A gallery of the images of a source; and of what is there already, if it is kept where an earlier run left it.
 
         Args:
             model: a checkpoint, or an [`Embedder`] of one.
+            source: a folder of images or a data set; see [`open_source`].
             descriptions: identity descriptions by image id, which the images are fused with.
             uri: where to keep it, see [`open_store`]; by default in memory.
+
+        Raises:
+            FileNotFoundError: if there is no model, or no image at the source.
+            ValueError: if none of the images can be read, or what is kept at `uri` was made by another model.
         """
         source = open_source(source, descriptions)  # before anything is made
         embedder = model if isinstance(model, Embedder) else Embedder(model)
@@ -229,7 +237,7 @@ class Gallery:
         filter: Filter | None = None,
     ) -> list[Hit]:
         """
-        The k images that fit best.
+        The k images that fit best, best first.
 
         Args:
             text: a sentence about the person, the clothes or both.

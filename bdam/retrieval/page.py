@@ -174,9 +174,9 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
     The page that searches a gallery, to be served by [`serve_page`], and an endpoint that does the same for programs:
 
     ```python
-    >>> client = gradio_client.Client("http://127.0.0.1:7860")
-    >>> client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
-    {'warnings': [], 'hits': [{'image': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
+    client = gradio_client.Client("http://127.0.0.1:7860")
+    client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
+    # {'warnings': [], 'hits': [{'image_id': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
     ```"""
     bounded = BoundedSearch(gallery)
     with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:

@@ -32,9 +32,9 @@ from processing_bdam import BDAMProcessor
 
 def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, cpu: bool = False) -> int:
     """
-    Trains a model by a recipe. In `recipe.output_dir` it writes `model/` (weights, code, processor and recipe of the
-    best epoch by validation), `checkpoints/` to resume from, and `log.jsonl`. SIGTERM and SIGINT end training after
-    the step, with a checkpoint.
+    Trains a model by a recipe: Adam, cosine decay (§IV-A), the losses balanced by GradNorm (Eq. 5 and 6) or fixed. In
+    `recipe.output_dir` it writes `model/` (weights, code, processor and recipe of the best epoch by validation),
+    `checkpoints/` to resume from, and `log.jsonl`. SIGTERM and SIGINT end training after the step, with a checkpoint.
 
     Args:
         recipe: see [`load_recipe`].
@@ -54,7 +54,9 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     Example:
 
     ```python
-    >>> train(load_recipe("recipes/demo.yaml", "data=outputs/few", "output_dir=outputs/small", "num_epochs=1"))
+    >>> from bdam import load_recipe, train
+    >>> places = "data=outputs/demo/pedestrians", "output_dir=outputs/small"
+    >>> train(load_recipe("recipes/demo.yaml", *places, "num_epochs=1"))
     0
     ```"""
     check_trackers(recipe.report_to)

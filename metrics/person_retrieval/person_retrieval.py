@@ -4,7 +4,7 @@ import datasets
 import evaluate
 import torch
 
-from bdam.evaluation.metrics import retrieval_metrics
+from bdam import retrieval_metrics
 
 
 _DESCRIPTION = """\
@@ -19,7 +19,7 @@ Args:
     gallery_embeds: Embeddings of the gallery images, (G, D); scores are inner products.
     gallery_person_ids: Person in each image, (G,).
     **options: `protocol` ("standard", "same-clothes" or "clothes-changed"), `query_outfit_ids`, `gallery_outfit_ids`,
-        `query_camera_ids`, `gallery_camera_ids` and `own_images`, as in `bdam.evaluation.metrics.rank_queries`. What
+        `query_camera_ids`, `gallery_camera_ids` and `own_images`, as in `bdam.retrieval_metrics`. What
         speaks of queries follows the order in which they were added.
 
 Returns:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bdam.retrieval.gallery import Gallery
+from bdam import Gallery
 from bdam.retrieval.page import build_page, serve_page
 
 

@@ -41,7 +41,9 @@ def load_benchmark(name: str, root: str | Path, split: str | None = None) -> Dat
     Example:
 
     ```python
-    >>> load_benchmark("cuhk-pedes", "/data/CUHK-PEDES", "test")[0]["captions"]
+    >>> from bdam.data.benchmarks import load_benchmark
+    >>> load_benchmark("own", "images", "test")[0]["captions"]
+    ['...']
     ```
     """
     source = f"{name}:{root}"

@@ -18,6 +18,7 @@ def find_lookalikes(ids: Iterable[int | str]) -> list[list[int | str]]:
     Example:
 
     ```python
+    >>> from bdam.data.benchmarks.spelling import find_lookalikes
     >>> find_lookalikes(["Ann", "ann ", 7, "007", "Bob"])
     [['Ann', 'ann '], [7, '007']]
     ```
