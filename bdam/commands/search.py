@@ -111,24 +111,24 @@ def search(
     gallery = Gallery.load(uri, model, index_name)
     options: dict[str, Any] = {"identity": identity, "clothing": clothing, "clothing_weight": clothing_weight, "k": k}
     example = open_image(like) if like is not None and Path(like).exists() else like
-    if isinstance(example, str) and not gallery.holds(example):
+    if isinstance(example, str) and example not in gallery:
         raise ValueError(f"{like} is neither a file nor the name of an image of the gallery.")
     options |= {"like": example, "filter": parse_filters(filters or [])}
     texts: list[str | None] = [*sentences] if sentences else [None]
     asked = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
-    found = [gallery.search(text, **options) for text in texts]
-    answers = list(zip(asked, found, strict=True))
+    results = list(zip(asked, [gallery.search(text, **options) for text in texts], strict=True))
     if as_json:
-        lost = [gallery.check_sentences(text, identity, clothing) for text in texts]
-        found_as_json = [
-            {"query": query, "warnings": warnings, "hits": [asdict(hit) for hit in hits]}
-            for (query, hits), warnings in zip(answers, lost, strict=True)
-        ]
-        print(json.dumps(found_as_json))
-    for query, hits in answers if not as_json else ():
+        print(
+            json.dumps(
+                [{"query": query, "warnings": hits.warnings, "hits": [*map(asdict, hits)]} for query, hits in results]
+            )
+        )
+    for query, hits in results if not as_json else ():
+        for warning in hits.warnings:
+            errors.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
         console.print(hits_table(query, hits))
     if grid is not None:
-        rows = [hits_row(gallery, query, hits, example) for query, hits in answers]
+        rows = [hits_row(gallery, query, hits, example) for query, hits in results]
         ranked_grid(rows, grid, gallery.embedder.space.weights)
 
 

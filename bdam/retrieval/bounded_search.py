@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.images import open_image
 from bdam.retrieval.display import show_image
-from bdam.retrieval.gallery import Gallery, Hit
+from bdam.retrieval.gallery import Gallery, Hits
 
 
 MAX_SENTENCE = 1000  # characters
@@ -37,7 +37,7 @@ class BoundedSearch:
         self.choices = gallery.store.choices()
         self._lock = Lock()
 
-    def search(self, **query: Any) -> list[Hit]:
+    def search(self, **query: Any) -> Hits:
         """
         As [`Gallery.search`], within bounds.
 
@@ -49,11 +49,6 @@ class BoundedSearch:
         except ValidationError as error:
             mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
             raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
-
-    def check_sentences(self, *sentences: str | None) -> list[str]:
-        """As [`Gallery.check_sentences`]."""
-        with self._lock:
-            return self.gallery.check_sentences(*sentences)
 
     def filter(self, positions: Sequence[Sequence[int]]) -> dict[str, list]:
         """The filter of values that are given by their positions among the choices of each column."""
@@ -78,7 +73,7 @@ class BoundedSearch:
         clothing_weight: float | None = None,
         k: Count = 12,
         filter: dict[str, list] | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         with self._lock:
             return self.gallery.search(text, identity, clothing, like, clothing_weight, k, filter)
 

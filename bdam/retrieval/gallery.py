@@ -1,7 +1,7 @@
 """A gallery of images: made once, kept, searched by sentences and by example."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -45,6 +45,21 @@ class Hit:
     identity: float
     clothing: float
     row: dict[str, Any]
+
+
+class Hits(list[Hit]):
+    """
+    The images that a search found, best first.
+
+    Args:
+        hits: the images.
+        warnings: one sentence for each thing that the model lost of the query: where a sentence was cut, which words
+            it does not know.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), warnings: Iterable[str] = ()):
+        super().__init__(hits)
+        self.warnings = list(warnings)
 
 
 class Gallery:
@@ -118,6 +133,10 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.store)
+
+    def __contains__(self, image_id: str) -> bool:
+        """Whether an image of this id is in the gallery."""
+        return bool(self.store.find([normalize_name(image_id)]))
 
     def add(
         self, source: str | Path | Dataset | Source, descriptions: Mapping[str, str | None] | None = None
@@ -227,41 +246,35 @@ class Gallery:
         clothing_weight: float | None = None,
         k: int = 10,
         filter: Filter | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """
-        The k images that fit best.
+        The k images that fit the query best.
 
         Args:
             text: a sentence about the person, the clothes or both.
-            identity: a sentence about the person, which goes before the text.
-            clothing: a sentence about the clothes, which goes before the text.
-            like: an example in place of the text: an image, or the id of one in the gallery, which is then not
-                among those found. With `clothing` besides: this person in those clothes.
-            clothing_weight: 0 looks at the person alone, 1 at the clothes alone; by default 0 if nothing but the
-                person was described, 1 if nothing but the clothes, and else the model's own choice.
-            filter: columns with the value, or a list of values, that they must have.
+            identity: a sentence about the person; it replaces the identity half of `text` or `like`.
+            clothing: a sentence about the clothes; it replaces the clothing half of `text` or `like`.
+            like: an example in place of `text`: an image, or the id of one in the gallery, which is then not
+                among the hits. With `clothing`: this person in those clothes.
+            clothing_weight: in [0, 1]; 0 compares the person alone, 1 the clothes alone. Default: 0 with `identity`
+                alone, 1 with `clothing` alone, otherwise the `clothing_weight` of the model's configuration.
+            k: number of images.
+            filter: columns, each with the value, or the list of values, that its images must have.
+
+        Returns:
+            Up to k images, best first, whose `warnings` say what the model lost of the sentences.
 
         Raises:
-            ValueError: if nobody is described in words that the model knows, the weight is not in [0, 1], or the
-                filter names what is not there. Words that are lost are logged; see [`Gallery.check_sentences`].
+            ValueError: if nobody is described, a sentence holds no word that the model knows, the weight is not in
+                [0, 1], or the filter names an unknown column or a value of another type.
         """
         if text is not None and like is not None:
             raise ValueError("Give either `text` or `like`: a sentence or an example.")
         has_person, has_clothes = (
             any(given is not None for given in (text, like, half)) for half in (identity, clothing)
         )
-        if not has_person and not has_clothes:
-            raise ValueError("Say whom you look for: give `text`, `identity`, `clothing` or `like`.")
-        if clothing_weight is None:
-            clothing_weight = self.embedder.clothing_weight if has_person and has_clothes else float(has_clothes)
-        if not 0 <= clothing_weight <= 1:
-            raise ValueError(f"`clothing_weight` must lie in [0, 1], got {clothing_weight}.")
-        if (not has_person and clothing_weight < 1) or (not has_clothes and clothing_weight > 0):
-            what = "what they wear" if has_person else "who they are"
-            raise ValueError(f"With a clothing weight of {clothing_weight:g}, say {what}, too.")
-
-        for warning in self.check_sentences(text, identity, clothing):
-            logger.warning(warning)
+        clothing_weight = self._choose_weight(clothing_weight, has_person, has_clothes)
+        warnings = self._check_sentences(text, identity, clothing)
         vector, size = self._vector(text, like).clone(), self.embedder.space.identity_size
         if identity is not None:
             vector[:size] = self._embed(identity)[:size]
@@ -270,25 +283,7 @@ class Gallery:
         query = self.embedder.weigh(vector, clothing_weight)
         like_id = normalize_name(like) if isinstance(like, str) else None
         found = self.store.search(query, k + (like_id is not None), filter or {})
-        return [self._hit(query, stored) for stored in found if stored.image_id != like_id][:k]
-
-    def check_sentences(self, *sentences: str | None) -> list[str]:
-        """
-        What the model loses of sentences that are to be searched by: where one is cut, which words are unknown.
-
-        Raises:
-            ValueError: if a sentence is empty, or holds nothing that the model knows.
-        """
-        warnings = []
-        for sentence in sentences:
-            if sentence is not None and not sentence.strip():
-                raise ValueError("The sentence is empty: say whom you look for.")
-            warnings += self.embedder.check_sentence(sentence) if sentence is not None else []
-        return warnings
-
-    def holds(self, image_id: str) -> bool:
-        """Whether an image of this id is in the gallery."""
-        return bool(self.store.find([normalize_name(image_id)]))
+        return Hits([self._hit(query, stored) for stored in found if stored.image_id != like_id][:k], warnings)
 
     def image(self, image_id: str) -> PILImage.Image:
         """
@@ -305,6 +300,26 @@ class Gallery:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or prune the gallery.")
         return open_image(path)
+
+    def _choose_weight(self, clothing_weight: float | None, has_person: bool, has_clothes: bool) -> float:
+        """The clothing weight of a query that describes the person, the clothes or both."""
+        if not has_person and not has_clothes:
+            raise ValueError("Say whom you look for: give `text`, `identity`, `clothing` or `like`.")
+        if clothing_weight is None:
+            clothing_weight = self.embedder.clothing_weight if has_person and has_clothes else float(has_clothes)
+        if not 0 <= clothing_weight <= 1:
+            raise ValueError(f"`clothing_weight` must lie in [0, 1], got {clothing_weight}.")
+        if (not has_person and clothing_weight < 1) or (not has_clothes and clothing_weight > 0):
+            what = "what they wear" if has_person else "who they are"
+            raise ValueError(f"With a clothing weight of {clothing_weight:g}, say {what}, too.")
+        return clothing_weight
+
+    def _check_sentences(self, *sentences: str | None) -> list[str]:
+        """What the model loses of the sentences that are given."""
+        given = [sentence for sentence in sentences if sentence is not None]
+        if not all(map(str.strip, given)):
+            raise ValueError("The sentence is empty: say whom you look for.")
+        return [warning for sentence in given for warning in self.embedder.check_sentence(sentence)]
 
     def _vector(self, text: str | None, like: str | PILImage.Image | None) -> torch.Tensor:
         """What is asked for as a whole, (D,); nothing if nothing is."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, Example, open_example
-from bdam.retrieval.gallery import Gallery, Hit
+from bdam.retrieval.gallery import Gallery, Hit, Hits
 
 
 try:
@@ -118,12 +118,11 @@ class PageHandlers:
             hits = (
                 self.bounded.search(like=like, **sentences, **options)
                 if has_example or any(sentences.values())
-                else []
+                else Hits()
             )
-            warnings = self.bounded.check_sentences(*sentences.values())
         except ValueError as error:
             return _warn_only(error)
-        for warning in warnings:
+        for warning in hits.warnings:
             _warn(warning)
         shown = self.bounded.thumbnail(like) if isinstance(like, str) else like
         return (
@@ -299,11 +298,10 @@ def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
         query = {"text": text, "identity": identity, "clothing": clothing, "like": like}
         try:
             hits = bounded.search(**query, clothing_weight=clothing_weight, k=k, filter=filter)
-            warnings = bounded.check_sentences(text, identity, clothing)
         except ValueError as error:
             raise gradio.Error(str(error), print_exception=False) from None
         columns = ("image_id", "score", "identity", "clothing")
-        return {"warnings": warnings, "hits": [{name: getattr(hit, name) for name in columns} for hit in hits]}
+        return {"warnings": hits.warnings, "hits": [{name: getattr(hit, name) for name in columns} for hit in hits]}
 
     return search
 
