@@ -162,7 +162,7 @@ def test_what_is_removed_is_found_no_more(embedder, images, tmp_path):
     (images / "camera1/navy.png").unlink()
     with pytest.raises(FileNotFoundError, match="navy.png is gone since it was indexed"):
         gallery.image("camera1/navy.png")
-    assert gallery.find_gone(open_source(images)) == ["camera1/navy.png"]
+    assert gallery.find_deleted(open_source(images)) == ["camera1/navy.png"]
     gallery.remove(["camera1/navy.png"])
     for after in (gallery, Gallery.load(tmp_path / "gallery", embedder)):
         assert len(after) == 4

@@ -111,7 +111,7 @@ def test_one_script_finds_the_same_everywhere(place, embedder, images):
     assert gallery.add(images).added == 3 and gallery.add(images).added == 0
     assert_same(gallery, Gallery.from_images(embedder, images))
     (images / "north/05.png").unlink()
-    gallery.remove(gallery.find_gone(open_source(images)))
+    gallery.remove(gallery.find_deleted(open_source(images)))
     assert_same(gallery, Gallery.from_images(embedder, images))
     gallery.remove(["south/03.png", 'west/it\'s "new" \\ ü.png'])
     shutil.rmtree(images / "west")

@@ -1,4 +1,4 @@
-"""Stores keep the rows and vectors of a gallery: in memory, in a folder or in Milvus."""
+"""Stores, which keep the rows and vectors of a gallery: in memory, in a folder or in Milvus."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +10,19 @@ from bdam.retrieval.stores.parts import Parts
 
 def open_store(uri: str | Path | None, space: EmbeddingSpace | None = None, index: str = "exact") -> Store:
     """
-    Opens the store at a URI, or makes one there.
+    The store at a URI.
 
     Args:
         uri: a folder; a file of milvus-lite, `….db`; the address of a Milvus server or cluster, `http://…`; or None
             for a new store in memory.
-        space: of the vectors, to make a store if there is none; None if there must be one.
-        index: how a folder or memory is searched: `"exact"`, `"hnsw"` or any factory string of FAISS, such as
-            `"IVF100,PQ16"`; see [`build_index`]. Milvus has indexes of its own.
+        space: of the vectors; a store is made if there is none. Default: that of the store, which must exist.
+        index: of a folder or of memory: `"exact"`, `"hnsw"` or any factory string of FAISS, such as `"IVF100,PQ16"`;
+            see [`build_index`]. Milvus has its own indexes.
 
     Raises:
-        FileNotFoundError: if there must be a store and is none.
-        ValueError: if its vectors are of another space, a file of it is damaged, FAISS knows no such index, or Milvus
-            is asked for one of FAISS.
+        FileNotFoundError: if there is no store, and no `space`.
+        ValueError: if the vectors of the store are of another space, a file of it is damaged, FAISS has no such
+            index, or an index of FAISS is given for Milvus.
     """
     return STORES[_kind_of(uri)](str(uri), space, index)
 

@@ -1,4 +1,4 @@
-"""A gallery on disk: a Parquet file for each addition, written whole or not at all, and a page about all of them."""
+"""The files of a gallery in a folder: a Parquet file for each addition, and `gallery.json`, its embedding space."""
 
 import json
 from collections.abc import Collection
@@ -22,17 +22,17 @@ ABOUT = "gallery.json"
 
 class Parts:
     """
-    The files of a gallery, `part-NUMBER-….parquet` and `gallery.json`; `datasets.load_dataset("parquet", …)` reads
-    them, too.
+    The files of a gallery: `part-NUMBER-….parquet`, which `datasets.load_dataset("parquet", …)` reads, too, and
+    `gallery.json`.
 
     Args:
-        folder: where they are.
-        space: of the vectors that will be added; None if the gallery is there already.
+        folder: of the files.
+        space: of the vectors that will be added. Default: that of the gallery, which must exist.
 
     Raises:
-        FileNotFoundError: if there is no gallery, and no space to make one for.
-        FileExistsError: if there is something else.
-        ValueError: if the gallery is of another space.
+        FileNotFoundError: if there is no gallery, and no `space`.
+        FileExistsError: if the folder holds other files.
+        ValueError: if the vectors of the gallery are of another space.
     """
 
     def __init__(self, folder: Path, space: EmbeddingSpace | None = None):
@@ -48,12 +48,16 @@ class Parts:
             _check_is_free(folder)
 
     def paths(self) -> list[Path]:
+        """The Parquet files, in the order in which they were added."""
         return sorted(self.folder.glob("part-*.parquet"))
 
     def write(self, rows: pa.Table, vectors: torch.Tensor) -> Path:
         """
-        Adds a file of rows with their vectors (N, D); the first one makes the gallery. Processes that add at once do
-        not meet.
+        Writes a file of rows with their vectors, all or none; returns its path. Processes may write at the same time.
+
+        Args:
+            rows: N rows, see [`Store.add`].
+            vectors: (N, D), float32.
         """
         if not is_gallery(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,8 +75,12 @@ class Parts:
 
     def read(self, path: Path, whole: bool = False) -> tuple[pa.Table, torch.Tensor]:
         """
-        The rows of a file and their vectors. Unless they are read whole, the `path` of the image and the name of
-        the file, `part`, stand in place of the `image`.
+        The rows of a file, and their vectors (N, D).
+
+        Args:
+            path: of the file.
+            whole: whether to read the column `image`. Otherwise the rows have the `path` of the image, and `part`, the
+                name of the file.
 
         Raises:
             ValueError: if the file is damaged.
@@ -88,16 +96,16 @@ class Parts:
             return rows, torch.from_numpy(vectors.copy()).view(len(rows), -1)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ValueError(
-                f"{path} is damaged ({error}): delete it, then index again; only its images are embedded anew."
+                f"{path} is damaged ({error}): delete it, then index again; only its images are embedded again."
             ) from error
 
     def read_image(self, part: str, name: str) -> bytes:
-        """An image that lies in a part."""
+        """The bytes of the image of this id in the file of this name."""
         table = pq.ParquetFile(self.folder / part, memory_map=True).read(["image_id", "image"])
         return table["image"][pc.index(table["image_id"], name).as_py()].as_py()["bytes"]
 
     def remove(self, names: Collection[str]) -> None:
-        """Writes the files that hold these images anew, without them."""
+        """Removes images: writes the files that hold them again, without them."""
         gone = pa.array(list(names), pa.string())
         for path in self.paths():
             if not pc.any(pc.is_in(pq.read_table(path, columns=["image_id"])["image_id"], gone)).as_py():
@@ -111,14 +119,16 @@ class Parts:
 
 
 def is_gallery(folder: Path) -> bool:
-    """Whether a gallery is kept in a folder."""
+    """Whether a folder holds a gallery."""
     return (folder / ABOUT).is_file()
 
 
 def _check_is_free(folder: Path) -> None:
     """
+    Checks that a new gallery can be made in a folder.
+
     Raises:
-        FileExistsError: if a new gallery would mix its files with others.
+        FileExistsError: if it holds other files, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: give a folder for the gallery.")
