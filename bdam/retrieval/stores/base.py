@@ -1,13 +1,11 @@
 """The protocol of stores, and the types that it uses."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import torch
-
-from bdam.retrieval.rows import ROW, normalize_name
 
 
 Filter = Mapping[str, Any]
@@ -149,39 +147,3 @@ class Store(Protocol):
 
     def choices(self) -> dict[str, list]:
         """Column → its values, of the columns that the web page offers as filters; `{}` if that is not known."""
-
-
-def check_filter(name: str, columns: Iterable[str]) -> None:
-    """
-    Checks that rows with these columns can be filtered by the column of this name.
-
-    Raises:
-        ValueError: if they cannot.
-    """
-    if name not in (known := filter_columns(columns)):
-        raise ValueError(f"Nothing to filter by is called {name!r}: there is {', '.join(known)}.")
-
-
-def filter_columns(columns: Iterable[str]) -> list[str]:
-    """The columns that rows can be filtered by."""
-    return [name for name in columns if name not in (*ROW, "identity_description", "path", "part")]
-
-
-def filter_values(name: str, wanted: Any, kind: pa.DataType) -> pa.Array:
-    """
-    The values of a filter, converted to the type of their column.
-
-    Args:
-        name: of the column, for messages.
-        wanted: a value or a list of values; strings, as from the shell, may stand for other types.
-        kind: type of the column.
-
-    Raises:
-        ValueError: if a value cannot be converted.
-    """
-    values = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
-    values = [normalize_name(value) if isinstance(value, str) else value for value in values]
-    try:
-        return pa.array(values).cast(kind)
-    except (pa.ArrowException, OverflowError):
-        raise ValueError(f"{name!r} holds {kind}, not {values!r}.") from None

@@ -8,20 +8,10 @@ import pyarrow.compute as pc
 import torch
 
 from bdam.retrieval.rows import ROW
-from bdam.retrieval.stores.base import (
-    EmbeddingSpace,
-    Filter,
-    ImageState,
-    StoredImage,
-    check_filter,
-    filter_columns,
-    filter_values,
-)
+from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage
+from bdam.retrieval.stores.columns import check_filter, filter_values, list_choices
 from bdam.retrieval.stores.indexes import Index, build_index, check_index
 from bdam.retrieval.stores.parts import Parts
-
-
-MAX_CHOICES = 50  # values of a column that `choices` lists
 
 
 class LocalStore:
@@ -94,8 +84,7 @@ class LocalStore:
         return ((rows["image_id"].to_pylist(), vectors) for rows, vectors in self._chunks)
 
     def choices(self) -> dict[str, list]:
-        values = {name: pc.unique(self._rows[name]).drop_null() for name in filter_columns(self._rows.column_names)}
-        return {name: sorted(column.to_pylist()) for name, column in values.items() if len(column) <= MAX_CHOICES}
+        return list_choices(self._rows)
 
     @cached_property
     def _index(self) -> Index:

@@ -4,10 +4,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +15,8 @@ import pyarrow as pa
 import torch
 
 from bdam.retrieval.rows import ROW
-from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage, check_filter, filter_values
+from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage
+from bdam.retrieval.stores.columns import check_filter, filter_values, in_batches
 
 
 try:
@@ -91,7 +91,7 @@ class MilvusStore:
         }
 
     def ids_by_stamp(self, stamps: Collection[int]) -> dict[int, str]:
-        found = (self._query(f"stamp in {batch}", ["image_id", "stamp"]) for batch in _batches(stamps, IDS_AT_ONCE))
+        found = (self._query(f"stamp in {batch}", ["image_id", "stamp"]) for batch in in_batches(stamps, IDS_AT_ONCE))
         return {row["stamp"]: row["image_id"] for rows in found for row in rows}
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
@@ -104,7 +104,7 @@ class MilvusStore:
         """
         entities = [_entity(row, vector) for row, vector in zip(rows.to_pylist(), vectors.tolist(), strict=True)]
         with self._asking():
-            for batch in _batches(entities, ROWS_AT_ONCE):
+            for batch in in_batches(entities, ROWS_AT_ONCE):
                 self._client.upsert(self.name, batch)
             if _is_file(self.uri):  # milvus-lite searches rows that were not flushed sixty times slower
                 self._client.flush(self.name)
@@ -112,7 +112,7 @@ class MilvusStore:
 
     def remove(self, image_ids: Collection[str]) -> None:
         with self._asking():
-            for batch in _batches(map(_key, image_ids), IDS_AT_ONCE):
+            for batch in in_batches(map(_key, image_ids), IDS_AT_ONCE):
                 self._client.delete(self.name, batch)
         self._level = "Strong"
 
@@ -133,14 +133,14 @@ class MilvusStore:
         raise ValueError(f"Milvus has vectors and paths, not the image {image_id} itself.")
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
-        for batch in _batches(map(_image, self._all(["*"], ROWS_AT_ONCE)), ROWS_AT_ONCE):
+        for batch in in_batches(map(_image, self._all(["*"], ROWS_AT_ONCE)), ROWS_AT_ONCE):
             files = [{"bytes": None, "path": image.row.pop("path")} for image in batch]
             rows = pa.Table.from_struct_array(pa.array([image.row for image in batch]))
             rows = rows.append_column("image", pa.array(files, ROW["image"].pa_type))
             yield rows, torch.stack([image.vector for image in batch])
 
     def vectors(self) -> Iterator[tuple[list[str], torch.Tensor]]:
-        for batch in _batches(self._all(["image_id", "vector"], ROWS_AT_ONCE), ROWS_AT_ONCE):
+        for batch in in_batches(self._all(["image_id", "vector"], ROWS_AT_ONCE), ROWS_AT_ONCE):
             yield [row["image_id"] for row in batch], torch.tensor([row["vector"] for row in batch])
 
     def choices(self) -> dict[str, list]:
@@ -195,7 +195,7 @@ class MilvusStore:
 
     def _rows_of(self, image_ids: Collection[str], columns: list[str]) -> Iterator[Mapping[str, Any]]:
         """These columns of the rows of these images."""
-        for batch in _batches(map(_key, image_ids), IDS_AT_ONCE):
+        for batch in in_batches(map(_key, image_ids), IDS_AT_ONCE):
             yield from self._query(f"{KEY} in {json.dumps(batch)}", columns)
 
     def _all(self, columns: list[str], at_once: int) -> Iterator[Mapping[str, Any]]:
@@ -287,9 +287,3 @@ def _field(column: str) -> str:
 def _literal(value: Any) -> str:
     """A value, quoted for an expression as in JSON."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def _batches(items: Iterable, size: int) -> Iterator[list]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

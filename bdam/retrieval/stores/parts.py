@@ -15,6 +15,7 @@ from datasets import Features, Image, List, Value
 from bdam.data.writing import PARTIAL, written_whole
 from bdam.retrieval.rows import ROW
 from bdam.retrieval.stores.base import EmbeddingSpace
+from bdam.retrieval.stores.columns import to_column, to_vectors
 
 
 ABOUT = "gallery.json"
@@ -63,11 +64,9 @@ class Parts:
             self.folder.mkdir(parents=True, exist_ok=True)
             with written_whole(self.folder / ABOUT) as aside:
                 aside.write_text(json.dumps(asdict(self.space), indent=1) + "\n", encoding="utf-8")
-        size = vectors.shape[1]
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.numpy().reshape(-1)), size)
-        stored = {"image": Image(), "vector": List(Value("float32"), size)}
+        stored = {"image": Image(), "vector": List(Value("float32"), vectors.shape[1])}
         features = Features({**Features.from_arrow_schema(rows.schema), **ROW, **stored})
-        table = rows.append_column("vector", column).cast(features.arrow_schema)
+        table = rows.append_column("vector", to_column(vectors)).cast(features.arrow_schema)
         number = 1 + max((int(path.name.split("-")[1]) for path in self.paths()), default=0)
         path = self.folder / f"part-{number:06d}-{uuid4().hex[:8]}.parquet"
         _write(path, table)
@@ -89,11 +88,11 @@ class Parts:
             names = pq.read_schema(path).names
             columns = names if whole else [*(name for name in names if name != "image"), "image.path"]
             table = pq.read_table(path, columns=columns)
-            vectors = table["vector"].combine_chunks().flatten().to_numpy()
+            vectors = to_vectors(table["vector"])
             rows = table.drop_columns("vector")
             if not whole:
                 rows = rows.append_column("part", pa.array([path.name] * len(rows)))
-            return rows, torch.from_numpy(vectors.copy()).view(len(rows), -1)
+            return rows, vectors
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ValueError(
                 f"{path} is damaged ({error}): delete it, then index again; only its images are embedded again."
