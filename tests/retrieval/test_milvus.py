@@ -45,7 +45,11 @@ def emptied(server: str) -> str:
 
 
 # Kinds of stores, each with the name of its files and a module that it needs.
-FILES = {"folder": ("gallery", "pyarrow"), "lite": ("gallery.db", "milvus_lite")}
+FILES = {
+    "folder": ("gallery", "pyarrow"),
+    "lancedb": ("gallery.lancedb", "lancedb"),
+    "lite": ("gallery.db", "milvus_lite"),
+}
 
 
 @pytest.fixture(params=[*FILES, "server"])

@@ -1,4 +1,4 @@
-"""Stores, which keep the rows and vectors of a gallery: in memory, in a folder or in Milvus."""
+"""Stores, which keep the rows and vectors of a gallery: in memory, in a folder, in LanceDB or in Milvus."""
 
 import re
 from collections.abc import Callable
@@ -14,16 +14,16 @@ def open_store(uri: str | Path | None, space: EmbeddingSpace | None = None, inde
     The store at a URI.
 
     Args:
-        uri: a folder; a file of milvus-lite, `….db`; the address of a Milvus server or cluster, `http://…`; or None
-            for a new store in memory.
+        uri: a folder; a database of LanceDB, `….lancedb`; a file of milvus-lite, `….db`; the address of a Milvus
+            server or cluster, `http://…`; or None for a new store in memory.
         space: of the vectors; a store is made if there is none. Default: that of the store, which must exist.
         index: of a folder or of memory: `"exact"`, `"hnsw"` or any factory string of FAISS, such as `"IVF100,PQ16"`;
-            see [`build_index`]. Milvus has its own indexes.
+            see [`build_index`]. LanceDB and Milvus have their own indexes.
 
     Raises:
         FileNotFoundError: if there is no store, and no `space`.
         ValueError: if the vectors of the store are of another space, a file of it is damaged, FAISS has no such
-            index, or an index of FAISS is given for Milvus.
+            index, or an index of FAISS is given for LanceDB or Milvus.
     """
     if uri is None:
         return _open_memory(space, index)
@@ -49,6 +49,13 @@ def _open_milvus(uri: str, space: EmbeddingSpace | None, index: str) -> Store:
     return MilvusStore(uri, space)
 
 
+def _open_lance(uri: str, space: EmbeddingSpace | None, index: str) -> Store:
+    _check_is_exact(index, uri, "LanceDB")
+    from bdam.retrieval.stores.lance import LanceStore  # its client is an optional requirement
+
+    return LanceStore(uri, space)
+
+
 def _check_is_exact(index: str, uri: str, database: str) -> None:
     """
     Checks that no index of FAISS is given for a database, which has its own.
@@ -62,6 +69,7 @@ def _check_is_exact(index: str, uri: str, database: str) -> None:
 
 # Pattern of URIs → the function that opens their store. The first pattern that matches counts.
 STORES: dict[str, Callable[[str, EmbeddingSpace | None, str], Store]] = {
+    r".*\.lancedb": _open_lance,
     r".*\.db|.*://.*": _open_milvus,
     r".*": _open_folder,
 }
