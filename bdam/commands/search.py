@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 Uri = Annotated[
     str,
-    typer.Argument(metavar="GALLERY", help="Its folder, its file of milvus-lite (….db) or the address of Milvus."),
+    typer.Argument(
+        metavar="GALLERY", help="A folder, LanceDB (….lancedb), milvus-lite (….db) or the address of Milvus."
+    ),
 ]
 Index = Annotated[
     str,
