@@ -114,10 +114,10 @@ def test_images_can_be_indexed_with_their_descriptions_and_pruned(run, bdam):
     (folder / "descriptions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     code, output = bdam("index", run / "model", folder, gallery, "--descriptions", "--index", "hnsw")
     assert code == 0 and "3 images, 3 of them new." in output, output
-    assert "Of the first ten that an exact search finds, hnsw finds 100.0% at clothing weight 0" in output
+    assert "Of the first ten images of an exact search, hnsw finds 100.0% at clothing weight 0" in output
     (folder / names[0]).unlink()
     code, output = bdam("index", run / "model", folder, gallery, "--prune")
-    assert code == 0 and f"forgetting {names[0]}" in output and "2 images, 0 of them new, 1 forgotten." in output
+    assert code == 0 and f"removed {names[0]}" in output and "2 images, 0 of them new, 1 removed." in output
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 """
-The `bdam` command, a module per group of commands.
+The commands of `bdam`, a module per group.
 
-What a command needs is imported where it runs, so that `bdam --help` answers at once.
+Each command imports what it needs when it runs, so that `bdam --help` is fast.
 """

@@ -1,4 +1,4 @@
-"""Commands that make and inspect data sets."""
+"""The commands that make and check data sets."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from bdam.commands.options import Seed, console, writable_file, writable_folder
 from bdam.data.writing import written_whole
 
 
-app = typer.Typer(help="Make and inspect data sets.")
+app = typer.Typer(help="Make and check data sets.")
 
 
 @app.command()
@@ -21,11 +21,13 @@ def pedestrians(
     test: Annotated[int, typer.Option(help="Persons in the test split.")] = 120,
     outfits: Annotated[int, typer.Option(help="Outfits per person.")] = 2,
     images: Annotated[int, typer.Option(help="Images per outfit.")] = 2,
-    height: Annotated[int, typer.Option(help="Height of the images; they are half as wide.")] = 128,
+    height: Annotated[int, typer.Option(help="Height of the images in pixels; they are half as wide.")] = 128,
     seed: Seed = 0,
-    sheet: Annotated[Path | None, typer.Option(help="PNG for a contact sheet.", callback=writable_file)] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="PNG file for a contact sheet of the test split.", callback=writable_file)
+    ] = None,
 ) -> None:
-    """Draw people who do not exist, in several outfits, and write about them."""
+    """Draw synthetic people in several outfits, and describe them."""
     from bdam.data.pedestrians import contact_sheet, generate_pedestrians
 
     data = generate_pedestrians(
@@ -42,12 +44,12 @@ def pedestrians(
 
 @app.command()
 def check(
-    benchmark: Annotated[str, typer.Argument(metavar="NAME:ROOT", help="A benchmark, and its folder.")],
+    benchmark: Annotated[str, typer.Argument(metavar="NAME:ROOT", help="A benchmark and its folder.")],
     as_json: Annotated[
-        Path | None, typer.Option("--json", help="JSON file for all that was found.", callback=writable_file)
+        Path | None, typer.Option("--json", help="JSON file for the full report.", callback=writable_file)
     ] = None,
 ) -> None:
-    """Find out what is wrong with a benchmark. Exit code 0: fit; 1: fit with warnings; 2: unfit."""
+    """Check the files of a benchmark. Exit code 0: fit; 1: fit with warnings; 2: unfit."""
     from bdam.data.benchmarks import VERDICTS, check_benchmark, check_tables
 
     state = check_benchmark(benchmark)

@@ -1,4 +1,4 @@
-"""Commands that score, compare and look into models."""
+"""The commands that evaluate, compare and analyze models."""
 
 import shlex
 import sys
@@ -19,7 +19,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="CHECKPOINTS",
-            help="Folders, or names on the Hub, of models to compare: BDAM, what `bdam export` wrote, or any dual "
+            help="Folders, or names on the Hub, of models to compare: BDAM, an export of `bdam export`, or any dual "
             "encoder of transformers, such as openai/clip-vit-base-patch16.",
         ),
     ],
@@ -34,8 +34,8 @@ def evaluate(
     """
     Score models by the standard, same-clothes and clothes-changed protocols, on three galleries.
 
-    On several GPUs: accelerate launch -m bdam.cli evaluate …. What was embedded is kept, so that an evaluation that
-    was interrupted goes on, and one that is repeated is done at once.
+    On several GPUs: accelerate launch -m bdam.cli evaluate …. Embeddings are cached, so that an evaluation that was
+    interrupted continues where it stopped, and one that is repeated is fast.
     """
     from accelerate import PartialState
 
@@ -65,16 +65,14 @@ def evaluate(
 
 def analyze(
     run: Annotated[Path, typer.Argument(help="Folder of a training run, with model/ and log.jsonl.")],
-    data: Annotated[
-        str | None, typer.Option(help="Data set, as for evaluate; by default, the one trained on.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data set, as for evaluate. Default: the one trained on.")] = None,
     split: Split = "test",
     output: Annotated[
-        Path | None, typer.Option(help="Folder to write; by default, RUN/analysis.", callback=writable_folder)
+        Path | None, typer.Option(help="Folder to write. Default: RUN/analysis.", callback=writable_folder)
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Look inside a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
+    """Analyze a trained model: gates, disentanglement, embeddings, losses, successes and failures."""
     from bdam.evaluation.analysis import analyze_run
     from bdam.evaluation.report import analysis_table
 
@@ -90,16 +88,16 @@ def study(
     output: Annotated[
         Path,
         typer.Option(
-            help="Folder for the runs and the report; what it holds is not run again.", callback=writable_folder
+            help="Folder for the runs and the report; runs that it holds are not repeated.", callback=writable_folder
         ),
     ],
     base: Annotated[
-        list[Path] | None, typer.Option(help="Recipe to stack each RECIPE on; may be given again.")
+        list[Path] | None, typer.Option(help="Recipe that each RECIPE extends; may be given again.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of each recipe, between commas.")] = "0,1,2",
+    seeds: Annotated[str, typer.Option(help="Seeds of each recipe, separated by commas.")] = "0,1,2",
     launch: Annotated[str, typer.Option(help='Arguments of accelerate launch: "--multi_gpu --num_processes 8".')] = "",
 ) -> None:
-    """Train and evaluate recipes with several seeds, and report what they score on the test split."""
+    """Train and evaluate recipes with several seeds, and report their scores on the test split."""
     from bdam.evaluation.figures import study_figure
     from bdam.evaluation.report import study_table, write_study
     from bdam.evaluation.results import Results
@@ -122,6 +120,12 @@ def study(
 
 
 def parse_seeds(text: str) -> list[int]:
+    """
+    The seeds of `--seeds`: `"0,1"` → `[0, 1]`.
+
+    Raises:
+        ValueError: if one is no whole number.
+    """
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The command that writes models for ONNX Runtime."""
+"""The command that exports models for ONNX Runtime."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +13,14 @@ def export(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Folder to write; `bdam evaluate` takes it as it does a checkpoint.", callback=writable_folder
+            help="Folder to write; `bdam evaluate` and `bdam index` take it as a checkpoint.", callback=writable_folder
         ),
     ],
-    int8: Annotated[bool, typer.Option("--int8", help="Smaller and faster; evaluate it beside the model.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantize to int8: smaller and faster. Evaluate it, too.")
+    ] = False,
 ) -> None:
-    """Write the image and the query encoder as ONNX files that agree with the model."""
+    """Export the image and text encoders as ONNX files, and check that they agree with the model."""
     from bdam.encoding.onnx import export_onnx
 
     export_onnx(checkpoint, folder, quantize=int8)

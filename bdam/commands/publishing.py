@@ -1,4 +1,4 @@
-"""The command that publishes models, which `push_to_hub.py` runs, too."""
+"""The command that publishes models; `push_to_hub.py` runs it, too."""
 
 import tempfile
 from pathlib import Path
@@ -9,20 +9,24 @@ import typer
 
 def push(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")],
-    repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="The repository, made if it is not there.")],
+    repo_id: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="The repository, which is made if there is none.")
+    ],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[
-        str | None, typer.Option(metavar="BRANCH", help="Commit to a branch, made if it is not there.")
+        str | None, typer.Option(metavar="BRANCH", help="Commit to a branch, which is made if there is none.")
     ] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request in place of a commit.")] = False,
-    dry_run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write what would go up, and stop.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing.")] = False,
+    dry_run: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the files to a folder, and upload nothing.")
+    ] = None,
 ) -> None:
     """
     Publish a trained and evaluated run on the Hub: weights, code, processor, recipe, results and a model card.
 
-    RUN holds `model/`, as training writes it, and `results.json`, as `bdam evaluate RUN/model --output
-    RUN/results.json` writes it; what `bdam analyze RUN` found is published with it. The token is that of `hf auth
-    login`, or HF_TOKEN.
+    RUN holds `model/` of the training and `results.json` of `bdam evaluate RUN/model --output RUN/results.json`; the
+    analysis of `bdam analyze RUN` is published, too, if there is one. The token is that of `hf auth login`, or
+    HF_TOKEN.
     """
     from bdam.hub.publishing import publish, stage
 

@@ -1,9 +1,9 @@
-"""Commands that make and search galleries."""
+"""The commands that make and search galleries."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,22 +11,33 @@ from rich.markup import escape
 from bdam.commands.options import IN_PART, Checkpoint, ClothingWeight, Precision, Split, console, errors, writable_file
 
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from bdam.retrieval.gallery import Gallery, Hits
+    from bdam.retrieval.indexing import IndexReport
+
 Uri = Annotated[
-    str, typer.Argument(metavar="GALLERY", help="A folder, a file of milvus-lite (….db) or the address of Milvus.")
+    str,
+    typer.Argument(
+        metavar="GALLERY", help="A folder, LanceDB (….lancedb), milvus-lite (….db) or the address of Milvus."
+    ),
 ]
 Index = Annotated[
     str,
     typer.Option(
-        "--index", help="exact; or an index of FAISS, which is kept beside the vectors: hnsw, or a factory string."
+        "--index", help="exact; or an index of FAISS, stored in the folder of the gallery: hnsw, or a factory string."
     ),
 ]
-MovedModel = Annotated[str | None, typer.Option("--model", help="The checkpoint, if it is not where it was.")]
+MovedModel = Annotated[
+    str | None, typer.Option("--model", help="The checkpoint, if it was moved since the gallery was made.")
+]
 
 
 def index(
     checkpoint: Checkpoint,
     source: Annotated[
-        str, typer.Argument(help="A folder of images, a data set as for evaluate, or a gallery to take over.")
+        str, typer.Argument(help="A folder of images, a data set as for evaluate, or the folder of a gallery to copy.")
     ],
     uri: Uri,
     split: Split = "test",
@@ -34,101 +45,69 @@ def index(
         bool, typer.Option("--descriptions", help="Fuse images with their identity descriptions.")
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Forget images below the folder whose files are gone.")
+        bool, typer.Option("--prune", help="Remove images below the folder whose files were deleted.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Prune even if that forgets most of them.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Let --prune remove most of them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     index_name: Index = "exact",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
     mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the encoders: slow to start.")] = False,
 ) -> None:
     """
-    Make a gallery of images, to be searched; or add to one what is new.
+    Make a gallery of images, or add new and changed images to one.
 
-    What was embedded is kept, so that a run that was interrupted goes on. On several GPUs: accelerate launch -m
-    bdam.cli index …. Exit code 0: all images are in the gallery; 1: none; 3: all but those that cannot be read.
+    A run that was interrupted continues where it stopped. On several GPUs: accelerate launch -m bdam.cli index ….
+    Exit code 0: all images are in the gallery; 1: none; 3: all except those that cannot be read.
     """
     from accelerate import PartialState
 
-    from bdam.retrieval.embedder import Embedder
-    from bdam.retrieval.gallery import Gallery
-    from bdam.retrieval.sources import open_source
-    from bdam.retrieval.stores import open_store
+    from bdam.retrieval.indexing import index_images
 
-    state = PartialState()
-    # First, so that nothing is made or forgotten where there is nothing to index.
-    opened = open_source(source, split=split, own_descriptions=descriptions)
-    if prune and opened.folder is None:
-        raise ValueError(f"--prune forgets what is gone below a folder of images, which {source} is not.")
-    embedder = Embedder(checkpoint, str(state.device), mixed_precision, compile, batch_size)
-    with state.main_process_first():
-        gallery = Gallery(embedder, open_store(uri, embedder.space, index_name))
-    gone = gallery.find_gone(opened, force) if prune else []
-    if state.is_main_process:
-        for name in gone:
-            console.print(f"{'would forget' if dry_run else 'forgetting'} {escape(name)}", soft_wrap=True)
-    if dry_run:
-        if state.is_main_process:
-            console.print(f"{escape(gallery.plan(opened))}; nothing was done.")
+    encoding: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision, "compile": compile}
+    report = index_images(
+        checkpoint, source, uri, split, descriptions, prune, force, dry_run, index=index_name, **encoding
+    )
+    if not PartialState().is_main_process:
         return
-    addition = gallery.add(opened)
-    state.wait_for_everyone()
-    if not state.is_main_process:
-        return
-    gallery.remove(gone)
-    print_addition(Gallery.load(uri, embedder, index_name), uri, index_name, addition, len(gone))
-    if addition.left_out:
+    print_report(report, uri, index_name)
+    if report.addition.left_out:
         raise typer.Exit(IN_PART)
 
 
 def search(
     uri: Uri,
     sentences: Annotated[
-        list[str] | None, typer.Argument(help="Whom to look for; each is a search of its own.")
+        list[str] | None, typer.Argument(help="A description of the person; each is a search of its own.")
     ] = None,
     identity: Annotated[str | None, typer.Option(help="A sentence about the person alone.")] = None,
     clothing: Annotated[str | None, typer.Option(help="A sentence about the clothes alone.")] = None,
-    like: Annotated[
-        str | None, typer.Option(help="An example: a file, or the name of an image in the gallery.")
-    ] = None,
+    like: Annotated[str | None, typer.Option(help="An example: a file, or the id of an image in the gallery.")] = None,
     clothing_weight: ClothingWeight = None,
-    k: Annotated[int, typer.Option(min=1, help="Images to find.")] = 8,
+    k: Annotated[int, typer.Option(min=1, help="Number of images to find.")] = 8,
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="COLUMN=VALUE[,VALUE …]; may be given again.")
     ] = None,
     model: MovedModel = None,
     index_name: Index = "exact",
-    grid: Annotated[Path | None, typer.Option(help="PNG for the ranked images.", callback=writable_file)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+    grid: Annotated[Path | None, typer.Option(help="PNG file for the ranked images.", callback=writable_file)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Find people in a gallery, by sentences or by example."""
-    from bdam.data.images import open_image
     from bdam.evaluation.figures import ranked_grid
-    from bdam.retrieval.display import hits_row, hits_table
+    from bdam.retrieval.display import hits_row
     from bdam.retrieval.gallery import Gallery
 
     gallery = Gallery.load(uri, model, index_name)
-    options: dict[str, Any] = {"identity": identity, "clothing": clothing, "clothing_weight": clothing_weight, "k": k}
-    example = open_image(like) if like is not None and Path(like).exists() else like
-    if isinstance(example, str) and not gallery.holds(example):
-        raise ValueError(f"{like} is neither a file nor the name of an image of the gallery.")
-    options |= {"like": example, "filter": parse_filters(filters or [])}
+    example = open_example(gallery, like)
+    query: dict[str, Any] = {"identity": identity, "clothing": clothing, "like": example, "k": k}
+    query |= {"clothing_weight": clothing_weight, "filter": parse_filters(filters or [])}
     texts: list[str | None] = [*sentences] if sentences else [None]
-    asked = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
-    found = [gallery.search(text, **options) for text in texts]
-    answers = list(zip(asked, found, strict=True))
-    if as_json:
-        lost = [gallery.check_sentences(text, identity, clothing) for text in texts]
-        found_as_json = [
-            {"query": query, "warnings": warnings, "hits": [asdict(hit) for hit in hits]}
-            for (query, hits), warnings in zip(answers, lost, strict=True)
-        ]
-        print(json.dumps(found_as_json))
-    for query, hits in answers if not as_json else ():
-        console.print(hits_table(query, hits))
+    titles = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
+    results = list(zip(titles, [gallery.search(text, **query) for text in texts], strict=True))
+    print_results(results, as_json)
     if grid is not None:
-        rows = [hits_row(gallery, query, hits, example) for query, hits in answers]
+        rows = [hits_row(gallery, title, hits, example) for title, hits in results]
         ranked_grid(rows, grid, gallery.embedder.space.weights)
 
 
@@ -137,7 +116,7 @@ def serve(
     model: MovedModel = None,
     index_name: Index = "exact",
     host: Annotated[
-        str, typer.Option(help="127.0.0.1: for this machine alone. 0.0.0.0: for whoever can reach it.")
+        str, typer.Option(help="127.0.0.1: this machine only. 0.0.0.0: every machine that can reach it.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
 ) -> None:
@@ -148,23 +127,64 @@ def serve(
     serve_page(build_page(Gallery.load(uri, model, index_name)), host, port)
 
 
-def print_addition(gallery: Any, uri: str, index_name: str, addition: Any, num_removed: int) -> None:
-    """What indexing has done, and how much of an exact search the index finds."""
+def print_report(report: "IndexReport", uri: str, index_name: str) -> None:
+    """Prints what indexing has done or would do, and the recall of an approximate index."""
+    for image_id in report.removed:
+        console.print(f"{'removed' if report.plan is None else 'would remove'} {escape(image_id)}", soft_wrap=True)
+    if report.plan is not None:
+        console.print(f"{escape(report.plan)}; nothing was done.")
+        return
+    addition = report.addition
     for reason in addition.reasons():
         errors.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True)
-    done = [f"{addition.added:,} of them new"]
-    for count, what in ((addition.moved, "moved"), (num_removed, "forgotten"), (len(addition.left_out), "left out")):
-        done += [f"{count:,} {what}"] if count else []
-    console.print(f"{escape(uri)}: {len(gallery):,} images, {', '.join(done)}.")
-    if index_name != "exact":
-        recalls = gallery.measure_recall()
-        shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in recalls.items())
-        console.print(f"Of the first ten that an exact search finds, {escape(index_name)} finds {shares}.")
+    counts = {"moved": addition.moved, "removed": len(report.removed), "left out": len(addition.left_out)}
+    done = [f"{addition.added:,} of them new", *(f"{count:,} {what}" for what, count in counts.items() if count)]
+    console.print(f"{escape(uri)}: {report.num_images:,} images, {', '.join(done)}.")
+    if report.recalls:
+        shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in report.recalls.items())
+        console.print(f"Of the first ten images of an exact search, {escape(index_name)} finds {shares}.")
 
 
-def parse_filters(texts: list[str]) -> dict[str, list]:
-    """`camera=1,2` → `{"camera": [1, 2]}`."""
-    filters: dict[str, list] = {}
+def open_example(gallery: "Gallery", like: str | None) -> "str | Image | None":
+    """
+    The image of a file, or else the id of an image of the gallery; None if there is no example.
+
+    Raises:
+        ValueError: if it is neither, or the file cannot be read.
+    """
+    from bdam.data.images import open_image
+
+    if like is not None and Path(like).exists():
+        return open_image(like)
+    if like is not None and like not in gallery:
+        raise ValueError(f"{like} is neither a file nor the id of an image of the gallery.")
+    return like
+
+
+def print_results(results: "list[tuple[str, Hits]]", as_json: bool) -> None:
+    """Prints the hits of queries, each with its title, and the warnings about their sentences."""
+    from bdam.retrieval.display import hits_table
+
+    if as_json:
+        records = [
+            {"query": title, "warnings": hits.warnings, "hits": [*map(asdict, hits)]} for title, hits in results
+        ]
+        print(json.dumps(records))
+        return
+    for title, hits in results:
+        for warning in hits.warnings:
+            errors.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+        console.print(hits_table(title, hits))
+
+
+def parse_filters(texts: list[str]) -> dict[str, list[str]]:
+    """
+    The filter that texts COLUMN=VALUE[,VALUE …] describe: `["camera=1,2"]` → `{"camera": ["1", "2"]}`.
+
+    Raises:
+        ValueError: if a text has no `=`.
+    """
+    filters: dict[str, list[str]] = {}
     for text in texts:
         column, separator, values = text.partition("=")
         if not separator:

@@ -1,4 +1,4 @@
-"""The command that trains models, which `train_accelerate.py` runs, too."""
+"""The command that trains models; `train_accelerate.py` runs it, too."""
 
 import argparse
 from itertools import pairwise
@@ -12,10 +12,10 @@ Trains BDAM by a recipe, on one device or many:
     bdam train recipes/demo.yaml data=DATA output_dir=RUN [key=value …] [--resume]
     accelerate launch train_accelerate.py recipes/demo.yaml data=DATA output_dir=RUN [key=value …] [--resume]
 
-RUN then holds `model/` (weights, code, processor and recipe of the best epoch by validation), `checkpoints/` to go on
-from, and `log.jsonl`.
+RUN then holds `model/` (weights, code, processor and recipe of the best epoch on the validation split), `checkpoints/`
+for --resume, and `log.jsonl`.
 """
-# Typer hands over all arguments as they are: it knows neither overrides nor options with an optional value.
+# Arguments are parsed by argparse: Typer has no options with an optional value.
 UNPARSED = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
@@ -26,10 +26,14 @@ def train(context: typer.Context) -> None:
 
 def run(words: list[str], program: str | None = None) -> None:
     """
-    Trains as the arguments of a command line say.
+    Trains a model by the arguments of a command line.
+
+    Args:
+        words: the arguments.
+        program: name of the program, for the help text. Default: that of the process.
 
     Raises:
-        SystemExit: with 128 + signal, if a signal stopped training; with a message, if it failed.
+        SystemExit: with exit code 128 + signal if a signal stopped the training; with a message if it failed.
     """
     arguments = parse_arguments(words, program)
     from bdam.recipes.recipe import load_recipe
@@ -41,12 +45,21 @@ def run(words: list[str], program: str | None = None) -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
     if stopped_by:
-        print(f"Stopped by signal {stopped_by}; --resume goes on.")
+        print(f"Stopped by signal {stopped_by}; --resume continues.")
         raise SystemExit(128 + stopped_by)
 
 
 def parse_arguments(words: list[str], program: str | None = None) -> argparse.Namespace:
-    """Recipes and overrides in their order, and options anywhere among them; what is unknown ends the process."""
+    """
+    The recipes and overrides, in their order, and the options, which may stand anywhere.
+
+    Args:
+        words: the arguments.
+        program: name of the program, for the help text.
+
+    Raises:
+        SystemExit: if an option is unknown, or its value is wrong.
+    """
     parser = argparse.ArgumentParser(
         prog=program,
         description=DESCRIPTION,
@@ -56,20 +69,20 @@ def parse_arguments(words: list[str], program: str | None = None) -> argparse.Na
     parser.add_argument(
         "recipe",
         nargs="+",
-        help="YAML files and overrides, of which the later win: recipes/demo.yaml learning_rate=5e-5 model.dropout=0",
+        help="YAML files and overrides, of which later ones win: recipes/demo.yaml learning_rate=5e-5 model.dropout=0",
     )
     parser.add_argument(
         "--resume",
         nargs="?",
         const="latest",
         metavar="CHECKPOINT",
-        help="go on from a checkpoint, by default the newest in RUN; without any, start",
+        help="continue from a checkpoint, by default the newest in RUN; start if there is none",
     )
     parser.add_argument(
-        "--keep-checkpoints", type=positive, default=2, metavar="N", help="how many to keep (default 2)"
+        "--keep-checkpoints", type=positive, default=2, metavar="N", help="number of checkpoints to keep (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="train on the CPU even where there is a GPU")
-    # What follows a --resume without a checkpoint is a recipe or an override of its own.
+    # A recipe or an override after --resume is not its checkpoint.
     for index, (word, following) in enumerate(pairwise(words)):
         if word == "--resume" and ("=" in following or following.endswith((".yaml", ".yml"))):
             words = [*words[:index], "--resume=latest", *words[index + 1 :]]
@@ -83,7 +96,12 @@ def parse_arguments(words: list[str], program: str | None = None) -> argparse.Na
 
 
 def positive(word: str) -> int:
-    """A whole number from 1."""
+    """
+    A whole number from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: if the word is none.
+    """
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {word!r}")
     return int(word)

@@ -1,4 +1,4 @@
-"""The model card: what was measured, and nothing else."""
+"""The model card of a trained and evaluated run."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from configuration_bdam import BDAMConfig
 
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
-# Figures that a run may have, and what they show.
+# Figures that a run may have: file → caption.
 RANKED = "ranked.png"
 FIGURES = {
     RANKED: "People found for sentences",
@@ -27,26 +27,26 @@ FIGURES = {
     "analysis/successes.png": "Captions whose best image is right",
     "analysis/failures.png": "Captions whose first right image comes latest",
 }
-# What a run says of the machine that it was made on, and of nothing else.
+# Keys of a recipe that hold paths of the training machine; they are not published.
 LOCAL_KEYS = ("output_dir", "data")
-# What numbers of a split that training used are worth.
+# Notes on the results of a split that training used.
 CAUTIONS = {
     "train": "The model was trained on this split: these numbers say how well it fits, not how well it finds.",
     "validation": "The checkpoint was selected on this split, so that these numbers are better than those of others.",
 }
-# Benchmarks whose captions their authors wrote in English.
+# Benchmarks with captions in English.
 ENGLISH = {"cuhk-pedes", "icfg-pedes", "rstpreid"}
 
 
 def build_card(run: Path, repo_id: str, results: Results) -> ModelCard:
     """
-    The card of a run: its recipe, its results, its figures and, where the run was analysed on data that knows
-    attributes, how well it finds whom.
+    The card of a run: its recipe, results and figures and, if it was analyzed on data with attributes of persons, R-1
+    by attribute.
 
     Args:
-        run: the folder of the run.
-        repo_id: where it is published.
-        results: those of [`public_results`].
+        run: folder of the run.
+        repo_id: of its repository on the Hub.
+        results: of [`public_results`].
     """
     recipe = read_recipe(run / "model" / RECIPE)
     config = BDAMConfig.from_pretrained(run / "model")
@@ -79,7 +79,7 @@ def build_card(run: Path, repo_id: str, results: Results) -> ModelCard:
 
 
 def public_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe without the places of one machine: what was read from a folder goes by the folder's own name."""
+    """The recipe without local paths: an encoder that was read from a folder has the name of the folder."""
     return {
         name: Path(value).name if isinstance(value, str) and _is_local(value) else value
         for name, value in recipe.items()
@@ -88,21 +88,33 @@ def public_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_local(name: str) -> bool:
-    """Recipes hold absolute paths of folders, and names of models on the Hub."""
+    """Whether an encoder of a recipe is a folder, given as an absolute path, and not a name on the Hub."""
     return Path(name).is_absolute()
 
 
 def read_analysis(run: Path, weights: str | None) -> Analysis | None:
-    """What `bdam analyze` found in these weights, with `data` by its public name; None if it did not look at them."""
+    """
+    The analysis of a run by `bdam analyze`, with the public name of its data; None if there is none of these weights.
+
+    Args:
+        run: folder of the run.
+        weights: fingerprint of the weights.
+    """
     try:
         analysis = Analysis.from_json(run / "analysis" / ANALYSIS)
-    except (FileNotFoundError, ValueError):  # there is none, or it is not of today's form
+    except (FileNotFoundError, ValueError):  # there is none, or it is of another version
         return None
     return analysis.model_copy(update={"data": name_data(analysis.data)}) if analysis.weights == weights else None
 
 
 def figures(run: Path, weights: str | None) -> dict[str, str]:
-    """Files of a run that show these weights, and not those of an earlier training, with what they show."""
+    """
+    File → caption, of the figures of a run that were made with these weights.
+
+    Args:
+        run: folder of the run.
+        weights: fingerprint of the weights; figures of an earlier training have another.
+    """
     analysis = read_analysis(run, weights)
     found = {}
     for file, caption in FIGURES.items():
@@ -110,13 +122,13 @@ def figures(run: Path, weights: str | None) -> dict[str, str]:
             continue
         if file != RANKED and analysis is not None:
             found[file] = f"{caption}: {analysis.split} split of {analysis.data}"
-        elif file == RANKED and _drawn_of(run / file) == weights:
+        elif file == RANKED and _read_weights(run / file) == weights:
             found[file] = caption
     return found
 
 
-def _drawn_of(path: Path) -> str | None:
-    """The weights that `bdam search --grid` noted in its figure."""
+def _read_weights(path: Path) -> str | None:
+    """The fingerprint of the weights that `bdam search --grid` wrote into its figure."""
     with Image.open(path) as image:
         return image.info.get("weights")
 
@@ -138,8 +150,8 @@ def _metadata(repo_id: str, recipe: dict[str, Any], results: Results) -> ModelCa
 
 def _num_validations(run: Path, clothing_weight: float) -> int:
     """
-    How many validations the checkpoint and its clothing weight are the best of, by the log of the training; 0 where no
-    log says so.
+    The number of validations in the training log of which the checkpoint and its clothing weight are the best; 0
+    without a log, or if they are not.
     """
     path = run / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -147,12 +159,12 @@ def _num_validations(run: Path, clothing_weight: float) -> int:
         validations = [values for values in map(json.loads, lines) if "validation_score" in values]
         best = max(validations, key=lambda values: values["validation_score"])
         return len(validations) if best["clothing_weight"] == clothing_weight else 0
-    except (ValueError, KeyError, TypeError):  # there are none, or it is no log of ours
+    except (ValueError, KeyError, TypeError):  # there are no validations, or it is no training log
         return 0
 
 
 def _published(results: Results) -> list[tuple[str, str]]:
-    """Benchmarks of the paper whose test split was measured, and what the paper publishes for its own model there."""
+    """(benchmark, scores in words) that the paper publishes, for those whose test split was evaluated."""
     found = []
     for result in results:
         search, data = (result.split, result.protocol, result.query, result.gallery), result.data
@@ -170,18 +182,20 @@ def _published(results: Results) -> list[tuple[str, str]]:
 
 
 def _effort(run: Path) -> str | None:
-    """The training time and the hardware; None if the run did not record them."""
+    """The training time and the hardware, in words; None if the run did not record them."""
     effort = read_effort(run / "model") or {}
     return ", and ".join(f"{_duration(seconds)} with {hardware}" for hardware, seconds in effort.items()) or None
 
 
 def _duration(seconds: float) -> str:
+    """A duration in words, in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 def _bias(analysis: Analysis | None) -> str | None:
+    """R-1 by attribute as a table in Markdown; None if it was not analyzed."""
     if analysis is None or not analysis.groups:
         return None
     lines = [["attribute", "value", "R-1", "captions"]]

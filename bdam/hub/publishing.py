@@ -1,4 +1,4 @@
-"""A trained run → a repository on the Hub: checked, staged, then uploaded in one commit."""
+"""Publishing of a trained run on the Hub: it is checked, staged in a folder, and uploaded in one commit."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from modeling_bdam import BDAMModel
 
 logger = logging.getLogger(__name__)
 
-# Nothing else of `model/` is ever uploaded.
+# The files of `model/` that are uploaded, and no others.
 MODEL_FILES = (
     "config.json",
     "*.safetensors",
@@ -48,8 +48,8 @@ MODEL_FILES = (
 )
 SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16}|-----BEGIN [A-Z ]*PRIVATE KEY)")
 LOCAL_PATH = re.compile(r"(?<![\w:/.<])(?:/(?:[\w.@+-]+/)+[\w.@+-]+|[A-Za-z]:\\\\?[\w.-]+\\\\?[\w.-]+)")
-# Loads the staged folder as a stranger does, without this package, and saves what it makes of the inputs.
-STRANGER = """
+# Run in a process without this package: loads the staged folder, and saves its embeddings of the inputs.
+RELOAD_SCRIPT = """
 import sys, torch
 from transformers import AutoModel
 
@@ -59,17 +59,22 @@ with torch.inference_mode():
     outputs = model(**torch.load(inputs))
 torch.save({"image": outputs.image_embeds, "sentence": outputs.text_embeds}, output)
 """
-REPRODUCED_TO = 1e-5
+TOLERANCE = 1e-5  # of the embeddings of a reloaded model
 
 
 def stage(run: Path, repo_id: str, folder: Path) -> None:
     """
-    Writes to `folder` exactly what would be uploaded: weights, code, processor, recipe, results, figures and the card.
+    Writes the files to upload to a folder: weights, code, processor, recipe, results, figures and the card.
+
+    Args:
+        run: folder of the run, with `model/` and `results.json`.
+        repo_id: of the repository, `USER/NAME`.
+        folder: to write.
 
     Raises:
         FileNotFoundError: if the run has no model, or no evaluation.
-        ValueError: if the name is not `USER/NAME`; if the weights are not those that were evaluated, or a stranger who
-            loads them gets other embeddings; if a secret or a local path would be published.
+        ValueError: if `repo_id` is not `USER/NAME`; if the weights are not those that were evaluated; if they give
+            other embeddings when loaded without this package; or if a file has a secret or a local path.
     """
     check_repo_id(repo_id)
     model_folder = run / "model"
@@ -96,8 +101,16 @@ def publish(
     folder: Path, repo_id: str, private: bool = False, revision: str | None = None, create_pr: bool = False
 ) -> str:
     """
-    Uploads a staged folder in one commit, and returns its address. What an interrupted upload has sent is not visible
-    in the repository, and is not sent again by the next.
+    Uploads a staged folder in one commit; returns the URL of the commit or of the pull request.
+
+    An interrupted upload leaves the repository as it was; files that it has sent are not sent again.
+
+    Args:
+        folder: of [`stage`].
+        repo_id: of the repository, `USER/NAME`, which is made if there is none.
+        private: whether a new repository is private.
+        revision: branch to commit to, which is made if there is none. Default: `main`.
+        create_pr: whether to open a pull request instead of committing.
 
     Raises:
         ValueError: if the repository holds another model.
@@ -106,7 +119,7 @@ def publish(
     api = HfApi()
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
-        _check_is_ours(api, repo_id)
+        _check_is_bdam(api, repo_id)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         commit = api.upload_folder(
@@ -118,7 +131,7 @@ def publish(
         )
     except ValueError:
         raise
-    except Exception as error:  # the Hub's, the HTTP library's, or plain ones: whatever broke, nothing was committed
+    except Exception as error:  # of the Hub, of the HTTP library or built-in: after any of them, nothing is committed
         raise ConnectionError(
             f"{repo_id} is unchanged, the Hub did not take the upload ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}): check the connection and `hf auth whoami`, then run the command again."
@@ -127,6 +140,12 @@ def publish(
 
 
 def check_repo_id(repo_id: str) -> None:
+    """
+    Checks the name of a repository.
+
+    Raises:
+        ValueError: if it is not `USER/NAME`.
+    """
     try:
         validate_repo_id(repo_id)
         is_valid = repo_id.count("/") == 1
@@ -138,20 +157,23 @@ def check_repo_id(repo_id: str) -> None:
 
 def read_evaluation(run: Path) -> Results:
     """
-    The results of a run, of its own weights; those of models that it was compared with are left out, with a warning.
+    The results of a run that are of its own weights. Those of other models are left out, with a warning.
+
+    Args:
+        run: folder of the run, with `model/` and `results.json`.
 
     Raises:
-        FileNotFoundError: if there are none.
-        ValueError: if none is of these weights, or one is not as `bdam evaluate` writes it.
+        FileNotFoundError: if there is no `results.json`.
+        ValueError: if it has no result of these weights, or is not in the format that `bdam evaluate` writes.
     """
     path = run / RESULTS
     remedy = f"`bdam evaluate {run / 'model'} --data DATA --output {path}`"
     if not path.is_file():
-        raise FileNotFoundError(f"{run} was not evaluated, and nothing unmeasured is published: run {remedy} first.")
+        raise FileNotFoundError(f"{run} was not evaluated: run {remedy} before it is published.")
     try:
         results = Results.from_json(path)
     except ValueError:
-        raise ValueError(f"{path} is no evaluation of today's form: run {remedy} again.") from None
+        raise ValueError(f"{path} is not in the format of this version: run {remedy} again.") from None
     weights = fingerprint(run / "model")
     own = Results(result for result in results if result.weights == weights)
     if not own:
@@ -165,8 +187,10 @@ def read_evaluation(run: Path) -> Results:
 
 def check_nothing_private(folder: Path) -> None:
     """
+    Checks the text files of a staged folder.
+
     Raises:
-        ValueError: naming the file that holds a token, a key or a path of this machine.
+        ValueError: if one holds a token, a key or a local path; the message names the file.
     """
     for path in sorted(folder.iterdir()):
         if path.suffix not in (".json", ".yaml", ".md", ".py", ".txt"):
@@ -176,14 +200,21 @@ def check_nothing_private(folder: Path) -> None:
             raise ValueError(f"{path.name} holds what looks like a secret, {secret.group()[:6]}…: remove it.")
         if path.name != "tokenizer.json" and path.suffix != ".py" and (local := LOCAL_PATH.search(text)):
             raise ValueError(
-                f"{path.name} holds a path of this machine, {local.group()}: remove it, or name it otherwise."
+                f"{path.name} holds a path of this machine, {local.group()}: remove it, or use another name."
             )
 
 
 def check_reload(model: BDAMModel, processor, folder: Path) -> None:
     """
+    Checks that a staged folder, loaded in a process without this package, gives the embeddings of the model.
+
+    Args:
+        model: that was staged.
+        processor: that was staged with it.
+        folder: of [`stage`].
+
     Raises:
-        ValueError: if a process that knows nothing of this package makes other embeddings of the staged folder.
+        ValueError: if it cannot be loaded, or an embedding differs by more than `TOLERANCE`.
     """
     height, width = _image_size(model)
     generator = torch.Generator().manual_seed(0)
@@ -201,12 +232,14 @@ def check_reload(model: BDAMModel, processor, folder: Path) -> None:
             sys.executable,
             "-I",
             "-c",
-            STRANGER,
+            RELOAD_SCRIPT,
             *map(str, (folder, aside / "inputs.pt", aside / "outputs.pt")),
         ]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
-            raise ValueError(f"A stranger cannot load this model:\n{run.stderr.strip().splitlines()[-1]}")
+            raise ValueError(
+                f"This model cannot be loaded without the package bdam:\n{run.stderr.strip().splitlines()[-1]}"
+            )
         found = torch.load(aside / "outputs.pt")
     finally:
         shutil.rmtree(aside)
@@ -214,9 +247,9 @@ def check_reload(model: BDAMModel, processor, folder: Path) -> None:
         (found["image"] - expected.image_embeds).abs().max().item(),
         (found["sentence"] - expected.text_embeds).abs().max().item(),
     )
-    if worst > REPRODUCED_TO:
+    if worst > TOLERANCE:
         raise ValueError(
-            f"A stranger who loads this model gets other embeddings, by up to {worst:.1e}: save it again."
+            f"Loaded without the package bdam, this model gives other embeddings, by up to {worst:.1e}: save it again."
         )
 
 
@@ -225,8 +258,13 @@ def _image_size(model: BDAMModel) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def _check_is_ours(api: HfApi, repo_id: str) -> None:
-    """A repository that exists may be new, or hold an earlier version of a BDAM, and nothing else."""
+def _check_is_bdam(api: HfApi, repo_id: str) -> None:
+    """
+    Checks that a repository is empty or holds a BDAM.
+
+    Raises:
+        ValueError: if it holds another model.
+    """
     if not api.file_exists(repo_id, "config.json"):
         return
     path = Path(api.hf_hub_download(repo_id, "config.json"))

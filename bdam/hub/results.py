@@ -1,4 +1,4 @@
-"""Results as a card gives them: each once, and under its own setting."""
+"""Results for a model card: each once, with the setting that it was measured in."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,20 +12,24 @@ from bdam.evaluation.results import METRICS, Origin, Result, Results, Score
 
 
 SEARCH = ("protocol", "query", "gallery", "clothing_weight")
-# What a result measured; all its other fields say of what it was measured, and how.
+# Fields of a result that are measured; the others describe the setting.
 MEASURED = {*Score.model_fields, "seconds"} - {*SEARCH}
 SOURCE = ("data", "split", "checkpoint", "weights")
-# What the other fields of an origin are, those first that every evaluation has.
+# Fields of a setting, those first that every evaluation has.
 CIRCUMSTANCES = dict.fromkeys(["mixed_precision", "seed", "commit", *Origin.model_fields])
 PRECISIONS = {"no": "full precision"}
 
 
 def public_results(results: Results, repo_id: str) -> Results:
     """
-    The results as they are published: of the model by its name on the Hub, of data sets by theirs, each once.
+    The results with public names of the model and the data sets, each once.
+
+    Args:
+        results: of one model.
+        repo_id: name of the model on the Hub.
 
     Raises:
-        ValueError: if two data sets have the same name, or one setting has different numbers.
+        ValueError: if two data sets would have the same name, or one setting has different results.
     """
     names = {result.data: name_data(result.data) for result in results}
     if repeated := [source for source, name in names.items() if Counter(names.values())[name] > 1]:
@@ -44,25 +48,31 @@ def public_results(results: Results, repo_id: str) -> Results:
 
 
 def name_data(source: str) -> str:
-    """What a data set is called, without where it lies: benchmarks by name, a folder by its own."""
+    """The public name of a data set, without its path: that of a benchmark, or of a folder."""
     return " + ".join(map(_name_part, split_source(source)))
 
 
 def _name_part(part: str) -> str:
     name, _, root = part.partition(":")
     if name == "own":
-        return Path(root.partition(", ")[0]).name  # after the comma stands who was held out
+        return Path(root.partition(", ")[0]).name  # after the comma: which persons were held out
     return name if name in BENCHMARKS else Path(part).name
 
 
 def differing(results: Results) -> list[str]:
-    """What the results differ in, beside the search and the data: nothing, if one evaluation made them."""
+    """The fields in which results differ, apart from the search and the data; none if one evaluation made them."""
     names = [name for name in CIRCUMSTANCES if name not in (*SOURCE, *MEASURED)]
     return [name for name in names if len({getattr(result, name) for result in results}) > 1]
 
 
 def name_setting(result: Result, differences: list[str]) -> str:
-    """The search that a result measured, with whatever else tells it from the others."""
+    """
+    The setting of a result, in words.
+
+    Args:
+        result: to name.
+        differences: fields to include, see [`differing`].
+    """
     search = f"{_words(result.query)} → {result.gallery}, clothing {result.clothing_weight}"
     others = (f", {_words(name)} {getattr(result, name)}" for name in differences)
     return f"{result.protocol} protocol, {search}{''.join(others)}"
@@ -70,8 +80,9 @@ def name_setting(result: Result, differences: list[str]) -> str:
 
 def eval_results(results: Results) -> list[EvalResult]:
     """
-    The metrics of all results for the metadata of a card. The Hub merges results that agree in task, data set,
-    config, split and revision, whatever their names, so the setting is the config.
+    The metrics of all results, for the metadata of a card.
+
+    The Hub merges results of equal task, data set, config, split and revision, so the config is the setting.
     """
     differences = differing(results)
     found = []
@@ -98,8 +109,14 @@ def eval_results(results: Results) -> list[EvalResult]:
 
 def headlines(results: Results, clothing_weight: float) -> str | None:
     """
-    The few numbers that lead a card, of galleries of images alone on the test split: by caption as the model
-    searches unless told otherwise, and by identity description for people who changed clothes.
+    The table at the head of a card; None if there are no such results.
+
+    It has two searches of images alone on the test split: by caption, with the default clothing weight of the model,
+    and by identity description under the clothes-changed protocol, with weight 0.
+
+    Args:
+        results: of [`public_results`].
+        clothing_weight: the default of the model, in [0, 1].
     """
     chosen = (
         ("standard", "caption", "image", clothing_weight),
@@ -116,7 +133,7 @@ def headlines(results: Results, clothing_weight: float) -> str | None:
 
 
 def tables(results: Results) -> list[tuple[str, str, str]]:
-    """Data set, split and the table of all results of each, in the order in which they were evaluated."""
+    """(data set, split, table of all its results in Markdown), in the order of evaluation."""
     differences = differing(results)
     groups: dict[tuple[str, str], Results] = {}
     for result in results:
@@ -125,7 +142,7 @@ def tables(results: Results) -> list[tuple[str, str, str]]:
 
 
 def circumstances(results: Results) -> str:
-    """How the numbers came about, as far as it is the same for all: the tables tell the rest."""
+    """Commit, seed and precision of the results, in words, as far as they are the same for all."""
     first, differences = results[0], differing(results)
     texts = {
         "commit": f"commit {first.commit}",
@@ -140,5 +157,5 @@ def _words(name: str) -> str:
 
 
 def _modality(side: str) -> str:
-    """What one side of a search is made of."""
+    """`"image"` or `"text"`, of one side of a search."""
     return "image" if side.startswith("image") else "text"

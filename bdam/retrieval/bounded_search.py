@@ -1,4 +1,4 @@
-"""Search with untrusted input: whatever is sent ends in hits or in a ValueError that the sender can read."""
+"""Search with untrusted input: any query ends in hits, or in a ValueError whose message the sender can read."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -10,14 +10,14 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.images import open_image
 from bdam.retrieval.display import show_image
-from bdam.retrieval.gallery import Gallery, Hit
+from bdam.retrieval.gallery import Gallery, Hits
 
 
 MAX_SENTENCE = 1000  # characters
 MAX_HITS = 60
 MAX_PIXELS = 25_000_000  # of an example; a file of some kilobytes can hold far more
-EXAMPLE_SIDE = 1024
-THUMBNAIL_SIDE = 512
+EXAMPLE_SIDE = 1024  # pixels
+THUMBNAIL_SIDE = 512  # pixels
 
 Sentence = Annotated[str | None, Field(max_length=MAX_SENTENCE)]
 Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
@@ -26,10 +26,10 @@ Example = str | Image.Image | None
 
 class BoundedSearch:
     """
-    Searches a gallery within bounds on what is sent.
+    Searches a gallery with bounds on the types and sizes of a query.
 
     Args:
-        gallery: what is searched, by one thread at a time: tokenizers and clients of databases promise no more.
+        gallery: to search. One thread at a time does, since tokenizers and database clients may not be thread-safe.
     """
 
     def __init__(self, gallery: Gallery):
@@ -37,12 +37,15 @@ class BoundedSearch:
         self.choices = gallery.store.choices()
         self._lock = Lock()
 
-    def search(self, **query: Any) -> list[Hit]:
+    def search(self, **query: Any) -> Hits:
         """
-        As [`Gallery.search`], within bounds.
+        The hits of [`Gallery.search`].
+
+        Args:
+            query: its arguments: sentences of at most `MAX_SENTENCE` characters, and `k` up to `MAX_HITS`.
 
         Raises:
-            ValueError: as there; and if a sentence is too long, `k` too large, or anything of the wrong type.
+            ValueError: as [`Gallery.search`]; and if an argument is out of bounds or of the wrong type.
         """
         try:
             return self._search(**query)
@@ -50,20 +53,18 @@ class BoundedSearch:
             mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
             raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
 
-    def check_sentences(self, *sentences: str | None) -> list[str]:
-        """As [`Gallery.check_sentences`]."""
-        with self._lock:
-            return self.gallery.check_sentences(*sentences)
-
     def filter(self, positions: Sequence[Sequence[int]]) -> dict[str, list]:
-        """The filter of values that are given by their positions among the choices of each column."""
+        """
+        The filter for [`BoundedSearch.search`] of values that were chosen from `choices`.
+
+        Args:
+            positions: for each column of `choices`, the positions of the chosen values; none for any value.
+        """
         chosen = zip(self.choices.items(), positions, strict=True)
-        return {
-            column: [values[position] for position in of_column] for (column, values), of_column in chosen if of_column
-        }
+        return {column: [values[position] for position in picks] for (column, values), picks in chosen if picks}
 
     def thumbnail(self, image_id: str) -> Image.Image:
-        """An image of the gallery, small; or one that says that it is not there any more."""
+        """An image of the gallery of at most `THUMBNAIL_SIDE` pixels a side; a placeholder if it cannot be read."""
         image = show_image(self.gallery, image_id)
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return image
@@ -78,14 +79,17 @@ class BoundedSearch:
         clothing_weight: float | None = None,
         k: Count = 12,
         filter: dict[str, list] | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         with self._lock:
             return self.gallery.search(text, identity, clothing, like, clothing_weight, k, filter)
 
 
 def open_example(content: bytes) -> Image.Image:
     """
-    An uploaded image, as [`open_image`] opens it, of at most `EXAMPLE_SIDE` pixels a side.
+    An uploaded image, opened by [`open_image`] and scaled to at most `EXAMPLE_SIDE` pixels a side.
+
+    Args:
+        content: bytes of the file.
 
     Raises:
         ImageError: if it has more than `MAX_PIXELS` pixels, or cannot be read.

@@ -1,4 +1,4 @@
-"""Which images are new, changed or moved, compared with those that a gallery has."""
+"""Comparison of images with those of a gallery: which are new, changed or moved."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ from bdam.retrieval.stores.base import ImageState, Store
 @dataclass(frozen=True)
 class Comparison:
     """
-    Images by their position among those compared.
+    How images differ from those of a gallery; each is given by its position among the images compared.
 
     Args:
-        new: unknown until now.
-        changed: known by the same name with another content.
-        moved: known with the same content, but with another path or stamp; each with the name it was known by.
+        new: those that the gallery does not have.
+        changed: those whose content or identity description is another than in the gallery.
+        moved: position → id in the gallery, of those with the same content but another path, id or stamp.
     """
 
     new: list[int] = field(default_factory=list)
@@ -25,20 +25,20 @@ class Comparison:
     moved: dict[int, str] = field(default_factory=dict)
 
     @property
-    def missing(self) -> list[int]:
-        """Those without a vector."""
+    def to_embed(self) -> list[int]:
+        """The positions of the new and the changed images, sorted."""
         return sorted([*self.new, *self.changed])
 
 
 @dataclass(frozen=True)
 class Addition:
     """
-    What became of images that were to be added.
+    What [`Gallery.add`] did.
 
     Args:
-        added: how many got a vector.
-        moved: how many kept their vector under another path or name.
-        left_out: those that cannot be read, by name, each with the reason.
+        added: number of images that are new or have changed.
+        moved: number of images that kept their vector under another path or id.
+        left_out: image id → reason, of those that cannot be read.
     """
 
     added: int = 0
@@ -46,56 +46,61 @@ class Addition:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def reasons(self) -> list[str]:
-        """A line for each reason why images were left out."""
-        names = defaultdict(list)
-        for name, reason in self.left_out.items():
-            names[reason].append(name)
-        return [
-            f"{len(of_reason):,} cannot be read ({reason}): {name_some(of_reason)}"
-            for reason, of_reason in names.items()
-        ]
+        """A line for each reason why images were left out, with the ids of some of them."""
+        image_ids = defaultdict(list)
+        for image_id, reason in self.left_out.items():
+            image_ids[reason].append(image_id)
+        return [f"{len(group):,} cannot be read ({reason}): {name_some(group)}" for reason, group in image_ids.items()]
 
 
 def compare(store: Store, images: Mapping[str, ImageState], content: Callable[[str], int]) -> Comparison:
     """
-    Compares images with those of a store. Equal stamps and paths are equal images; otherwise content decides.
+    How images differ from those of a store. Equal stamps and paths are equal images; otherwise content decides.
 
     Args:
-        images: the state of each, by name, whose `content` is not looked at.
-        content: name of an image → the digest of its content, which takes reading it.
+        store: of the gallery.
+        images: image id → its state, whose `content` is not used.
+        content: function of an image id that reads the image and returns the digest of its content.
 
     Raises:
-        ValueError: if another image, whose file is still there, has the name of one of them.
+        ValueError: if an image has the id of another one of the store whose file still exists.
     """
     known = store.states(images.keys())
-    earlier_names = store.ids_by_stamp({new.stamp for name, new in images.items() if name not in known})
-    earlier = store.states(earlier_names.values())
+    earlier_ids = store.ids_by_stamp({new.stamp for image_id, new in images.items() if image_id not in known})
+    earlier = store.states(earlier_ids.values())
     comparison = Comparison()
-    for position, (name, new) in enumerate(images.items()):
-        if name not in known:
-            was = earlier_names.pop(new.stamp, None)
-            if was is not None and _is_gone(earlier[was]) and content(name) == earlier[was].content:
-                comparison.moved[position] = was
+    for position, (image_id, new) in enumerate(images.items()):
+        if image_id not in known:
+            earlier_id = earlier_ids.pop(new.stamp, None)
+            if (
+                earlier_id is not None
+                and _is_deleted(earlier[earlier_id])
+                and content(image_id) == earlier[earlier_id].content
+            ):
+                comparison.moved[position] = earlier_id
             else:
                 comparison.new.append(position)
-        elif new.identity_description != known[name].identity_description:
+        elif new.identity_description != known[image_id].identity_description:
             comparison.changed.append(position)
-        elif (new.stamp, new.path) != (known[name].stamp, known[name].path):
-            _compare_known(comparison, position, name, new, known[name], content(name) == known[name].content)
+        elif (new.stamp, new.path) != (known[image_id].stamp, known[image_id].path):
+            is_same = content(image_id) == known[image_id].content
+            _compare_known(comparison, position, image_id, new, known[image_id], is_same)
     return comparison
 
 
 def _compare_known(
-    comparison: Comparison, position: int, name: str, new: ImageState, known: ImageState, is_same: bool
+    comparison: Comparison, position: int, image_id: str, new: ImageState, known: ImageState, is_same: bool
 ) -> None:
-    if new.path and known.path and new.path != known.path and not _is_gone(known):
+    """Enters an image that the store has with another stamp or path."""
+    if new.path and known.path and new.path != known.path and not _is_deleted(known):
         if not is_same:
-            raise ValueError(f"Both {known.path} and {new.path} are named {name}: index a folder that holds both.")
+            raise ValueError(f"Both {known.path} and {new.path} are named {image_id}: index a folder that holds both.")
     elif is_same:
-        comparison.moved[position] = name
+        comparison.moved[position] = image_id
     else:
         comparison.changed.append(position)
 
 
-def _is_gone(state: ImageState) -> bool:
+def _is_deleted(state: ImageState) -> bool:
+    """Whether an image was a file that no longer exists."""
     return state.path is not None and not Path(state.path).is_file()

@@ -1,4 +1,4 @@
-"""What was found, as tables and figures."""
+"""Hits as tables and figures."""
 
 from PIL import Image, ImageDraw, ImageFont
 from rich.markup import escape
@@ -9,7 +9,7 @@ from bdam.retrieval.gallery import Gallery, Hit
 
 
 def hits_table(title: str, hits: list[Hit]) -> Table:
-    """A row per image, best first: its score, what the person and the clothes have in it, and where it is."""
+    """A table with a row per hit: rank, score, its identity and clothing parts, and the path or id of the image."""
     table = Table("rank", "score", "identity", "clothing", "image", title=escape(title), title_justify="left")
     for rank, hit in enumerate(hits, 1):
         scores = (f"{score:.3f}" for score in (hit.score, hit.identity, hit.clothing))
@@ -19,8 +19,14 @@ def hits_table(title: str, hits: list[Hit]) -> Table:
 
 def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image.Image | None = None) -> RankedQuery:
     """
-    What [`ranked_grid`] draws, with the example that was searched by, if there was one. Who is on the images is
-    right or wrong only where an example of the gallery is, of which the same is known.
+    A query and its hits for [`ranked_grid`].
+
+    Args:
+        gallery: that was searched.
+        title: of the row.
+        hits: images to show, best first.
+        like: the example of the query, if it had one: an image, or the id of one of the gallery. If that one has a
+            `person_id`, hits of the same person are marked as right and the others as wrong.
     """
     example = show_image(gallery, like) if isinstance(like, str) else like
     examples = gallery.store.find([like]) if isinstance(like, str) else []
@@ -31,7 +37,7 @@ def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image.Im
 
 
 def show_image(gallery: Gallery, image_id: str) -> Image.Image:
-    """An image of the gallery; or one that says that it is not there any more."""
+    """An image of the gallery; a placeholder if it cannot be read."""
     try:
         return gallery.image(image_id)
     except (OSError, ValueError):

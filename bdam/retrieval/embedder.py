@@ -1,4 +1,4 @@
-"""Images and sentences → vectors, by a checkpoint of the Hub or of a folder."""
+"""Embeds images and sentences with a checkpoint of the Hub or of a folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +15,18 @@ from bdam.retrieval.stores.base import EmbeddingSpace
 from processing_bdam import to_upright_rgb
 
 
-# What is embedded in place of an image that cannot be read, so that batches keep their size.
+# Stands for an image that cannot be read, so that batches keep their size.
 BLANK = new_image("RGB", (64, 128))
 
 
 class EmbeddedRows(NamedTuple):
     """
+    A chunk of embedded rows.
+
     Args:
-        vectors: (n, D), float32 on the CPU; without meaning where there was no image.
-        is_readable: (n,), whether there was one.
-        contents: (n,), the digests of the images, int64.
+        vectors: (n, D), float32, on the CPU; undefined where the image cannot be read.
+        is_readable: (n,), bool; whether the image can be read.
+        contents: (n,), int64; the digests of the images.
     """
 
     vectors: torch.Tensor
@@ -34,20 +36,26 @@ class EmbeddedRows(NamedTuple):
 
 class Embedder:
     """
-    Embeds images and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalized: a query
-    weighted `[(1 - c)·identity ; c·clothing]` scores `(1 - c)·identity + c·clothing` by one inner product, for any
-    weight c of clothing.
+    Embeds images and sentences as one vector each, `[identity ; clothing]`, both halves L2-normalized.
+
+    One inner product with the weighted query `[(1 - c)·identity ; c·clothing]`, see [`Embedder.weigh`], is the score
+    `(1 - c)·cos(identity) + c·cos(clothing)`, for any clothing weight c.
 
     Args:
-        checkpoint: folder of a model, or its name on the Hub; any that [`load_encoder`] knows.
-        device: where it runs, such as `"cuda"`; by default the accelerator, if there is one.
+        checkpoint: folder of a model, or its name on the Hub; any that [`load_encoder`] takes.
+        device: such as `"cuda"`. Default: the accelerator, if there is one, otherwise the CPU.
         mixed_precision: `"no"`, `"fp16"` or `"bf16"`.
-        compile: whether its image and text encoders pass `torch.compile`, which pays for large collections.
+        compile: whether to compile the image and text encoders by `torch.compile`. It is slow to start, and saves
+            time with many images.
         batch_size: images or sentences per forward pass.
 
+    Attributes:
+        space: the [`EmbeddingSpace`] of the vectors.
+        clothing_weight: the default weight of the model, in [0, 1].
+
     Raises:
-        FileNotFoundError: if there is no model, or not all of it.
-        ValueError: if the model does not embed images and sentences alike, or cannot be compiled.
+        FileNotFoundError: if there is no model at the checkpoint.
+        ValueError: if `compile` is given and the model is an ONNX export.
 
     Example:
 
@@ -74,7 +82,7 @@ class Embedder:
         self.options: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
         if compile:
             if not hasattr(self.model, "vision_model"):
-                raise ValueError(f"{checkpoint} is compiled as it is: leave `compile` out.")
+                raise ValueError(f"{checkpoint} is compiled already: leave out `compile`.")
             self.model.vision_model.compile()
             self.model.text_model.compile()
         embeddings = embed_sentences(self.encoder, ["Somebody."])
@@ -90,13 +98,18 @@ class Embedder:
         descriptions: list[str | None] | None = None,
     ) -> torch.Tensor:
         """
-        Vectors (N, identity_size + clothing_size) of sentences or of images, float32 on the CPU.
+        Vectors of sentences or of images.
 
         Args:
-            descriptions: identity descriptions that the images are fused with; None for an image without one.
+            text: a sentence, or N of them.
+            images: an image, or N of them; instead of `text`.
+            descriptions: N identity descriptions that the images are fused with; None for an image without one.
+
+        Returns:
+            (N, identity_size + clothing_size), float32, on the CPU; N is 1 for a single sentence or image.
 
         Raises:
-            ValueError: unless either sentences or images are given, and if a sentence is empty.
+            ValueError: unless either `text` or `images` is given, and if a sentence is empty.
         """
         if (text is None) == (images is None):
             raise ValueError("Give either `text` or `images`.")
@@ -109,30 +122,31 @@ class Embedder:
             for image, description in zip(listed, descriptions or [None] * len(listed), strict=True)
         ]
         embedded = self.embed_rows(rows, use_descriptions=any(descriptions or []))
-        return torch.cat([of_chunk.vectors for of_chunk in embedded])
+        return torch.cat([chunk.vectors for chunk in embedded])
 
     def check_sentence(self, sentence: str) -> list[str]:
         """
-        What is lost of a sentence when it is embedded, in plain words: where it is cut, which words are unknown.
+        Warnings about a sentence, if any: where the model cuts it, and which of its words the model does not know.
 
         Raises:
-            ValueError: if nothing that the model knows is left.
+            ValueError: if the model knows no word of it.
         """
         return self.encoder.check_sentence(sentence)
 
     def embed_rows(self, rows, use_descriptions: bool) -> Iterator[EmbeddedRows]:
         """
-        Embeds the images of many rows, some hundred at a time.
+        The embedded rows, chunk by chunk.
 
         Args:
-            rows: a sequence of rows with an `image`, a PIL image or None; an `identity_description` if these are used,
-                None for an image without one; and, where it is known, the digest of the `content`.
+            rows: a sequence of dicts with an `image`, a PIL image or None; with an `identity_description`, or None,
+                if `use_descriptions`; and optionally with `content`, the digest of the image.
+            use_descriptions: whether to fuse the images with their identity descriptions.
         """
 
         def prepare(batch: list[dict]) -> dict[str, torch.Tensor]:
-            shown = [{**row, "image": row["image"] or BLANK} for row in batch]
+            filled = [{**row, "image": row["image"] or BLANK} for row in batch]
             return {
-                **self.encoder.prepare_images(shown, use_descriptions=use_descriptions),
+                **self.encoder.prepare_images(filled, use_descriptions=use_descriptions),
                 "is_readable": torch.tensor([row["image"] is not None for row in batch]),
                 "contents": torch.tensor([row.get("content", 0) for row in batch]),
             }
@@ -141,19 +155,16 @@ class Embedder:
             passed = {name: inputs.pop(name) for name in ("is_readable", "contents")}
             return {**self.encoder.embed_images(inputs), **passed}
 
-        for of_chunk in embed_chunks(self.model, prepare, embed, rows, "images", **self.options):
-            yield EmbeddedRows(self._join(of_chunk), of_chunk["is_readable"], of_chunk["contents"])
+        for chunk in embed_chunks(self.model, prepare, embed, rows, "images", **self.options):
+            yield EmbeddedRows(self._join(chunk), chunk["is_readable"], chunk["contents"])
 
     def weigh(self, vectors: torch.Tensor, clothing_weight: float) -> torch.Tensor:
         """
-        Queries that score `(1 - clothing_weight)·identity + clothing_weight·clothing` by one inner product.
+        The weighted queries `[(1 - clothing_weight)·identity ; clothing_weight·clothing]`.
 
         Args:
-            vectors: (…, D), of sentences or of examples.
-            clothing_weight: c, in [0, 1].
-
-        Returns:
-            (…, D), no longer normalized.
+            vectors: (..., D), float32.
+            clothing_weight: in [0, 1].
         """
         weights = torch.cat(
             [
@@ -164,7 +175,7 @@ class Embedder:
         return vectors * weights
 
     def _join(self, embeddings: Embeddings) -> torch.Tensor:
-        """The fullest identity embedding that there is, and that of clothing."""
+        """Vectors (N, D): the identity embedding, fused with a description if there is one, and that of clothing."""
         name = next(name for name in ("image+description", "image", "identity") if name in embeddings)
         identity = embeddings[name]
         return torch.cat([identity, embeddings["clothing"]], dim=1) if self.space.clothing_size else identity

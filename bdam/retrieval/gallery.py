@@ -1,7 +1,7 @@
-"""A gallery of images: made once, kept, searched by sentences and by example."""
+"""A gallery of images, searched by sentences and by example images."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -20,7 +20,7 @@ from bdam.retrieval.changes import Addition, Comparison, compare
 from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.recall import measure_recall
 from bdam.retrieval.rows import digest, file_path, normalize_name, open_images, to_table, why_unreadable
-from bdam.retrieval.sources import GallerySource, ImageSource, Source, open_source
+from bdam.retrieval.sources import GallerySource, ImageSource, Source, check_is_folder, open_source
 from bdam.retrieval.stores import open_store
 from bdam.retrieval.stores.base import Filter, ImageState, Store, StoredImage
 
@@ -31,13 +31,14 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Hit:
     """
-    An image found.
+    An image that a search found.
 
     Args:
-        image_id: its name in the gallery; [`Gallery.image`] opens it.
-        score: how well it fits: the sum of the two following.
-        identity, clothing: what the person and the clothes have in the score, each with its weight.
-        row: what else the gallery knows of it, such as its `folder`, or the columns of the data set it came from.
+        image_id: its key in the gallery; [`Gallery.image`] opens it.
+        score: `identity + clothing`.
+        identity: cosine similarity of the identity halves, times `1 - clothing_weight`.
+        clothing: cosine similarity of the clothing halves, times `clothing_weight`.
+        row: its other columns, such as `path` and `folder`, or those of its data set.
     """
 
     image_id: str
@@ -47,13 +48,28 @@ class Hit:
     row: dict[str, Any]
 
 
+class Hits(list[Hit]):
+    """
+    The images that a search found, best first.
+
+    Args:
+        hits: the images.
+        warnings: one sentence for each thing that the model lost of the query: where a sentence was cut, which words
+            it does not know.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), warnings: Iterable[str] = ()):
+        super().__init__(hits)
+        self.warnings = list(warnings)
+
+
 class Gallery:
     """
-    Images with one vector each, `[identity ; clothing]`, so that the searcher chooses how much clothing counts.
+    Images with one vector each, `[identity ; clothing]`, so that each search can choose its clothing weight.
 
     Args:
         embedder: embeds sentences and images.
-        store: keeps and compares the vectors.
+        store: keeps the rows and vectors, and searches them.
 
     Example:
 
@@ -80,19 +96,18 @@ class Gallery:
         uri: str | Path | None = None,
     ) -> "Gallery":
         """
-        A gallery of the images of a source; and of what is there already, if it is kept where an earlier run left it.
+        The gallery at a URI, with the images of a source added to it.
 
         Args:
             model: a checkpoint, or an [`Embedder`] of one.
-            source: a folder of images or a data set; see [`open_source`].
-            descriptions: identity descriptions by image id, which the images are fused with.
-            uri: where to keep it, see [`open_store`]; by default in memory.
+            source: see [`open_source`].
+            descriptions: image id → identity description, which its image is fused with.
+            uri: of the store, see [`open_store`]; it is made if there is none. Default: a new one in memory.
 
         Raises:
-            FileNotFoundError: if there is no model, or no image at the source.
-            ValueError: if none of the images can be read, or what is kept at `uri` was made by another model.
+            FileNotFoundError, ValueError: as [`open_source`], [`open_store`] and [`Gallery.add`].
         """
-        source = open_source(source, descriptions)  # before anything is made
+        source = open_source(source, descriptions)  # before a store is made
         embedder = model if isinstance(model, Embedder) else Embedder(model)
         gallery = cls(embedder, open_store(uri, embedder.space))
         addition = gallery.add(source)
@@ -103,16 +118,17 @@ class Gallery:
     @classmethod
     def load(cls, uri: str | Path, model: str | Path | Embedder | None = None, index: str = "exact") -> "Gallery":
         """
-        The gallery that is kept at a URI, see [`open_store`].
+        The gallery at a URI.
 
         Args:
-            model: a checkpoint, or an [`Embedder`] of one; by default the checkpoint that the gallery names.
-            index: `"exact"`, or an index of FAISS to search by: `"hnsw"` or any factory string, see [`build_index`].
+            uri: of the store, see [`open_store`].
+            model: a checkpoint, or an [`Embedder`] of one. Default: the checkpoint that the gallery was made with.
+            index: `"exact"`, or an index of FAISS: `"hnsw"` or any factory string, see [`build_index`].
 
         Raises:
-            FileNotFoundError: if there is no gallery, or its model is gone.
-            ValueError: if the gallery was made by a model with other weights, or another encoder of the same weights,
-                such as their ONNX export, embeds its images otherwise; or if there is no such index.
+            FileNotFoundError: if there is no gallery at the URI, or no model at its checkpoint.
+            ValueError: if the gallery was made with other weights; if another encoder of the same weights, such as
+                their ONNX export, embeds its images differently; or if FAISS has no such index.
         """
         store = open_store(uri, index=index)
         try:
@@ -127,46 +143,55 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.store)
 
+    def __contains__(self, image_id: str) -> bool:
+        """Whether an image of this id is in the gallery."""
+        return bool(self.store.find([normalize_name(image_id)]))
+
     def add(
         self, source: str | Path | Dataset | Source, descriptions: Mapping[str, str | None] | None = None
     ) -> Addition:
         """
-        Adds the images of a source, see [`open_source`], that are new here or have changed: those of a folder or data
-        set are embedded; those of another gallery come with their vectors. An image whose file was moved keeps its
-        vector; one that cannot be read is left out.
+        Adds the images of a source that are new or have changed; returns how many were added, moved and left out.
 
-        What is embedded is kept at once: what was interrupted goes on when it is called again. Processes share the
-        work. Reload the gallery to see what other processes have added.
+        Images of a folder or data set are embedded; those of another gallery keep their vectors. An image whose file
+        was moved keeps its vector, and one that cannot be read is left out. Each chunk is stored as soon as it is
+        embedded, so that an interrupted call can be repeated and continues. Processes share the work; reload the
+        gallery to see what the others have added.
+
+        Args:
+            source: see [`open_source`].
+            descriptions: image id → identity description, which its image is fused with.
 
         Raises:
-            ValueError: if another image, whose file is still there, has the name of a new one, or none can be read.
+            ValueError: if none of the images can be read; or if an image has the id of another one of the gallery
+                whose file still exists.
         """
         source = open_source(source, descriptions)
         if isinstance(source, GallerySource):
             return self._copy(open_store(source.path, self.store.space))
         comparison = self.compare(source)
-        self._make_room(source, comparison)
+        self._update_known(source, comparison)
         rank, num_processes = place_among_processes()
         left_out: dict[str, str] = {}
-        for of_process in gather(self._embed_images(source, comparison.missing[rank::num_processes])):
-            left_out |= of_process
+        for unreadable in gather(self._embed_images(source, comparison.to_embed[rank::num_processes])):
+            left_out |= unreadable
         if len(left_out) == len(source.rows):
             reasons = "; ".join(Addition(left_out=left_out).reasons())
             raise ValueError(f"No image of {source.name} was added: {reasons}.")
-        return Addition(len(comparison.missing) - len(left_out), len(comparison.moved), left_out)
+        return Addition(len(comparison.to_embed) - len(left_out), len(comparison.moved), left_out)
 
     def plan(self, source: Source) -> str:
-        """What [`Gallery.add`] would do with a source, in words."""
+        """What [`Gallery.add`] would do with a source, in words, such as `"3 new, 1 changed, 0 moved"`."""
         if isinstance(source, GallerySource):
-            return f"would take over what is new in {source.name}"
+            return f"would copy what is new in {source.name}"
         comparison = self.compare(source)
         counts = {"new": comparison.new, "changed": comparison.changed, "moved": comparison.moved}
-        return ", ".join(f"{len(of_kind):,} {kind}" for kind, of_kind in counts.items())
+        return ", ".join(f"{len(positions):,} {change}" for change, positions in counts.items())
 
     def compare(self, source: ImageSource) -> Comparison:
         """
-        Which images are new here, have changed, or were moved; see [`compare`]. Where no descriptions are given,
-        those that images were fused with stay.
+        Which images of a source are new, changed or moved, see [`compare`]. A source without descriptions leaves
+        those that the images are fused with.
         """
         rows = source.rows
         images = dict(zip(rows["image_id"][:], rows["image"], strict=True))
@@ -182,46 +207,51 @@ class Gallery:
         return compare(self.store, states, lambda name: digest(images[name]))
 
     def remove(self, image_ids: Collection[str]) -> None:
-        """Removes images."""
+        """Removes images; ids that the gallery does not have are ignored."""
         self.store.remove(image_ids)
 
-    def find_gone(self, source: Source, force: bool = False) -> list[str]:
+    def find_deleted(self, source: Source, force: bool = False) -> list[str]:
         """
-        The names of the images below a folder whose files are gone, and were not moved within it.
+        The ids of the images below a folder whose files no longer exist, and were not moved within it.
 
         Args:
             source: the folder, as it is now.
-            force: whether the gone ones may be most of those that were there.
+            force: whether to return them even if they are more than half of the images below the folder.
 
         Raises:
-            ValueError: if these are more than half, as when a disk is not there, and `force` is not given; or if the
-                images are not those of a folder.
+            ValueError: if the source is no folder of images; or, without `force`, if they are more than half, which a
+                disk that is not mounted explains better.
         """
-        if not isinstance(source, ImageSource) or source.folder is None:
-            raise ValueError(f"What is gone can be told below a folder of images, which {source.name} is not.")
+        folder = check_is_folder(source)
         states = self.store.states().items()
-        known = {name: Path(state.path) for name, state in states if state.path}
-        below = {name: path for name, path in known.items() if source.folder in path.parents}
-        moved = set(self.compare(source).moved.values())
-        gone = [name for name, path in below.items() if not path.is_file() and name not in moved]
-        if 2 * len(gone) > len(below) and not force:
+        known = {image_id: Path(state.path) for image_id, state in states if state.path}
+        below = {image_id: path for image_id, path in known.items() if folder.folder in path.parents}
+        moved = set(self.compare(folder).moved.values())
+        deleted = [image_id for image_id, path in below.items() if not path.is_file() and image_id not in moved]
+        if 2 * len(deleted) > len(below) and not force:
             raise ValueError(
-                f"{len(gone):,} of the {len(below):,} images that the gallery knows below {source.name} are "
-                "gone: see that all disks are there; if the files were deleted, confirm it by --force."
+                f"{len(deleted):,} of the {len(below):,} images of the gallery below {source.name} have no file any "
+                "more: check that all disks are mounted; if the files were deleted, confirm it by --force."
             )
-        return gone
+        return deleted
 
     def save(self, uri: str | Path) -> None:
-        """Keeps a copy at a URI; see [`open_store`]."""
+        """Copies the images that the store at a URI does not have yet to it, see [`open_store`]."""
         Gallery(self.embedder, open_store(uri, self.store.space))._copy(self.store)
 
     def measure_recall(self, num_queries: int = 200, k: int = 10) -> dict[float, float]:
         """
-        The share of the k images of an exact search that the gallery finds, by clothing weight: images of the gallery,
-        drawn evenly, search for others like them.
+        Recall@k of the store's index: the share of the k nearest images that it finds, by clothing weight.
+
+        Args:
+            num_queries: number of images of the gallery, evenly spaced, whose vectors are the queries.
+            k: number of nearest images.
+
+        Returns:
+            Clothing weight → recall in [0, 1], for 0, the model's own weight and 1.
         """
-        names = list(self.store.states())
-        sample = self.store.find(names[:: max(len(names) // num_queries, 1)])
+        image_ids = list(self.store.states())
+        sample = self.store.find(image_ids[:: max(len(image_ids) // num_queries, 1)])
         vectors = torch.stack([image.vector for image in sample])
         weights = sorted({0.0, self.embedder.clothing_weight, 1.0})
         return {weight: measure_recall(self.store, self.embedder.weigh(vectors, weight), k) for weight in weights}
@@ -235,29 +265,63 @@ class Gallery:
         clothing_weight: float | None = None,
         k: int = 10,
         filter: Filter | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """
-        The k images that fit best, best first.
+        The k images that fit the query best.
 
         Args:
             text: a sentence about the person, the clothes or both.
-            identity: a sentence about the person, which goes before the text.
-            clothing: a sentence about the clothes, which goes before the text.
-            like: an example in place of the text: an image, or the id of one in the gallery, which is then not
-                among those found. With `clothing` besides: this person in those clothes.
-            clothing_weight: 0 looks at the person alone, 1 at the clothes alone; by default 0 if nothing but the
-                person was described, 1 if nothing but the clothes, and else the model's own choice.
-            filter: columns with the value, or a list of values, that they must have.
+            identity: a sentence about the person; it replaces the identity half of `text` or `like`.
+            clothing: a sentence about the clothes; it replaces the clothing half of `text` or `like`.
+            like: an example in place of `text`: an image, or the id of one in the gallery, which is then not
+                among the hits. With `clothing`: this person in those clothes.
+            clothing_weight: in [0, 1]; 0 compares the person alone, 1 the clothes alone. Default: 0 with `identity`
+                alone, 1 with `clothing` alone, otherwise the `clothing_weight` of the model's configuration.
+            k: number of images.
+            filter: columns, each with the value, or the list of values, that its images must have.
+
+        Returns:
+            Up to k images, best first, whose `warnings` say what the model lost of the sentences.
 
         Raises:
-            ValueError: if nobody is described in words that the model knows, the weight is not in [0, 1], or the
-                filter names what is not there. Words that are lost are logged; see [`Gallery.check_sentences`].
+            ValueError: if nobody is described, a sentence holds no word that the model knows, the weight is not in
+                [0, 1], or the filter names an unknown column or a value of another type.
         """
         if text is not None and like is not None:
             raise ValueError("Give either `text` or `like`: a sentence or an example.")
         has_person, has_clothes = (
             any(given is not None for given in (text, like, half)) for half in (identity, clothing)
         )
+        clothing_weight = self._choose_weight(clothing_weight, has_person, has_clothes)
+        warnings = self._check_sentences(text, identity, clothing)
+        vector, size = self._vector(text, like).clone(), self.embedder.space.identity_size
+        if identity is not None:
+            vector[:size] = self._embed(identity)[:size]
+        if clothing is not None:
+            vector[size:] = self._embed(clothing)[size:]
+        query = self.embedder.weigh(vector, clothing_weight)
+        like_id = normalize_name(like) if isinstance(like, str) else None
+        found = self.store.search(query, k + (like_id is not None), filter or {})
+        return Hits([self._hit(query, stored) for stored in found if stored.image_id != like_id][:k], warnings)
+
+    def image(self, image_id: str) -> PILImage.Image:
+        """
+        An image of the gallery, upright, in RGB.
+
+        Raises:
+            ValueError: if the gallery has no image of that id, or it cannot be read.
+            FileNotFoundError: if its file no longer exists.
+        """
+        stored = self._find(image_id)
+        path = stored.row["path"]
+        if path is None:
+            return open_image(BytesIO(self.store.content(stored.image_id)), image_id)
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or run `bdam index --prune`.")
+        return open_image(path)
+
+    def _choose_weight(self, clothing_weight: float | None, has_person: bool, has_clothes: bool) -> float:
+        """The clothing weight of a query that describes the person, the clothes or both."""
         if not has_person and not has_clothes:
             raise ValueError("Say whom you look for: give `text`, `identity`, `clothing` or `like`.")
         if clothing_weight is None:
@@ -267,55 +331,17 @@ class Gallery:
         if (not has_person and clothing_weight < 1) or (not has_clothes and clothing_weight > 0):
             what = "what they wear" if has_person else "who they are"
             raise ValueError(f"With a clothing weight of {clothing_weight:g}, say {what}, too.")
+        return clothing_weight
 
-        for warning in self.check_sentences(text, identity, clothing):
-            logger.warning(warning)
-        vector, size = self._vector(text, like).clone(), self.embedder.space.identity_size
-        if identity is not None:
-            vector[:size] = self._embed(identity)[:size]
-        if clothing is not None:
-            vector[size:] = self._embed(clothing)[size:]
-        query = self.embedder.weigh(vector, clothing_weight)
-        like_id = normalize_name(like) if isinstance(like, str) else None
-        found = self.store.search(query, k + (like_id is not None), filter or {})
-        return [self._hit(query, stored) for stored in found if stored.image_id != like_id][:k]
-
-    def check_sentences(self, *sentences: str | None) -> list[str]:
-        """
-        What the model loses of sentences that are to be searched by: where one is cut, which words are unknown.
-
-        Raises:
-            ValueError: if a sentence is empty, or holds nothing that the model knows.
-        """
-        warnings = []
-        for sentence in sentences:
-            if sentence is not None and not sentence.strip():
-                raise ValueError("The sentence is empty: say whom you look for.")
-            warnings += self.embedder.check_sentence(sentence) if sentence is not None else []
-        return warnings
-
-    def holds(self, image_id: str) -> bool:
-        """Whether an image of this id is in the gallery."""
-        return bool(self.store.find([normalize_name(image_id)]))
-
-    def image(self, image_id: str) -> PILImage.Image:
-        """
-        An image of the gallery.
-
-        Raises:
-            ValueError: if there is none of that id.
-            FileNotFoundError: if its file is gone.
-        """
-        stored = self._find(image_id)
-        path = stored.row["path"]
-        if path is None:
-            return open_image(BytesIO(self.store.content(stored.image_id)), image_id)
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or prune the gallery.")
-        return open_image(path)
+    def _check_sentences(self, *sentences: str | None) -> list[str]:
+        """What the model loses of the sentences that are given."""
+        given = [sentence for sentence in sentences if sentence is not None]
+        if not all(map(str.strip, given)):
+            raise ValueError("The sentence is empty: say whom you look for.")
+        return [warning for sentence in given for warning in self.embedder.check_sentence(sentence)]
 
     def _vector(self, text: str | None, like: str | PILImage.Image | None) -> torch.Tensor:
-        """What is asked for as a whole, (D,); nothing if nothing is."""
+        """The vector (D,) of the sentence or the example; zeros if there is neither."""
         if text is not None:
             return self._embed(text)
         if isinstance(like, PILImage.Image):
@@ -338,26 +364,26 @@ class Gallery:
         return Hit(stored.image_id, identity + clothing, identity, clothing, stored.row)
 
     def _embed_images(self, source: ImageSource, positions: list[int]) -> dict[str, str]:
-        """Embeds and adds some of the images; returns those that cannot be read, each with the reason."""
+        """Embeds and adds the images at these positions; returns image id → reason for those that cannot be read."""
         left_out: dict[str, str] = {}
         start = 0
         for vectors, is_readable, contents in self.embedder.embed_rows(
             open_images(source.rows.select(positions)), source.has_descriptions
         ):
-            of_chunk = positions[start : start + len(vectors)]
+            chunk = positions[start : start + len(vectors)]
             start += len(vectors)
-            kept = is_readable.nonzero()[:, 0]
-            if len(kept):
-                rows = source.rows.select([of_chunk[row] for row in kept])
-                self.store.add(to_table(rows, contents[kept].tolist()), vectors[kept])
-            for row in source.rows.select([of_chunk[row] for row in (~is_readable).nonzero()[:, 0]]):
+            readable = is_readable.nonzero()[:, 0]
+            if len(readable):
+                rows = source.rows.select([chunk[row] for row in readable])
+                self.store.add(to_table(rows, contents[readable].tolist()), vectors[readable])
+            for row in source.rows.select([chunk[row] for row in (~is_readable).nonzero()[:, 0]]):
                 left_out[row["image_id"]] = why_unreadable(row["image"])
         return left_out
 
-    def _make_room(self, source: ImageSource, comparison: Comparison) -> None:
-        """Forgets what was known of images that have changed or were moved; the latter keep their vectors."""
+    def _update_known(self, source: ImageSource, comparison: Comparison) -> None:
+        """Removes images that have changed, and adds those that were moved again with their vectors."""
         rank, _ = place_among_processes()
-        wait_for_all_processes()  # until each knows what there was
+        wait_for_all_processes()  # which compare before the store changes
         if rank == 0 and (comparison.changed or comparison.moved):
             earlier = list(comparison.moved.values())
             stored, states = self.store.find(earlier), self.store.states(earlier)
@@ -372,17 +398,18 @@ class Gallery:
         wait_for_all_processes()
 
     def _copy(self, other: Store) -> Addition:
+        """Adds the rows of another store that are new or have changed, with their vectors."""
         states = other.states()
-        names = list(states)
-        comparison = compare(self.store, states, lambda name: states[name].content)
-        missing = {names[position] for position in (*comparison.missing, *comparison.moved)}
+        image_ids = list(states)
+        comparison = compare(self.store, states, lambda image_id: states[image_id].content)
+        to_copy = {image_ids[position] for position in (*comparison.to_embed, *comparison.moved)}
         rank, num_processes = place_among_processes()
-        wait_for_all_processes()  # until each knows what there was
+        wait_for_all_processes()  # which compare before the store changes
         if rank == 0:
-            self.remove([*(names[position] for position in comparison.changed), *comparison.moved.values()])
+            self.remove([*(image_ids[position] for position in comparison.changed), *comparison.moved.values()])
         wait_for_all_processes()
         for rows, vectors in islice(other.chunks(), rank, None, num_processes):
-            positions = [position for position, name in enumerate(rows["image_id"].to_pylist()) if name in missing]
+            positions = [position for position, name in enumerate(rows["image_id"].to_pylist()) if name in to_copy]
             if positions:
                 self.store.add(rows.take(pa.array(positions, pa.int64())), vectors[positions])
-        return Addition(len(comparison.missing), len(comparison.moved))
+        return Addition(len(comparison.to_embed), len(comparison.moved))

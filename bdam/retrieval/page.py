@@ -1,4 +1,4 @@
-"""The web page: say whom you look for, see who fits, choose how much the clothes count, go on from what was found."""
+"""The web page that searches a gallery, and its endpoint `/search` for programs."""
 
 import html
 import signal
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, Example, open_example
-from bdam.retrieval.gallery import Gallery, Hit
+from bdam.retrieval.gallery import Gallery, Hit, Hits
 
 
 try:
@@ -19,11 +19,11 @@ except ImportError as error:
     raise ImportError("The web page needs Gradio: pip install bdam[app]") from error
 
 
-HITS = 12
+HITS = 12  # images per search, at first
 HOUR = 3600  # seconds
 MAX_UPLOAD = "10mb"
-MAX_WAITING = 500  # requests; beyond, the page says that it is busy
-# All that searches shares two threads: one embeds and compares while the other opens images.
+MAX_WAITING = 500  # requests; beyond these, the page reports that it is busy
+# All searches share two threads: one searches while the other opens images.
 LIMITS: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 2}
 
 TITLE = "# Find a person by a sentence"
@@ -86,11 +86,14 @@ CSS = """
 
 class PageHandlers:
     """
-    What the page does on each event. Each method returns the results, the ids of the images in them, the example that
-    they are like, that example as it is shown, and the button that forgets it.
+    The handlers of the page's events.
 
-    A query is what the boxes, sliders and filters say: the sentence, the person, the clothes, their weight, how many
-    images, and the positions of the values chosen of each column.
+    Each returns new values of five components: the gallery of hits, the ids of the hits, the example of the query,
+    the image that shows it, and the button that clears it. A `query` is the values of the controls: text, identity,
+    clothing, clothing weight, number of images, and for each filter the positions of the chosen values.
+
+    Args:
+        bounded: the search.
     """
 
     def __init__(self, bounded: BoundedSearch):
@@ -106,7 +109,7 @@ class PageHandlers:
         k: int | None,
         *positions: list[int],
     ) -> Any:
-        """What fits the example or, if there is none, the sentence; nothing if nothing is asked for."""
+        """Shows the hits of the example or, without one, of the sentence; none if both are empty."""
         has_example = like is not None
         sentences = {
             "text": None if has_example else _stripped(text),
@@ -118,12 +121,11 @@ class PageHandlers:
             hits = (
                 self.bounded.search(like=like, **sentences, **options)
                 if has_example or any(sentences.values())
-                else []
+                else Hits()
             )
-            warnings = self.bounded.check_sentences(*sentences.values())
         except ValueError as error:
             return _warn_only(error)
-        for warning in warnings:
+        for warning in hits.warnings:
             _warn(warning)
         shown = self.bounded.thumbnail(like) if isinstance(like, str) else like
         return (
@@ -137,29 +139,31 @@ class PageHandlers:
         )
 
     def on_sentence(self, like: Example, text: str | None, *rest: Any) -> Any:
-        """A sentence takes the place of an example."""
+        """Searches by the sentence; if it is empty, by the example."""
         if like is None and not any(map(_stripped, (text, *rest[:2]))):
             gradio.Info("Say whom you look for.")
         return self.search(None if _stripped(text) else like, text, *rest)
 
     def on_selection(self, selected: gradio.SelectData, image_ids: list[str], *query: Any) -> Any:
-        """An image that was found becomes the example."""
+        """Makes a hit the example, and searches by it."""
         if selected.index not in range(len(image_ids)):
             return _warn_only(ValueError("These results are too old: search again."))
         return self.search(image_ids[selected.index], *query)
 
     def on_upload(self, content: bytes, *query: Any) -> Any:
+        """Makes an uploaded image the example, and searches by it."""
         try:
             return self.search(open_example(content), *query)
         except ValueError as error:
             return _warn_only(error)
 
-    def on_forget(self, *query: Any) -> Any:
+    def on_clear(self, *query: Any) -> Any:
+        """Removes the example, and searches by the sentence."""
         return self.search(None, *query)
 
 
 class OwnFilesOnly:
-    """Refuses `/file=https://…`, which Gradio would fetch for anybody."""
+    """Middleware that refuses `/file=https://…`, which Gradio would fetch from anywhere."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -171,7 +175,9 @@ class OwnFilesOnly:
 
 def build_page(gallery: Gallery) -> gradio.Blocks:
     """
-    The page that searches a gallery, to be served by [`serve_page`], and an endpoint that does the same for programs:
+    The page that searches a gallery, to be served by [`serve_page`], and its endpoint for programs.
+
+    Example:
 
     ```python
     client = gradio_client.Client("http://127.0.0.1:7860")
@@ -197,7 +203,7 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
                 gradio.Markdown(HINT)
                 upload = gradio.UploadButton("Upload an example", type="binary", file_types=["image"], size="md")
                 shown = gradio.Image(label="Like this", interactive=False, visible=False, height=200, buttons=[])
-                forget = gradio.Button("Forget the example", visible=False, size="md")
+                clear = gradio.Button("Clear the example", visible=False, size="md")
             with gradio.Column(scale=3):
                 results = gradio.Gallery(
                     label="Found",
@@ -215,22 +221,22 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
         found, example = gradio.State([], time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
         handlers = PageHandlers(bounded)
         options: dict[str, Any] = {
-            "outputs": [results, found, example, shown, forget],
+            "outputs": [results, found, example, shown, clear],
             "api_visibility": "private",
             **LIMITS,
         }
         examples.load_input_event.then(handlers.on_sentence, [example, *query], **options)
         results.select(handlers.on_selection, [found, *query], **options)
         upload.upload(handlers.on_upload, [upload, *query], **options)
-        forget.click(handlers.on_forget, query, **options)
+        clear.click(handlers.on_clear, query, **options)
         _search_on_changes(handlers, example, query, options)
     return page.queue(max_size=MAX_WAITING)
 
 
 def _search_on_changes(handlers: PageHandlers, example: Any, query: list[Any], options: dict[str, Any]) -> None:
-    """Searches when a sentence is sent, and anew when a slider or a filter has moved."""
-    sentence, identity, clothing, *moved = query
-    changes = [control.change for control in moved]
+    """Searches when a sentence is submitted, and when a slider or a filter changes."""
+    sentence, identity, clothing, *others = query
+    changes = [control.change for control in others]
     inputs = [example, *query]
     sentence.submit(handlers.on_sentence, inputs, **options)
     gradio.on([identity.submit, clothing.submit], handlers.search, inputs, **options)
@@ -239,12 +245,13 @@ def _search_on_changes(handlers: PageHandlers, example: Any, query: list[Any], o
 
 def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = None) -> None:
     """
-    Serves a page until Ctrl-C or SIGTERM, then deletes what was shown and uploaded: without share link, without
-    calling home, and without any file but the images that it shows.
+    Serves a page until Ctrl-C or SIGTERM, then deletes the images that it showed and those that were uploaded. It has
+    no share link and no telemetry, and serves no files but the images that it shows.
 
     Args:
-        host, port: by default those of Gradio's environment variables, as Spaces set them, or else 127.0.0.1 and the
-            first free port from 7860 on.
+        page: of [`build_page`].
+        host: address to listen on. Default: `GRADIO_SERVER_NAME`, or else 127.0.0.1.
+        port: to listen on. Default: `GRADIO_SERVER_PORT`, or else the first free one from 7860.
     """
     page.launch(
         server_name=host,
@@ -267,12 +274,12 @@ def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = 
     print(f"The page is at {page.local_url} until Ctrl-C.")
     try:
         page.block_thread()
-    finally:  # Gradio does, too, but not while browsers hold on to it
+    finally:  # Gradio does this, too, but not while a browser is connected
         delete_files_created_by_app(page, age=None)
 
 
 def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
-    """[`Gallery.search`] for programs."""
+    """The function of the endpoint `/search`: [`Gallery.search`] with JSON input and output."""
 
     def search(
         text: str | None = None,
@@ -284,36 +291,36 @@ def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
         filter: dict[str, list] | None = None,
     ) -> dict[str, list]:
         """
-        The `hits`, the k images that fit best, best first: the id of each, its score, and what the person and the
-        clothes have in it; and `warnings`, what the model does not know or read of the sentences.
+        The `hits`, the k images that fit best, best first, each with its id, its score, and the identity and clothing
+        parts of the score; and `warnings`, which say what the model does not know or cuts of the sentences.
 
         Parameters:
             text: a sentence about the person, the clothes or both.
-            identity: a sentence about the person, which goes before the text.
-            clothing: a sentence about the clothes, which goes before the text.
-            like: the id of an image in the gallery, in place of the text.
-            clothing_weight: 0 looks at the person alone, 1 at the clothes alone; by default the model's own choice.
-            k: how many.
-            filter: columns, each with the values that it may have.
+            identity: a sentence about the person; it replaces the identity half of the text.
+            clothing: a sentence about the clothes; it replaces the clothing half of the text.
+            like: the id of an image in the gallery, instead of the text.
+            clothing_weight: 0 compares the person alone, 1 the clothes alone. Default: the model's own weight.
+            k: number of images.
+            filter: columns, each with the list of values that it may have.
         """
         query = {"text": text, "identity": identity, "clothing": clothing, "like": like}
         try:
             hits = bounded.search(**query, clothing_weight=clothing_weight, k=k, filter=filter)
-            warnings = bounded.check_sentences(text, identity, clothing)
         except ValueError as error:
             raise gradio.Error(str(error), print_exception=False) from None
         columns = ("image_id", "score", "identity", "clothing")
-        return {"warnings": warnings, "hits": [{name: getattr(hit, name) for name in columns} for hit in hits]}
+        return {"warnings": hits.warnings, "hits": [{name: getattr(hit, name) for name in columns} for hit in hits]}
 
     return search
 
 
 def caption(hit: Hit) -> str:
+    """The lines below an image: its score, the parts of the score, and its id."""
     return f"{hit.score:.3f}\nidentity {hit.identity:.3f}\nclothing {hit.clothing:.3f}\n{hit.image_id}"
 
 
 def _build_controls(bounded: BoundedSearch) -> list[Any]:
-    """Boxes for the person and the clothes, sliders for their weight and for the number of hits, and the filters."""
+    """Text boxes for the person and the clothes, sliders for weight and number of images, and the filters."""
     embedder = bounded.gallery.embedder
     has_clothes = embedder.space.clothing_size > 0
     weight = _slider(
@@ -340,22 +347,23 @@ def _build_controls(bounded: BoundedSearch) -> list[Any]:
 
 
 def _slider(*arguments: Any, **options: Any) -> gradio.Slider:
-    """One whose number may be emptied while it is typed: [`BoundedSearch.search`] checks it, where Gradio fails."""
+    """A slider without Gradio's check, which fails on an empty number; [`BoundedSearch.search`] checks it instead."""
     slider = gradio.Slider(*arguments, **options)
     slider.preprocess = lambda payload: payload  # type: ignore[method-assign]
     return slider
 
 
 def _stripped(words: str | None) -> str | None:
+    """The words; None if they are blank."""
     return words if words and words.strip() else None
 
 
 def _warn_only(error: ValueError) -> Any:
-    """Nothing changes but that the error is told."""
+    """Shows the message of an error, and leaves all components as they are."""
     _warn(str(error))
     return gradio.skip()
 
 
 def _warn(message: str) -> None:
-    """Gradio shows messages as HTML, and this one may quote what was typed."""
+    """Shows a warning. Gradio shows messages as HTML, and this one may quote what a user typed."""
     gradio.Warning(html.escape(message, quote=False))

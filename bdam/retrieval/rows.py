@@ -1,4 +1,4 @@
-"""A row per image: what a gallery knows of it, wherever the image came from and wherever the row is kept."""
+"""The rows of a gallery: the columns that each image has, whatever its source and store."""
 
 import hashlib
 import os
@@ -15,8 +15,8 @@ from PIL import Image as PILImage
 from bdam.data.images import ImageError, decode_image, file_stamp, find_image, open_image
 
 
-# Of every row: the image's name in the gallery, the image, and what tells whether it has changed: the stamp of its
-# file, which is quick to compare, and a digest of its content.
+# Columns of every row: the key of the image in the gallery, the image, the stamp of its file, which changes when the
+# file is written, and the digest of its content.
 ROW = Features(
     {
         "image_id": Value("string"),
@@ -25,17 +25,17 @@ ROW = Features(
         "content": Value("int64"),
     }
 )
-# Names that columns of a data set cannot keep.
+# Columns of a data set with these names are left out.
 RESERVED = (*ROW, "path", "part", "vector", "image_key")
 
 
 def normalize_name(name: str) -> str:
-    """One spelling of names that look alike: accents may be characters of their own, or not (Unicode's form C)."""
+    """A name in Unicode's normalization form C, so that names that look alike are equal."""
     return unicodedata.normalize("NFC", name)
 
 
 def file_path(image: Mapping[str, Any] | None) -> str | None:
-    """The absolute path of an image that is a file; None for one that came with its bytes, and for none."""
+    """The absolute path of an image that is a file; None for one that is given by its bytes, or missing."""
     if image is None or image["bytes"] is not None or not image["path"]:
         return None
     return os.path.abspath(image["path"])
@@ -43,21 +43,30 @@ def file_path(image: Mapping[str, Any] | None) -> str | None:
 
 def open_images(rows: Dataset) -> Dataset:
     """
-    Rows whose `image` becomes a PIL image when a row is read, or None if it cannot be read; with the
-    digest of its `content`, both of the same reading.
+    Rows with images that are decoded when a row is read.
+
+    Args:
+        rows: with a column `image`.
+
+    Returns:
+        Rows whose `image` is a PIL image, or None if it cannot be read, and whose `content` is its digest. Both come
+        from one read of the file.
     """
     return rows.with_transform(_open_batch)
 
 
 def digest(image: Mapping[str, Any] | None) -> int:
-    """A number that changes when the content of an image does."""
+    """A number of 56 bits that changes when the bytes of an image do (SHA-256, cut)."""
     return _number(_read(image) or b"")
 
 
 def to_table(rows: Dataset, contents: list[int]) -> pa.Table:
     """
-    Rows as a store takes them, with the digests of their images, which have either bytes or an absolute path:
-    one that came with its bytes forgets the file that these were read from once.
+    Rows as [`Store.add`] takes them: each image has either bytes or an absolute path.
+
+    Args:
+        rows: N rows without `content`.
+        contents: the digests of their N images.
     """
     images = [
         {"bytes": None, "path": path} if (path := file_path(image)) else {"bytes": image["bytes"], "path": None}
@@ -73,11 +82,11 @@ def why_unreadable(image: dict[str, Any] | None) -> str:
         decode_image(image, "")
     except ImageError as error:
         return error.reason
-    return "it could not be read at first"
+    return "it could not be read when it was indexed"
 
 
 def stamp_of(image: Mapping[str, Any] | None) -> int:
-    """A number that changes when the file of an image is written anew."""
+    """A number that changes when the file of an image is written; the digest of an image without a file."""
     if (path := file_path(image)) is None:
         return digest(image)
     try:
@@ -87,7 +96,7 @@ def stamp_of(image: Mapping[str, Any] | None) -> int:
 
 
 def _read(image: Mapping[str, Any] | None) -> bytes | None:
-    """The content of an image; None if there is none, or none that can be read."""
+    """The bytes of an image; None if it is missing or cannot be read."""
     if (path := file_path(image)) is None:
         return image["bytes"] if image else None
     try:

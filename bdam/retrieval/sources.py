@@ -1,4 +1,4 @@
-"""What a gallery is made of: a folder of images, a data set, or another gallery."""
+"""Sources of a gallery: a folder of images, a data set, or another gallery."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,19 +21,30 @@ class ImageSource:
     Images of a folder or of a data set.
 
     Args:
-        rows: the columns of `ROW` but for `content`, `identity_description` if images are fused with it, and what can
-            be filtered by.
-        name: what errors call them.
-        folder: where they lie, if they are those of a folder.
+        rows: a row per image, with the columns of `ROW` except `content`, with `identity_description` if images are
+            fused with it, and with the columns to filter by.
+        name: of the source, for messages.
     """
 
     rows: Dataset
     name: str
-    folder: Path | None = None
 
     @property
     def has_descriptions(self) -> bool:
+        """Whether images are fused with their identity descriptions."""
         return "identity_description" in self.rows.column_names
+
+
+@dataclass(frozen=True)
+class FolderSource(ImageSource):
+    """
+    Images of a folder.
+
+    Args:
+        folder: its absolute path.
+    """
+
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -42,19 +53,30 @@ class GallerySource:
     Another gallery, whose images come with their vectors.
 
     Args:
-        path: where its files are.
-        folder: none, since it is not its own images that lie there.
+        path: folder of its files.
     """
 
     path: Path
-    folder: None = None
 
     @property
     def name(self) -> str:
+        """Name of the source, for messages."""
         return str(self.path)
 
 
 Source = ImageSource | GallerySource
+
+
+def check_is_folder(source: Source) -> FolderSource:
+    """
+    The source itself.
+
+    Raises:
+        ValueError: if it is no folder of images.
+    """
+    if not isinstance(source, FolderSource):
+        raise ValueError(f"Only a folder of images can be pruned, and {source.name} is none.")
+    return source
 
 
 def open_source(
@@ -64,42 +86,42 @@ def open_source(
     own_descriptions: bool = False,
 ) -> Source:
     """
-    Finds out what a source is, and reads which images it has.
+    The images of a folder or of a data set, or another gallery.
 
     Args:
         source: one of
 
-            - a folder of images, which are named by their paths in it and can be filtered by the `folder` that a file
-              lies in;
-            - a data set with a column `image`, as an object, as a folder of `DatasetDict.save_to_disk` or as
-              `NAME:ROOT`, see [`load_split`]. Its images are named by `image_id` or, without that, by their content,
-              and can be filtered by its columns of numbers, words and truth values;
+            - a folder of images. The `image_id` of each is its path in the folder, and the `folder` of its file can
+              be filtered by;
+            - a data set with a column `image`: a `datasets.Dataset`, a folder of `DatasetDict.save_to_disk`, or
+              `NAME:ROOT`, see [`load_split`]. The `image_id` of each image is that of its row or, without such a
+              column, a digest of its content; columns of numbers, strings and booleans can be filtered by;
             - the folder of another gallery.
-        descriptions: identity descriptions by the images' names, as far as there are any.
-        split: of a data set that is no object.
-        own_descriptions: whether to take, in place of `descriptions`, those of the data set, or those that the folder
-            has in `descriptions.jsonl`.
+        descriptions: image id → identity description, which its image is fused with.
+        split: of a data set that is given by its name or folder.
+        own_descriptions: whether to use the descriptions of the data set, or of `descriptions.jsonl` in the folder,
+            instead of `descriptions`.
 
     Raises:
-        FileNotFoundError: if there is nothing at the source, no image in a folder, or no file of descriptions.
-        ValueError: if a data set has no images, one without a name, or two of one name.
+        FileNotFoundError: if there is nothing at the source, no image in its folder, or no `descriptions.jsonl`.
+        ValueError: if a data set has no images, an image has no id, or two have the same.
     """
     if isinstance(source, ImageSource | GallerySource):
         return source
     if isinstance(source, Dataset):
-        return _of_data_set(source, "the data set", descriptions)
+        return _data_set_source(source, "the data set", descriptions)
     folder, name = Path(source).expanduser(), str(source)
     if is_gallery(folder):
         return GallerySource(folder)
     if not folder.exists() and ":" not in name:
         raise FileNotFoundError(f"Nothing at {name}: give a folder of images or of a data set, or NAME:ROOT.")
     if folder.is_dir() and not (folder / "dataset_dict.json").is_file():
-        return _of_folder(folder.resolve(), name, _read_descriptions(folder) if own_descriptions else descriptions)
+        return _folder_source(folder.resolve(), name, _read_descriptions(folder) if own_descriptions else descriptions)
     dataset = load_split(name, split)
     if own_descriptions:
         columns = (read_column(dataset, column) for column in ("image_id", "identity_description"))
         descriptions = dict(zip(*columns, strict=True))
-    return _of_data_set(dataset, name, descriptions)
+    return _data_set_source(dataset, name, descriptions)
 
 
 def _read_descriptions(folder: Path) -> dict[str, str | None]:
@@ -109,7 +131,7 @@ def _read_descriptions(folder: Path) -> dict[str, str | None]:
     return {record.image_id: record.identity_description for _, record in read_file(path, Description)}
 
 
-def _of_folder(folder: Path, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
+def _folder_source(folder: Path, name: str, descriptions: Mapping[str, str | None] | None) -> FolderSource:
     paths = [path.relative_to(folder) for path in list_images(folder)]
     columns = {
         "image_id": [normalize_name(path.as_posix()) for path in paths],
@@ -118,10 +140,10 @@ def _of_folder(folder: Path, name: str, descriptions: Mapping[str, str | None] |
     }
     features = {"image_id": ROW["image_id"], "image": ROW["image"], "folder": Value("string")}
     rows = Dataset.from_dict(columns, Features(features))
-    return ImageSource(_complete(rows, name, descriptions), name, folder)
+    return FolderSource(_complete(rows, name, descriptions), name, folder)
 
 
-def _of_data_set(dataset: Dataset, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
+def _data_set_source(dataset: Dataset, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
     if "image" not in dataset.column_names or not len(dataset):
         raise ValueError(f"{name} has no images: it needs rows, and a column `image`; it has {dataset.column_names}.")
     dataset = dataset.with_format(None).cast_column("image", Image(decode=False))
@@ -145,7 +167,7 @@ def _names(dataset: Dataset, name: str) -> list[str]:
 
 
 def _complete(rows: Dataset, name: str, descriptions: Mapping[str, str | None] | None) -> Dataset:
-    """Rows with their descriptions, if these are given, and stamps."""
+    """The rows with their stamps and, if these are given, their identity descriptions."""
     names = rows["image_id"][:]
     (twice, count), *_ = Counter(names).most_common(1)
     if count > 1:

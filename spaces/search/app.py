@@ -1,4 +1,4 @@
-"""The Space: searches the gallery beside this file by the model beside it."""
+"""The Space: a web page that searches the folder `gallery` with the model in the folder `model`, next to this file."""
 
 from pathlib import Path
 

@@ -221,7 +221,7 @@ def test_what_is_no_record_is_no_evaluation(trained, tmp_path, record, change):
     (tmp_path / "model").symlink_to(trained / "model")
     for broken in ([{**record(*SEARCHES[0]), **change}], {"rows": []}, [3], "text"):
         (tmp_path / "results.json").write_text(json.dumps(broken))
-        with pytest.raises(ValueError, match="is no evaluation of today's form: run `bdam evaluate"):
+        with pytest.raises(ValueError, match="is not in the format of this version: run `bdam evaluate"):
             read_evaluation(tmp_path)
 
 

@@ -39,7 +39,7 @@ def test_an_export_that_disagrees_is_refused(embedder, export, images, tmp_path)
     values = json.loads(config.read_text())
     values["image_processor"]["image_std"] = [-0.5, -0.5, -0.5]
     config.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="embeds camera0/.*png otherwise than .*gallery has it .cosine"):
+    with pytest.raises(ValueError, match="embeds camera0/.*png differently from .*gallery .cosine"):
         Gallery.load(tmp_path / "gallery", tmp_path / "export")
     for path in images.rglob("*.png"):
         Image.new("RGB", (16, 32), "pink").save(path)

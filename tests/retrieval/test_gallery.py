@@ -162,7 +162,7 @@ def test_what_is_removed_is_found_no_more(embedder, images, tmp_path):
     (images / "camera1/navy.png").unlink()
     with pytest.raises(FileNotFoundError, match="navy.png is gone since it was indexed"):
         gallery.image("camera1/navy.png")
-    assert gallery.find_gone(open_source(images)) == ["camera1/navy.png"]
+    assert gallery.find_deleted(open_source(images)) == ["camera1/navy.png"]
     gallery.remove(["camera1/navy.png"])
     for after in (gallery, Gallery.load(tmp_path / "gallery", embedder)):
         assert len(after) == 4
@@ -299,7 +299,7 @@ def test_folders_and_data_sets_that_hold_no_images_are_refused(embedder, tmp_pat
     with pytest.raises(FileNotFoundError, match="No images in"):
         Gallery.from_images(embedder, tmp_path)
     with pytest.raises(ValueError, match="the data set has no images: it needs rows, and a column `image`"):
-        Gallery.from_images(embedder, Dataset.from_dict({"image": ["a"]}))
+        Gallery.from_images(embedder, Dataset.from_dict({"caption": ["a"]}))
     with pytest.raises(ValueError, match="the data set: two images are named a"):
         Gallery.from_images(embedder, data_set(image_id=["a"] * 6))
 

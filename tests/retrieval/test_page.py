@@ -390,7 +390,7 @@ def test_more_like_this(page, gallery):
     tab_to(page, "range slider for Clothing weight")
     press(page, Keys.HOME)
     until(lambda: shows(page, gallery.search(like=found[2].image_id, clothing_weight=0, k=12)))
-    tab_to(page, "Forget the example")
+    tab_to(page, "Clear the example")
     press(page, Keys.ENTER)
     until(lambda: shows(page, gallery.search(SENTENCE, clothing_weight=0, k=12)))
     assert not toasts(page)

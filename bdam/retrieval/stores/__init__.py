@@ -1,5 +1,6 @@
-"""Stores keep the rows and vectors of a gallery: in memory, in a folder or in Milvus."""
+"""Stores, which keep the rows and vectors of a gallery: in memory, in a folder, in LanceDB or in Milvus."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,30 +11,27 @@ from bdam.retrieval.stores.parts import Parts
 
 def open_store(uri: str | Path | None, space: EmbeddingSpace | None = None, index: str = "exact") -> Store:
     """
-    Opens the store at a URI, or makes one there.
+    The store at a URI.
 
     Args:
-        uri: a folder; a file of milvus-lite, `….db`; the address of a Milvus server or cluster, `http://…`; or None
-            for a new store in memory.
-        space: of the vectors, to make a store if there is none; None if there must be one.
-        index: how a folder or memory is searched: `"exact"`, `"hnsw"` or any factory string of FAISS, such as
-            `"IVF100,PQ16"`; see [`build_index`]. Milvus has indexes of its own.
+        uri: a folder; a database of LanceDB, `….lancedb`; a file of milvus-lite, `….db`; the address of a Milvus
+            server or cluster, `http://…`; or None for a new store in memory.
+        space: of the vectors; a store is made if there is none. Default: that of the store, which must exist.
+        index: of a folder or of memory: `"exact"`, `"hnsw"` or any factory string of FAISS, such as `"IVF100,PQ16"`;
+            see [`build_index`]. LanceDB and Milvus have their own indexes.
 
     Raises:
-        FileNotFoundError: if there must be a store and is none.
-        ValueError: if its vectors are of another space, a file of it is damaged, FAISS knows no such index, or Milvus
-            is asked for one of FAISS.
+        FileNotFoundError: if there is no store, and no `space`.
+        ValueError: if the vectors of the store are of another space, a file of it is damaged, FAISS has no such
+            index, or an index of FAISS is given for LanceDB or Milvus.
     """
-    return STORES[_kind_of(uri)](str(uri), space, index)
-
-
-def _kind_of(uri: str | Path | None) -> str:
     if uri is None:
-        return "memory"
-    return "milvus" if "://" in str(uri) or str(uri).endswith(".db") else "folder"
+        return _open_memory(space, index)
+    opener = next(opener for pattern, opener in STORES.items() if re.fullmatch(pattern, str(uri)))
+    return opener(str(uri), space, index)
 
 
-def _open_memory(uri: str, space: EmbeddingSpace | None, index: str) -> Store:
+def _open_memory(space: EmbeddingSpace | None, index: str) -> Store:
     if space is None:
         raise ValueError("A store in memory is always new: give the `space` of its vectors.")
     return LocalStore(space, index=index)
@@ -45,15 +43,33 @@ def _open_folder(uri: str, space: EmbeddingSpace | None, index: str) -> Store:
 
 
 def _open_milvus(uri: str, space: EmbeddingSpace | None, index: str) -> Store:
-    if index != "exact":
-        raise ValueError(f"{uri} is searched by Milvus, not by FAISS: leave out the index {index!r}.")
+    _check_is_exact(index, uri, "Milvus")
     from bdam.retrieval.stores.milvus import MilvusStore  # its client is an optional requirement
 
     return MilvusStore(uri, space)
 
 
+def _open_lance(uri: str, space: EmbeddingSpace | None, index: str) -> Store:
+    _check_is_exact(index, uri, "LanceDB")
+    from bdam.retrieval.stores.lance import LanceStore  # its client is an optional requirement
+
+    return LanceStore(uri, space)
+
+
+def _check_is_exact(index: str, uri: str, database: str) -> None:
+    """
+    Checks that no index of FAISS is given for a database, which has its own.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    if index != "exact":
+        raise ValueError(f"{uri} is searched by {database}, not by FAISS: leave out the index {index!r}.")
+
+
+# Pattern of URIs → the function that opens their store. The first pattern that matches counts.
 STORES: dict[str, Callable[[str, EmbeddingSpace | None, str], Store]] = {
-    "memory": _open_memory,
-    "folder": _open_folder,
-    "milvus": _open_milvus,
+    r".*\.lancedb": _open_lance,
+    r".*\.db|.*://.*": _open_milvus,
+    r".*": _open_folder,
 }

@@ -1,13 +1,11 @@
-"""What every store does, and the types that it does it with."""
+"""The protocol of stores, and the types that it uses."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import torch
-
-from bdam.retrieval.rows import ROW, normalize_name
 
 
 Filter = Mapping[str, Any]
@@ -16,12 +14,13 @@ Filter = Mapping[str, Any]
 @dataclass(frozen=True)
 class EmbeddingSpace:
     """
-    What makes vectors comparable.
+    The model and the sizes of vectors. Vectors of equal weights and sizes can be compared.
 
     Args:
-        checkpoint: the model that they come from: a folder, or a name on the Hub.
-        weights: a fingerprint of its weights, or their commit on the Hub.
-        identity_size, clothing_size: how many numbers of a vector are of the identity and of the clothing.
+        checkpoint: of the model: a folder, or a name on the Hub.
+        weights: fingerprint of its weights, or their commit on the Hub.
+        identity_size: size of the identity half of a vector.
+        clothing_size: size of the clothing half; 0 for a model without clothing stream.
     """
 
     checkpoint: str
@@ -31,24 +30,36 @@ class EmbeddingSpace:
 
     @property
     def size(self) -> int:
-        """How many numbers a vector has."""
+        """The size D of a vector."""
         return self.identity_size + self.clothing_size
 
     def check(self, other: "EmbeddingSpace", uri: str) -> None:
         """
+        Checks that vectors of another space can be compared with those of this one.
+
+        Args:
+            other: the other space.
+            uri: of the store of this space, for messages.
+
         Raises:
-            ValueError: if vectors of the other space do not compare with those of this one, which are kept at `uri`.
+            ValueError: if they cannot.
         """
         if (self.weights, self.identity_size) != (other.weights, other.identity_size):
             raise ValueError(
                 f"{uri} holds vectors of {self.checkpoint} (weights {self.weights}), which do not compare with "
-                f"those of {other.checkpoint} (weights {other.weights}): give that model, or another place."
+                f"those of {other.checkpoint} (weights {other.weights}): give that model, or another URI."
             )
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image of a store: its columns, with the `path` of its file or None; and its vector (D,)."""
+    """
+    An image of a store.
+
+    Args:
+        row: its columns except the image, with the `path` of its file, or None.
+        vector: (D,), float32.
+    """
 
     row: dict[str, Any]
     vector: torch.Tensor
@@ -60,12 +71,13 @@ class StoredImage:
 
 class ImageState(NamedTuple):
     """
-    An image as it was when it was embedded.
+    What is compared to see whether an image has changed since it was embedded.
 
     Args:
-        stamp, content: see `ROW`.
-        path: its file; None if it came with its bytes.
-        identity_description: what it was fused with, if anything.
+        stamp: changes when its file is written; see `ROW`.
+        content: digest of its bytes; see `ROW`.
+        path: of its file; None if it was given by its bytes.
+        identity_description: that it was fused with, if any.
     """
 
     stamp: int
@@ -75,73 +87,63 @@ class ImageState(NamedTuple):
 
 
 class Store(Protocol):
-    """Keeps rows with the columns of `ROW` and a vector each, all of one space."""
+    """
+    Keeps rows, with the columns of `ROW` and others, and a vector of each, all of one space.
+
+    Attributes:
+        space: of the vectors.
+    """
 
     space: EmbeddingSpace
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """The number of images."""
 
     def states(self, image_ids: Collection[str] | None = None) -> dict[str, ImageState]:
-        """The images by name, all or those asked for, each as it was when it was embedded."""
+        """Image id → its state, of all images, or of those of these ids that are there."""
 
     def ids_by_stamp(self, stamps: Collection[int]) -> dict[int, str]:
-        """By stamp, the name of an image that has it, as far as there are any."""
+        """Stamp → the id of an image that has it, for those stamps that an image has."""
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
-        """Adds rows, whose images have either bytes or a path, with their vectors (N, D), whole or not at all."""
+        """
+        Adds rows with their vectors, all or none.
+
+        Args:
+            rows: N rows, whose images have either bytes or a path, and whose ids the store does not have.
+            vectors: (N, D), float32.
+
+        Raises:
+            ValueError: if the store cannot keep such rows.
+        """
 
     def remove(self, image_ids: Collection[str]) -> None:
-        """Removes images."""
+        """Removes images; ids that are not there are ignored."""
 
     def search(self, query: torch.Tensor, k: int, filter: Filter) -> list[StoredImage]:
         """
-        The k images of largest inner product with the query (D,), best first, among those whose columns have the
-        values, or one of the lists of values, that the filter names.
+        The images of largest inner product with a query, best first.
+
+        Args:
+            query: (D,), float32.
+            k: number of images.
+            filter: columns, each with the value, or the list of values, that its images must have; `{}` for all.
 
         Raises:
-            ValueError: if the filter names an unknown column.
+            ValueError: if the filter names an unknown column, or a value that is not of its type.
         """
 
     def find(self, image_ids: list[str]) -> list[StoredImage]:
-        """The images of these names, as far as they are there."""
+        """The images of these ids that are there, in their order."""
 
     def content(self, image_id: str) -> bytes:
-        """The bytes of an image that is no file."""
+        """The bytes of an image that has no `path`."""
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
-        """All rows with their vectors, as `add` takes them."""
+        """All rows with their vectors (n, D), as `add` takes them, chunk by chunk."""
 
     def vectors(self) -> Iterator[tuple[list[str], torch.Tensor]]:
-        """The names of all images with their vectors (n, D), some at a time."""
+        """The ids of all images with their vectors (n, D), chunk by chunk."""
 
     def choices(self) -> dict[str, list]:
-        """Columns to filter by, with their values, where these are few and known."""
-
-
-def check_filter(name: str, columns: Iterable[str]) -> None:
-    """
-    Raises:
-        ValueError: if rows with these columns have none of this name to filter by.
-    """
-    if name not in (known := filter_columns(columns)):
-        raise ValueError(f"Nothing to filter by is called {name!r}: there is {', '.join(known)}.")
-
-
-def filter_columns(columns: Iterable[str]) -> list[str]:
-    """Those of the columns that rows can be filtered by."""
-    return [name for name in columns if name not in (*ROW, "identity_description", "path", "part")]
-
-
-def filter_values(name: str, wanted: Any, kind: pa.DataType) -> pa.Array:
-    """
-    The values that a filter asks for, in the type of the column of this name; words are converted to that type.
-
-    Raises:
-        ValueError: if the column holds no such values.
-    """
-    values = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
-    values = [normalize_name(value) if isinstance(value, str) else value for value in values]
-    try:
-        return pa.array(values).cast(kind)
-    except (pa.ArrowException, OverflowError):
-        raise ValueError(f"{name!r} holds {kind}, not {values!r}.") from None
+        """Column → its values, of the columns that the web page offers as filters; `{}` if that is not known."""

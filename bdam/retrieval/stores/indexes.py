@@ -12,38 +12,54 @@ from bdam.data.writing import written_whole
 
 # Names of indexes, each with its factory string of FAISS. HNSW: Malkov and Yashunin 2018, with 32 links per vector.
 FACTORIES = {"hnsw": "HNSW32"}
-# FAISS proposes this many images, or k if that is more, which are then ranked by their exact scores.
+# Candidates of FAISS, or k if that is more, which are ranked again by their exact scores.
 NUM_CANDIDATES = 100
-# How many neighbors a graph looks at, and the share of its cells that an inverted file looks at.
-EF_SEARCH, PROBED_SHARE = 256, 1 / 8
+EF_SEARCH = 256  # candidates in a search of a graph (HNSW)
+PROBED_SHARE = 1 / 8  # of the cells of an inverted file (IVF)
 
 
 class Index(Protocol):
-    """Finds vectors."""
+    """An index of vectors, searched by inner product."""
 
     def search(self, query: torch.Tensor, k: int, passing: torch.Tensor | None = None) -> list[int]:
-        """Rows of the k largest inner products with `query` (D,), best first, among those where `passing` (N,)."""
+        """
+        The rows of the k vectors of largest inner product with a query, best first.
+
+        Args:
+            query: (D,), float32.
+            k: number of rows.
+            passing: (N,), bool; which vectors are searched. Default: all.
+        """
 
 
 def build_index(name: str, vectors: torch.Tensor, folder: Path | None = None) -> Index:
     """
-    The index of this name over vectors.
+    An index of vectors.
 
     Args:
-        name: `"exact"` compares the query with every vector. All others are of FAISS, much faster than that for
-            millions of vectors, and sometimes wrong; [`measure_recall`] says how often: `"hnsw"`, a graph of near
-            neighbors, or any factory string, such as `"IVF100,PQ16"`.
+        name: `"exact"` compares the query with every vector. All others are approximate, by FAISS, and much faster
+            with millions of vectors: `"hnsw"`, a graph of near neighbors, or any factory string, such as
+            `"IVF100,PQ16"`. [`measure_recall`] measures how much they find.
         vectors: (N, D), float32.
-        folder: where an index of FAISS is kept between runs; None for memory alone.
+        folder: that keeps an index of FAISS between runs. Default: it is built in memory.
+
+    Raises:
+        ImportError, ValueError: as [`check_index`] and [`FaissIndex`].
     """
     return ExactIndex(vectors) if name == "exact" else FaissIndex(vectors, FACTORIES.get(name, name), folder)
 
 
 def check_index(name: str, size: int) -> None:
     """
+    Checks that an index can be built.
+
+    Args:
+        name: see [`build_index`].
+        size: D, of the vectors.
+
     Raises:
         ImportError: if the index needs FAISS, which is not installed.
-        ValueError: if FAISS builds no such index for vectors of this size.
+        ValueError: if FAISS has no such index for vectors of this size.
     """
     if name != "exact":
         _empty_index(FACTORIES.get(name, name), size)
@@ -51,7 +67,7 @@ def check_index(name: str, size: int) -> None:
 
 class ExactIndex:
     """
-    Compares the query with every vector.
+    An exact index: compares the query with every vector.
 
     Args:
         vectors: (N, D), float32.
@@ -72,12 +88,12 @@ class ExactIndex:
 
 class FaissIndex:
     """
-    Lets an index of FAISS propose vectors, and ranks these by their exact scores.
+    An index of FAISS, whose candidates are ranked by their exact scores.
 
     Args:
         vectors: (N, D), float32.
         factory: see https://github.com/facebookresearch/faiss/wiki/The-index-factory.
-        folder: where the index is kept, as `index-FACTORY-….faiss`; None for memory alone.
+        folder: that keeps the index, as `index-FACTORY-….faiss`. Default: it is built in memory.
 
     Raises:
         ValueError: if FAISS cannot build it, as where there are fewer vectors than cells.
@@ -91,7 +107,7 @@ class FaissIndex:
 
     def search(self, query: torch.Tensor, k: int, passing: torch.Tensor | None = None) -> list[int]:
         """
-        As [`Index.search`], nearly.
+        As [`Index.search`], approximately.
 
         Raises:
             ValueError: if this index cannot be filtered.
@@ -108,7 +124,7 @@ class FaissIndex:
         return rows[(self.vectors[rows] @ query).argsort(descending=True, stable=True)[:k]].tolist()
 
     def _parameters(self, index: Any, count: int, options: dict[str, Any]) -> Any:
-        """How broadly to search, for the kinds of indexes where that can be chosen."""
+        """The search parameters of FAISS for this type of index; None where it has none."""
         index = self._faiss.downcast_index(index)
         if hasattr(index, "chain"):  # of transformations, before another index
             inner = self._parameters(index.index, count, options)
@@ -120,7 +136,7 @@ class FaissIndex:
         return self._faiss.SearchParameters(**options) if options else None
 
     def _keep(self, folder: Path) -> Any:
-        """The index of these very vectors, read or else built and written; those of others are deleted."""
+        """The index of these vectors, read from the folder or built and written there; outdated ones are deleted."""
         content = hashlib.sha256(self.vectors.numpy().data)
         content.update(self.factory.encode())
         stem = f"index-{re.sub(r'[^A-Za-z0-9]+', '_', self.factory)}"
@@ -159,7 +175,7 @@ def _empty_index(factory: str, size: int) -> Any:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The last words of a message of FAISS, which begins with where in its source it was raised."""
+    """The message of an error of FAISS without the position in its source code, which comes first."""
     return str(error).rpartition("Error: ")[2].strip()
 
 

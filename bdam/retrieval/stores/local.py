@@ -1,4 +1,4 @@
-"""A store in memory, and in a folder if its files are there."""
+"""A store in memory, whose rows and vectors may be kept in the files of a folder."""
 
 from collections.abc import Collection, Iterator
 from functools import cached_property
@@ -8,34 +8,23 @@ import pyarrow.compute as pc
 import torch
 
 from bdam.retrieval.rows import ROW
-from bdam.retrieval.stores.base import (
-    EmbeddingSpace,
-    Filter,
-    ImageState,
-    StoredImage,
-    check_filter,
-    filter_columns,
-    filter_values,
-)
+from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage
+from bdam.retrieval.stores.columns import check_filter, filter_values, list_choices
 from bdam.retrieval.stores.indexes import Index, build_index, check_index
 from bdam.retrieval.stores.parts import Parts
 
 
-# A column with more values than this is not offered as a choice.
-MAX_CHOICES = 50
-
-
 class LocalStore:
     """
-    Holds all rows and vectors in memory.
+    A store that holds all rows and vectors in memory.
 
     Args:
         space: of the vectors.
-        parts: the files that they are read from and kept in; None for memory alone.
-        index: how it is searched; see [`build_index`].
+        parts: the files that keep them. Default: none, in memory alone.
+        index: see [`build_index`].
 
     Raises:
-        ValueError: if FAISS knows no such index.
+        ValueError: if a file is damaged, or FAISS has no such index.
     """
 
     def __init__(self, space: EmbeddingSpace, parts: Parts | None = None, index: str = "exact"):
@@ -95,8 +84,7 @@ class LocalStore:
         return ((rows["image_id"].to_pylist(), vectors) for rows, vectors in self._chunks)
 
     def choices(self) -> dict[str, list]:
-        values = {name: pc.unique(self._rows[name]).drop_null() for name in filter_columns(self._rows.column_names)}
-        return {name: sorted(column.to_pylist()) for name, column in values.items() if len(column) <= MAX_CHOICES}
+        return list_choices(self._rows)
 
     @cached_property
     def _index(self) -> Index:
@@ -112,7 +100,7 @@ class LocalStore:
 
     @cached_property
     def _whole(self) -> tuple[pa.Table, torch.Tensor]:
-        """All rows and vectors, in one piece each."""
+        """All rows in one table, and all vectors (N, D)."""
         if not self._chunks:
             return ROW.arrow_schema.empty_table(), torch.zeros(0, self.space.size)
         if len(self._chunks) > 1:

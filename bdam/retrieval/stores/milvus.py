@@ -1,13 +1,12 @@
-"""A store in Milvus: in a file of milvus-lite, on a server or on a cluster, by the same client."""
+"""A store in Milvus: in a file of milvus-lite, on a server or on a cluster."""
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +15,8 @@ import pyarrow as pa
 import torch
 
 from bdam.retrieval.rows import ROW
-from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage, check_filter, filter_values
+from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage
+from bdam.retrieval.stores.columns import check_filter, filter_values, in_batches
 
 
 try:
@@ -25,40 +25,40 @@ except ImportError as error:
     raise ImportError("A gallery in Milvus needs its client: pip install bdam[search]") from error
 
 
-TOKEN = "MILVUS_TOKEN"
-SPACE = "bdam.space"
+TOKEN = "MILVUS_TOKEN"  # environment variable
+SPACE = "bdam.space"  # property of the collection
 
-# The primary key. Not the name itself, which pymilvus would not quote where it iterates and deletes.
+# The primary key: a digest of the image id, since pymilvus does not quote keys where it iterates and deletes.
 KEY = "image_key"
-ANYBODY, NOBODY = f'{KEY} != ""', f'{KEY} == ""'
+ALL, NONE = f'{KEY} != ""', f'{KEY} == ""'  # conditions
 
-# Bytes that the name of an image and its path may take.
-MAX_LENGTH = 1024
+MAX_LENGTH = 1024  # bytes of an image id, and of a path
 
-# Sent or fetched at once: rows with vectors, of 1024 numbers some 4 MB of the 64 MB that Milvus takes; names alone.
+# Per request. Milvus takes 64 MB; 1000 rows with vectors of 1024 numbers are some 4 MB.
 ROWS_AT_ONCE, IDS_AT_ONCE = 1000, 10_000
 
-# What fails is raised; pymilvus prints it besides, each time with a traceback.
+# pymilvus logs each error, with a traceback, and raises it as well.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 
 class MilvusStore:
     """
-    Rows and vectors in a collection of Milvus, which keeps of the images only where they are.
+    A store in a collection of Milvus. It keeps rows, vectors and the paths of images, not the images themselves.
 
-    A new collection is searched exactly, by the index `FLAT`. Another index that it is given later, see
-    `docs/scale.md`, is left alone. A search sees all that this process has written, and what others write within
-    about a second; everything else sees all that was written by anybody.
+    A new collection is searched exactly, by the index `FLAT`; an index that is built on it later, see
+    `docs/scale.md`, is kept. A search sees all that this process has written, and what others have written up to about
+    a second before; all other methods see all that was written.
 
     Args:
         uri: a file of milvus-lite, `….db`, which one process at a time can open; or the address of a server or a
-            cluster. The token for it is read from the environment, `MILVUS_TOKEN`, and is never written anywhere.
-        space: of the vectors, to make a collection if there is none; None if there must be one.
+            cluster, whose token is read from the environment variable `MILVUS_TOKEN`.
+        space: of the vectors; a collection is made if there is none. Default: that of the collection, which must
+            exist.
         name: of the collection.
 
     Raises:
-        FileNotFoundError: if there must be a collection and is none.
-        ValueError: if its vectors are of another space, or it is no gallery.
+        FileNotFoundError: if there is no collection, and no `space`.
+        ValueError: if the vectors of the collection are of another space, or it is no gallery.
         ConnectionError: as from every method, if Milvus cannot be reached, or fails.
     """
 
@@ -84,43 +84,41 @@ class MilvusStore:
 
     def states(self, image_ids: Collection[str] | None = None) -> dict[str, ImageState]:
         columns = ["image_id", *ImageState._fields]
-        rows = self._all(columns, IDS_AT_ONCE) if image_ids is None else self._of(image_ids, columns)
+        rows = self._all(columns, IDS_AT_ONCE) if image_ids is None else self._rows_of(image_ids, columns)
         return {
             row["image_id"]: ImageState(row["stamp"], row["content"], row["path"], row.get("identity_description"))
             for row in rows
         }
 
     def ids_by_stamp(self, stamps: Collection[int]) -> dict[int, str]:
-        found = (
-            self._query(f"stamp in {of_batch}", ["image_id", "stamp"]) for of_batch in _batches(stamps, IDS_AT_ONCE)
-        )
+        found = (self._query(f"stamp in {batch}", ["image_id", "stamp"]) for batch in in_batches(stamps, IDS_AT_ONCE))
         return {row["stamp"]: row["image_id"] for rows in found for row in rows}
 
     def add(self, rows: pa.Table, vectors: torch.Tensor) -> None:
         """
-        Adds rows with their vectors (N, D), a thousand at a time. What Milvus took before it failed is there, and is
-        replaced by itself when all are added again.
+        As [`Store.add`], but a thousand rows at a time: those that were sent before Milvus failed stay, and adding all
+        again replaces them.
 
         Raises:
             ValueError: if an image is no file; then nothing is added.
         """
         entities = [_entity(row, vector) for row, vector in zip(rows.to_pylist(), vectors.tolist(), strict=True)]
         with self._asking():
-            for batch in _batches(entities, ROWS_AT_ONCE):
+            for batch in in_batches(entities, ROWS_AT_ONCE):
                 self._client.upsert(self.name, batch)
-            if _is_file(self.uri):  # what milvus-lite has not put in order it searches sixty times slower
+            if _is_file(self.uri):  # milvus-lite searches rows that were not flushed sixty times slower
                 self._client.flush(self.name)
         self._level = "Strong"
 
     def remove(self, image_ids: Collection[str]) -> None:
         with self._asking():
-            for batch in _batches(map(_key, image_ids), IDS_AT_ONCE):
+            for batch in in_batches(map(_key, image_ids), IDS_AT_ONCE):
                 self._client.delete(self.name, batch)
         self._level = "Strong"
 
     def search(self, query: torch.Tensor, k: int, filter: Filter) -> list[StoredImage]:
         conditions = " and ".join(self._condition(name, wanted) for name, wanted in filter.items())
-        # To wait until what was written has arrived costs some tenths of a second: once is enough for all that follow.
+        # "Strong" waits, some tenths of a second, until all writes can be found: only the first search after one does.
         level, self._level = self._level, "Eventually"
         options: dict[str, Any] = {"limit": k, "output_fields": ["*"], "consistency_level": level}
         with self._asking():
@@ -128,25 +126,25 @@ class MilvusStore:
         return [_image(hit["entity"]) for hit in hits]
 
     def find(self, image_ids: list[str]) -> list[StoredImage]:
-        images = {image.image_id: image for image in map(_image, self._of(image_ids, ["*"]))}
+        images = {image.image_id: image for image in map(_image, self._rows_of(image_ids, ["*"]))}
         return [images[image_id] for image_id in image_ids if image_id in images]
 
     def content(self, image_id: str) -> bytes:
         raise ValueError(f"Milvus has vectors and paths, not the image {image_id} itself.")
 
     def chunks(self) -> Iterator[tuple[pa.Table, torch.Tensor]]:
-        for batch in _batches(map(_image, self._all(["*"], ROWS_AT_ONCE)), ROWS_AT_ONCE):
+        for batch in in_batches(map(_image, self._all(["*"], ROWS_AT_ONCE)), ROWS_AT_ONCE):
             files = [{"bytes": None, "path": image.row.pop("path")} for image in batch]
             rows = pa.Table.from_struct_array(pa.array([image.row for image in batch]))
             rows = rows.append_column("image", pa.array(files, ROW["image"].pa_type))
             yield rows, torch.stack([image.vector for image in batch])
 
     def vectors(self) -> Iterator[tuple[list[str], torch.Tensor]]:
-        for batch in _batches(self._all(["image_id", "vector"], ROWS_AT_ONCE), ROWS_AT_ONCE):
+        for batch in in_batches(self._all(["image_id", "vector"], ROWS_AT_ONCE), ROWS_AT_ONCE):
             yield [row["image_id"] for row in batch], torch.tensor([row["vector"] for row in batch])
 
     def choices(self) -> dict[str, list]:
-        """None: Milvus does not tell which values its dynamic fields have."""
+        """`{}`: Milvus does not list the values of its dynamic fields."""
         return {}
 
     def _create(self, space: EmbeddingSpace) -> None:
@@ -158,7 +156,7 @@ class MilvusStore:
         schema.add_field("content", DataType.INT64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=space.size)
         index = MilvusClient.prepare_index_params("vector", index_type="FLAT", metric_type="IP")
-        # Not in the description, which milvus-lite forgets.
+        # Not in the description, which milvus-lite does not keep.
         properties = {SPACE: json.dumps(asdict(space))}
         self._client.create_collection(self.name, schema=schema, index_params=index, properties=properties)
 
@@ -169,39 +167,39 @@ class MilvusStore:
             raise ValueError(f"{self.uri} has a collection {self.name!r} that is no gallery: rename it.") from error
 
     def _condition(self, name: str, wanted: Any) -> str:
-        """A filter in Milvus's words; milvus-lite knows no `in` of dynamic fields."""
+        """A filter as an expression of Milvus, without `in`, which milvus-lite lacks for dynamic fields."""
         field = _field(name)
         conditions = [
             f"not (exists {field})" if value is None else f"{field} == {_literal(value)}"
             for value in filter_values(name, wanted, self._kind(name)).to_pylist()
         ]
-        return f"({' or '.join(conditions) or NOBODY})"
+        return f"({' or '.join(conditions) or NONE})"
 
     def _kind(self, name: str) -> pa.DataType:
         """
-        What a column holds, by a row that has it.
+        The type of a column, from a row that has a value in it.
 
         Raises:
-            ValueError: if no row has it. Milvus itself would find nothing, and say nothing.
+            ValueError: if no row has one. Milvus itself would find no rows, without an error.
         """
         if name not in self._kinds:
-            row = self._first(f"exists {_field(name)}") or self._first(ANYBODY)
+            row = self._first(f"exists {_field(name)}") or self._first(ALL)
             check_filter(name, row)
             self._kinds[name] = pa.scalar(row[name]).type
         return self._kinds[name]
 
     def _first(self, condition: str) -> dict[str, Any]:
-        """The columns of a row that meets a condition; nothing if none does."""
+        """The columns of a row that meets a condition; `{}` if none does."""
         rows = self._query(condition, ["*"], limit=1)
         return _image(rows[0]).row if rows else {}
 
-    def _of(self, image_ids: Collection[str], columns: list[str]) -> Iterator[Mapping[str, Any]]:
-        """Columns of the rows of these images."""
-        for batch in _batches(map(_key, image_ids), IDS_AT_ONCE):
+    def _rows_of(self, image_ids: Collection[str], columns: list[str]) -> Iterator[Mapping[str, Any]]:
+        """These columns of the rows of these images."""
+        for batch in in_batches(map(_key, image_ids), IDS_AT_ONCE):
             yield from self._query(f"{KEY} in {json.dumps(batch)}", columns)
 
     def _all(self, columns: list[str], at_once: int) -> Iterator[Mapping[str, Any]]:
-        """Columns of all rows."""
+        """These columns of all rows, fetched `at_once` rows at a time."""
         options: dict[str, Any] = {"output_fields": columns, "consistency_level": "Strong"}
         with (
             self._asking(),
@@ -224,7 +222,11 @@ class MilvusStore:
 
 def _connect(uri: str, is_new: bool) -> MilvusClient:
     """
-    The client of a URI, where there may be nothing yet if `is_new`.
+    The client of a URI.
+
+    Args:
+        uri: see [`MilvusStore`].
+        is_new: whether the file of milvus-lite may not exist yet.
 
     Raises:
         FileNotFoundError, ValueError, ConnectionError: as [`MilvusStore`].
@@ -255,11 +257,11 @@ def _nothing_at(uri: str) -> str:
 
 
 def _entity(row: Mapping[str, Any], vector: list[float]) -> dict[str, Any]:
-    """A row as Milvus keeps it."""
+    """A row and its vector as a dict of the fields of Milvus."""
     image, image_id = row["image"], row["image_id"]
     if image["bytes"] is not None or image["path"] is None:
         raise ValueError(
-            f"{image_id} is no file, and Milvus keeps no images but vectors and paths: save the images as files, "
+            f"{image_id} is no file, and Milvus keeps vectors and paths, not images: save the images as files, "
             f"and index their folder."
         )
     columns = {column: value for column, value in row.items() if column != "image" and value is not None}
@@ -276,20 +278,12 @@ def _key(image_id: str) -> str:
 
 
 def _field(column: str) -> str:
-    """A dynamic field in an expression."""
+    """The dynamic field of a column, quoted for an expression."""
     if set(column) & set('"\\[]'):
-        raise ValueError(
-            f'Milvus filters by no column with one of " \\ [ ] in its name, as has {column!r}: rename it.'
-        )
+        raise ValueError(f'Milvus cannot filter by {column!r}, a name with one of " \\ [ ]: rename it.')
     return f'$meta["{column}"]'
 
 
 def _literal(value: Any) -> str:
-    """A value in an expression, where strings are quoted as in JSON."""
+    """A value, quoted for an expression as in JSON."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def _batches(items: Iterable, size: int) -> Iterator[list]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

@@ -1,4 +1,4 @@
-"""A gallery on disk: a Parquet file for each addition, written whole or not at all, and a page about all of them."""
+"""The files of a gallery in a folder: a Parquet file for each addition, and `gallery.json`, its embedding space."""
 
 import json
 from collections.abc import Collection
@@ -15,6 +15,7 @@ from datasets import Features, Image, List, Value
 from bdam.data.writing import PARTIAL, written_whole
 from bdam.retrieval.rows import ROW
 from bdam.retrieval.stores.base import EmbeddingSpace
+from bdam.retrieval.stores.columns import to_column, to_vectors
 
 
 ABOUT = "gallery.json"
@@ -22,17 +23,17 @@ ABOUT = "gallery.json"
 
 class Parts:
     """
-    The files of a gallery, `part-NUMBER-….parquet` and `gallery.json`; `datasets.load_dataset("parquet", …)` reads
-    them, too.
+    The files of a gallery: `part-NUMBER-….parquet`, which `datasets.load_dataset("parquet", …)` reads, too, and
+    `gallery.json`.
 
     Args:
-        folder: where they are.
-        space: of the vectors that will be added; None if the gallery is there already.
+        folder: of the files.
+        space: of the vectors that will be added. Default: that of the gallery, which must exist.
 
     Raises:
-        FileNotFoundError: if there is no gallery, and no space to make one for.
-        FileExistsError: if there is something else.
-        ValueError: if the gallery is of another space.
+        FileNotFoundError: if there is no gallery, and no `space`.
+        FileExistsError: if the folder holds other files.
+        ValueError: if the vectors of the gallery are of another space.
     """
 
     def __init__(self, folder: Path, space: EmbeddingSpace | None = None):
@@ -48,22 +49,24 @@ class Parts:
             _check_is_free(folder)
 
     def paths(self) -> list[Path]:
+        """The Parquet files, in the order in which they were added."""
         return sorted(self.folder.glob("part-*.parquet"))
 
     def write(self, rows: pa.Table, vectors: torch.Tensor) -> Path:
         """
-        Adds a file of rows with their vectors (N, D); the first one makes the gallery. Processes that add at once do
-        not meet.
+        Writes a file of rows with their vectors, all or none; returns its path. Processes may write at the same time.
+
+        Args:
+            rows: N rows, see [`Store.add`].
+            vectors: (N, D), float32.
         """
         if not is_gallery(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with written_whole(self.folder / ABOUT) as aside:
                 aside.write_text(json.dumps(asdict(self.space), indent=1) + "\n", encoding="utf-8")
-        size = vectors.shape[1]
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.numpy().reshape(-1)), size)
-        stored = {"image": Image(), "vector": List(Value("float32"), size)}
+        stored = {"image": Image(), "vector": List(Value("float32"), vectors.shape[1])}
         features = Features({**Features.from_arrow_schema(rows.schema), **ROW, **stored})
-        table = rows.append_column("vector", column).cast(features.arrow_schema)
+        table = rows.append_column("vector", to_column(vectors)).cast(features.arrow_schema)
         number = 1 + max((int(path.name.split("-")[1]) for path in self.paths()), default=0)
         path = self.folder / f"part-{number:06d}-{uuid4().hex[:8]}.parquet"
         _write(path, table)
@@ -71,8 +74,12 @@ class Parts:
 
     def read(self, path: Path, whole: bool = False) -> tuple[pa.Table, torch.Tensor]:
         """
-        The rows of a file and their vectors. Unless they are read whole, the `path` of the image and the name of
-        the file, `part`, stand in place of the `image`.
+        The rows of a file, and their vectors (N, D).
+
+        Args:
+            path: of the file.
+            whole: whether to read the column `image`. Otherwise the rows have the `path` of the image, and `part`, the
+                name of the file.
 
         Raises:
             ValueError: if the file is damaged.
@@ -81,23 +88,23 @@ class Parts:
             names = pq.read_schema(path).names
             columns = names if whole else [*(name for name in names if name != "image"), "image.path"]
             table = pq.read_table(path, columns=columns)
-            vectors = table["vector"].combine_chunks().flatten().to_numpy()
+            vectors = to_vectors(table["vector"])
             rows = table.drop_columns("vector")
             if not whole:
                 rows = rows.append_column("part", pa.array([path.name] * len(rows)))
-            return rows, torch.from_numpy(vectors.copy()).view(len(rows), -1)
+            return rows, vectors
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ValueError(
-                f"{path} is damaged ({error}): delete it, then index again; only its images are embedded anew."
+                f"{path} is damaged ({error}): delete it, then index again; only its images are embedded again."
             ) from error
 
     def read_image(self, part: str, name: str) -> bytes:
-        """An image that lies in a part."""
+        """The bytes of the image of this id in the file of this name."""
         table = pq.ParquetFile(self.folder / part, memory_map=True).read(["image_id", "image"])
         return table["image"][pc.index(table["image_id"], name).as_py()].as_py()["bytes"]
 
     def remove(self, names: Collection[str]) -> None:
-        """Writes the files that hold these images anew, without them."""
+        """Removes images: writes the files that hold them again, without them."""
         gone = pa.array(list(names), pa.string())
         for path in self.paths():
             if not pc.any(pc.is_in(pq.read_table(path, columns=["image_id"])["image_id"], gone)).as_py():
@@ -111,14 +118,16 @@ class Parts:
 
 
 def is_gallery(folder: Path) -> bool:
-    """Whether a gallery is kept in a folder."""
+    """Whether a folder holds a gallery."""
     return (folder / ABOUT).is_file()
 
 
 def _check_is_free(folder: Path) -> None:
     """
+    Checks that a new gallery can be made in a folder.
+
     Raises:
-        FileExistsError: if a new gallery would mix its files with others.
+        FileExistsError: if it holds other files, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: give a folder for the gallery.")
