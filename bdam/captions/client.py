@@ -89,7 +89,6 @@ class MLLM:
         timeout: float = 60,
         max_retries: int = 5,
     ):
-        self._settings = (model, base_url, temperature, max_tokens, timeout, max_retries)
         self.model = model
         self.base_url = base_url
         self.temperature = temperature
@@ -103,10 +102,6 @@ class MLLM:
             timeout=timeout,
             max_retries=max_retries,
         )
-
-    def __reduce__(self) -> tuple:
-        """A copy in another process has connections of its own."""
-        return type(self), self._settings
 
     async def ask(self, messages: list[dict]) -> Reply:
         """

@@ -3,15 +3,15 @@
 import asyncio
 import re
 from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm.auto import tqdm
 
 from bdam.captions.checks import agreement, is_near_duplicate, judge, most_typical
 from bdam.captions.client import MLLM, RequestError, ServerError
-from bdam.captions.helpers import Team, share
 from bdam.captions.images import image_url
 from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
 from bdam.captions.records import DescribedImage, DescriptionFile, read_records
@@ -30,6 +30,7 @@ SECONDS_PER_REQUEST = 2.0
 MAX_SILENCE = 20
 # Bytes of an image that is read within a millisecond or so.
 SMALL = 100_000
+Item = TypeVar("Item")
 SAME_WORDS = "it says what was said of another image of this person: describe this very image"
 
 
@@ -52,7 +53,7 @@ class Options:
     How to ask.
 
     Args:
-        concurrency: how many requests are under way at once; where they are many, several processes ask.
+        concurrency: how many requests are under way at once.
         max_attempts: how often a description is asked for, until one can be used.
         samples: how many usable descriptions are asked for, of which the most typical is kept.
         max_requests, max_tokens: the budget of the run; None for no limit.
@@ -201,6 +202,27 @@ def describe_images(
         return asyncio.run(_Run(images, known, file, mllm, styles, options or Options()).work())
 
 
+async def run_concurrently(items: Iterable[Item], work: Callable[[Item], Awaitable[None]], concurrency: int) -> None:
+    """
+    Awaits `work(item)` for each item, in order of their start, for up to `concurrency` items at once.
+
+    Raises:
+        Exception: the first one that `work` raises; no further item is begun, and those under way are canceled.
+    """
+    queue = iter(items)
+
+    async def work_on_queue() -> None:
+        for item in queue:
+            await work(item)
+
+    workers = [asyncio.create_task(work_on_queue()) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+
+
 class _Run:
     def __init__(
         self,
@@ -215,7 +237,6 @@ class _Run:
         persons = {image.image_id: image.person for image in images}
         self.pending = [image for image in images if image.image_id not in done]
         self.file, self.mllm, self.styles, self.options = file, mllm, styles, options
-        self.team = Team(mllm, min(options.concurrency, len(self.pending)))
         self.tally = Tally()
         # What was said of the images of each person.
         self.said: dict[Any, dict[Kind, list[str]]] = defaultdict(lambda: {kind: [] for kind in KINDS})
@@ -225,11 +246,11 @@ class _Run:
         self.progress = tqdm(total=len(images), initial=len(images) - len(self.pending), desc="Describing")
 
     async def work(self) -> Tally:
-        async with self.team:
-            try:
-                await share(self.pending, self._take, self.options.concurrency)
-            finally:
-                self.progress.close()
+        try:
+            await run_concurrently(self.pending, self._take, self.options.concurrency)
+        finally:
+            self.progress.close()
+            await self.mllm.close()
         return self.tally
 
     async def _take(self, image: ImageFile) -> None:
@@ -284,7 +305,7 @@ class _Run:
             outcome.attempts += 1
             self.tally.requests += 1
             try:
-                reply = await self.team.ask(build_messages(kind, url, style, rejected))
+                reply = await self.mllm.ask(build_messages(kind, url, style, rejected))
             except RequestError as error:
                 outcome.failure, outcome.is_answered = str(error), bool(rejected)
                 return outcome

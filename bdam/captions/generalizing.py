@@ -7,8 +7,7 @@ from tqdm.auto import tqdm
 
 from bdam.captions.checks import REFUSAL, BadAnswer, read_answer
 from bdam.captions.client import MLLM, RequestError, ServerError
-from bdam.captions.describing import MAX_SILENCE
-from bdam.captions.helpers import Team, share
+from bdam.captions.describing import MAX_SILENCE, run_concurrently
 from bdam.captions.prompts import build_generalizing_messages
 from bdam.captions.styles import generalize
 
@@ -44,23 +43,25 @@ class Generalizer:
 
     async def _generalize(self, captions: list[str]) -> dict[str, str]:
         texts: dict[str, str] = {}
-        async with Team(self.mllm, min(self.concurrency, len(captions))) as team:
-            with tqdm(total=len(captions), desc="Generalizing") as progress:
+        with tqdm(total=len(captions), desc="Generalizing") as progress:
 
-                async def take(caption: str) -> None:
-                    texts[caption] = await self._ask(team, caption) or generalize([caption])[0]
-                    progress.update()
+            async def take(caption: str) -> None:
+                texts[caption] = await self._ask(caption) or generalize([caption])[0]
+                progress.update()
 
-                await share(captions, take, self.concurrency)
+            try:
+                await run_concurrently(captions, take, self.concurrency)
+            finally:
+                await self.mllm.close()
         if self.failures.total() == len(captions):
             raise ServerError(f"The MLLM generalized no caption: {next(iter(self.failures))}.")
         return texts
 
-    async def _ask(self, team: Team, caption: str) -> str | None:
+    async def _ask(self, caption: str) -> str | None:
         """None if no answer can be used."""
         for _ in range(self.max_attempts):
             try:
-                reply = await team.ask(build_generalizing_messages(caption))
+                reply = await self.mllm.ask(build_generalizing_messages(caption))
             except RequestError as error:
                 reason, self._silent = str(error), self._silent + 1
                 if self._silent >= MAX_SILENCE:

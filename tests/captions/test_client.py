@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from server import GOOD, Response, completion, paint, serve
 
-from bdam.captions.client import MLLM, Reply, RequestError, ServerError, find_refused
+from bdam.captions.client import MLLM, Reply, ServerError, find_refused
 from bdam.captions.describing import Options, describe_images, find_images
 from bdam.captions.images import image_url
 from bdam.captions.prompts import build_messages
@@ -295,9 +295,3 @@ def test_a_key_may_have_blanks_around_it(messages, monkeypatch, key):
     with serve() as server:
         ask(messages, server)
     assert server.said[0]["authorization"] == f"Bearer {key.strip() or 'none'}"
-
-
-def test_a_request_error_may_be_sent_between_processes(messages):
-    with serve({(0, "identity"): [Response(400, "bad")]}) as server, pytest.raises(RequestError) as error:
-        ask(messages, server)
-    assert str(error.value) == "the server refused the request: bad"
