@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from bdam.captions.checks import judge
 from bdam.captions.client import RESPONSE_FORMAT, error_message, read_completion
 from bdam.captions.describing import ImageFile, Tally, UnreadableImage, read_image
-from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
-from bdam.captions.records import DescribedImage, DescriptionFile, read_records
+from bdam.captions.description_file import DescriptionFile
+from bdam.captions.prompts import PROMPT_VERSION, build_messages
+from bdam.data.descriptions import KINDS, Description, Kind, read_descriptions
 from bdam.data.writing import written_whole
 
 
@@ -33,7 +34,7 @@ def export_requests(
     Args:
         body: model and settings of every request, as [`MLLM`] has them.
     """
-    done = {record.image_id for record in read_records(path)}
+    done = {record.image_id for record in read_descriptions(path)}
     pending = [image for image in images if image.image_id not in done]
     tally = Tally()
     with written_whole(output) as aside, aside.open("w", encoding="utf-8") as file:
@@ -79,12 +80,12 @@ def import_answers(
         raise ValueError(f"{answers} holds no answers: give the file that the batch wrote.")
     tally = Tally()
     with DescriptionFile(path) as file:
-        done = {record.image_id: record for record in read_records(path)}
+        done = {record.image_id: record for record in read_descriptions(path)}
         for image in done.keys() & texts.keys():
             tally.count_before(done[image])
         for image in (image for image in texts if image not in done):
             of_kind = {kind: texts[image].get(kind, (None, "the batch has no answer")) for kind in KINDS}
-            record = DescribedImage(
+            record = Description(
                 image_id=image,
                 identity_description=of_kind["identity"][0],
                 clothing_description=of_kind["clothing"][0],

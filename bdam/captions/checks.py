@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from bdam.captions.lexicon import attributes, attributes_of, mentions
-from bdam.captions.prompts import KINDS, Kind
+from bdam.data.descriptions import KINDS, Description, Kind
 
 
 def _words(text: str) -> list[str]:
@@ -150,6 +150,21 @@ def find_problems(kind: Kind, text: str) -> dict[str, str]:
         ("leakage", foreign, f"it speaks of {other}: {', '.join(foreign.values())}"),
     ]
     return {name: problem for name, is_there, problem in found if is_there}
+
+
+def check_again(description: Description) -> Description:
+    """
+    The description of an image by the checks of today: texts that do not pass become failures, with the reason.
+    Failures stay failures.
+    """
+    failures, texts = dict(description.failures), {}
+    for kind in KINDS:
+        text = description.text(kind)
+        problems = find_problems(kind, text) if text else {}
+        if problems:
+            failures[kind] = "; ".join(problems.values())
+        texts[f"{kind}_description"] = None if problems else text
+    return description.model_copy(update={**texts, "failures": failures})
 
 
 def is_near_duplicate(text: str, others: Iterable[str], threshold: float = 0.9) -> bool:

@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 
 from bdam.captions.checks import agreement, is_near_duplicate, judge, most_typical
 from bdam.captions.client import MLLM, RequestError, ServerError
+from bdam.captions.description_file import DescriptionFile
 from bdam.captions.images import image_url
-from bdam.captions.prompts import KINDS, PROMPT_VERSION, Kind, build_messages
-from bdam.captions.records import DescribedImage, DescriptionFile, read_records
+from bdam.captions.prompts import PROMPT_VERSION, build_messages
 from bdam.data.benchmarks import parse_benchmark, read_listing
+from bdam.data.descriptions import DESCRIPTIONS_FILE, KINDS, Description, Kind, read_descriptions
 from bdam.data.images import ImageError, find_image, list_images
 
 
@@ -90,12 +91,12 @@ class Tally:
     tokens: int = 0
     silent: int = 0
 
-    def count(self, record: DescribedImage) -> None:
+    def count(self, record: Description) -> None:
         self.failed += bool(record.failures)
         self.described += not record.failures
         self.reasons.update(record.failures.values())
 
-    def count_before(self, record: DescribedImage) -> None:
+    def count_before(self, record: Description) -> None:
         self.failed_before += bool(record.failures)
         self.described_before += not record.failures
 
@@ -134,7 +135,7 @@ def find_images(source: str) -> tuple[list[ImageFile], Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder at {source}: give one with images, or a benchmark as NAME:ROOT.")
     paths = list_images(folder)
-    return [ImageFile(path.relative_to(folder).as_posix(), path) for path in paths], folder / "descriptions.jsonl"
+    return [ImageFile(path.relative_to(folder).as_posix(), path) for path in paths], folder / DESCRIPTIONS_FILE
 
 
 def take_shard(images: list[ImageFile], path: Path, shard: str | None) -> tuple[list[ImageFile], Path]:
@@ -144,7 +145,7 @@ def take_shard(images: list[ImageFile], path: Path, shard: str | None) -> tuple[
     index, _, count = shard.partition("/")
     if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
         raise ValueError(f"--shard must be I/N with I from 1 to N, such as 1/4, got {shard!r}.")
-    return images[int(index) - 1 :: int(count)], path.with_name(f"descriptions.{index}-of-{count}.jsonl")
+    return images[int(index) - 1 :: int(count)], path.with_name(f"{path.stem}.{index}-of-{count}{path.suffix}")
 
 
 def estimate(
@@ -156,7 +157,7 @@ def estimate(
     Args:
         price: of a million tokens.
     """
-    done = {record.image_id for record in read_records(path) if not (retry_failed and record.failures)}
+    done = {record.image_id for record in read_descriptions(path) if not (retry_failed and record.failures)}
     pending = sum(image.image_id not in done for image in images)
     requests = pending * len(KINDS) * options.samples
     tokens = requests * TOKENS_PER_REQUEST
@@ -195,7 +196,7 @@ def describe_images(
     >>> tally = describe_images(images, path, MLLM("Qwen/Qwen2.5-VL-7B-Instruct", "http://127.0.0.1:8000/v1"))
     ```"""
     with DescriptionFile(path) as file:
-        known = list(read_records(path))
+        known = list(read_descriptions(path))
         if retry_failed:
             known = [record for record in known if not record.failures]
             file.replace(known)
@@ -227,7 +228,7 @@ class _Run:
     def __init__(
         self,
         images: list[ImageFile],
-        known: list[DescribedImage],
+        known: list[Description],
         file: DescriptionFile,
         mllm: MLLM,
         styles: "Styles | None",
@@ -258,7 +259,7 @@ class _Run:
             return
         style = self.styles.draw(image.image_id, self.options.seed) if self.styles else None
         outcomes = await self._describe(image, style.sentence if style else None)
-        record = DescribedImage(
+        record = Description(
             image_id=image.image_id,
             identity_description=outcomes["identity"].text,
             clothing_description=outcomes["clothing"].text,
@@ -322,12 +323,12 @@ class _Run:
         outcome.failure = outcome.checks[-1]
         return outcome
 
-    def _remember(self, person: Any, record: DescribedImage) -> None:
+    def _remember(self, person: Any, record: Description) -> None:
         for kind in KINDS:
             if person is not None and (text := record.text(kind)):
                 self.said[person][kind].append(text)
 
-    def _count(self, record: DescribedImage, is_answered: bool) -> None:
+    def _count(self, record: Description, is_answered: bool) -> None:
         tally = self.tally
         tally.count(record)
         tally.silent = 0 if is_answered else tally.silent + 1

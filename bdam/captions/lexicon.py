@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import product, zip_longest
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from bdam.data.descriptions import Kind
 
 
 def _terms(text: str) -> frozenset[str]:
@@ -186,7 +188,6 @@ SPELLINGS = {
     "woolen": "woollen",
 }
 
-Kind = Literal["identity", "clothing"]
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "identity": tuple(BODY),
     "clothing": ("colour", *(part for part in GARMENTS if part != "whole")),

@@ -1,10 +1,8 @@
 """What an MLLM is asked (§III-C of the paper): who is on an image, what they wear, and how a caption is written."""
 
-from typing import Literal, get_args
+from bdam.data.descriptions import Kind
 
 
-Kind = Literal["identity", "clothing"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 # Written into every record; to be raised whenever a word below changes.
 PROMPT_VERSION = "1"
 

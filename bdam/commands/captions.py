@@ -130,11 +130,11 @@ def describe(
 def status(data: Images, shard: Shard = None) -> None:
     """How many images are described, and why the others are not."""
     from bdam.captions.describing import find_images, take_shard
-    from bdam.captions.records import count_records, read_records
+    from bdam.data.descriptions import count_descriptions, read_descriptions
 
     images, path = take_shard(*find_images(data), shard)
     image_ids = {image.image_id for image in images}
-    states, reasons = count_records(record for record in read_records(path) if record.image_id in image_ids)
+    states, reasons = count_descriptions(record for record in read_descriptions(path) if record.image_id in image_ids)
     table = Table("images", "", title=escape(str(path)))
     for state in ("described", "failed"):
         table.add_row(state, f"{states[state]:,}")
@@ -150,24 +150,26 @@ def merge(
     output: Annotated[Path, typer.Option(help="The file of all of them.", callback=writable_file)],
 ) -> None:
     """Join files of descriptions, one record per image: the more complete one, or else the first."""
-    from bdam.captions.records import merge_records, write_records
+    from bdam.data.descriptions import merge_descriptions, write_descriptions
 
     if missing := [str(path) for path in files if not path.is_file()]:
         raise FileNotFoundError(f"No file at {', '.join(missing)}.")
-    records = merge_records(files)
-    write_records(output, records)
+    records = merge_descriptions(files)
+    write_descriptions(output, records)
     tell_states(output, records)
 
 
 @app.command()
 def recheck(data: Images, shard: Shard = None) -> None:
     """Check all descriptions anew; those that do not pass become failures, to be asked for by --retry-failed."""
+    from bdam.captions.checks import check_again
     from bdam.captions.describing import find_images, take_shard
-    from bdam.captions.records import DescriptionFile, check_again, read_records
+    from bdam.captions.description_file import DescriptionFile
+    from bdam.data.descriptions import read_descriptions
 
     _, path = take_shard(*find_images(data), shard)
     with DescriptionFile(path) as file:
-        records = [check_again(record) for record in read_records(path)]
+        records = [check_again(record) for record in read_descriptions(path)]
         file.replace(records)
     tell_states(path, records)
 
@@ -249,9 +251,9 @@ def load_styles(path: Path | None) -> Any:
 
 def tell_states(path: Path, records: list) -> None:
     """How many images a file of descriptions describes."""
-    from bdam.captions.records import count_records
+    from bdam.data.descriptions import count_descriptions
 
-    states, _ = count_records(records)
+    states, _ = count_descriptions(records)
     console.print(f"{escape(str(path))}: {states['described']} images described, {states['failed']} failed.")
 
 

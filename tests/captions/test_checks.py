@@ -23,7 +23,7 @@ from bdam.captions.checks import (
     most_typical,
     read_answer,
 )
-from bdam.captions.prompts import Kind
+from bdam.data.descriptions import Kind
 from bdam.data.pedestrians import draw_identity, draw_outfit, write_clothing_description, write_identity_description
 
 

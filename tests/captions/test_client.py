@@ -12,7 +12,7 @@ from bdam.captions.client import MLLM, Reply, ServerError, find_refused
 from bdam.captions.describing import Options, describe_images, find_images
 from bdam.captions.images import image_url
 from bdam.captions.prompts import build_messages
-from bdam.captions.records import read_records
+from bdam.data.descriptions import read_descriptions
 
 
 FORMAT = "response_format"
@@ -55,7 +55,7 @@ def describe(folder: Path, count: int, server, **options):
         paint(index).save(folder / f"{index:03}.png")
     images, path = find_images(str(folder))
     tally = describe_images(images, path, MLLM("m", server.url, max_retries=1), None, Options(**options))
-    return tally, list(read_records(path))
+    return tally, list(read_descriptions(path))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_server_that_does_not_know_the_model_costs_no_image(tmp_path, status, 
     message = "has no model 'm', or is no such server: The model 'm' does not exist"
     with serve(refuse=lambda body: answer) as server, pytest.raises(ServerError, match=message):
         describe(tmp_path / "people", 2, server, concurrency=1)
-    assert not list(read_records(tmp_path / "people/descriptions.jsonl"))
+    assert not list(read_descriptions(tmp_path / "people/descriptions.jsonl"))
 
 
 def test_a_connection_that_breaks_off_is_one_recorded_reason(tmp_path):
