@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -9,7 +10,7 @@ from bdam.captions.checks import REFUSAL, BadAnswer, read_answer
 from bdam.captions.client import MLLM, RequestError, ServerError
 from bdam.captions.describing import MAX_SILENCE, run_concurrently
 from bdam.captions.prompts import build_generalizing_messages
-from bdam.captions.styles import generalize
+from bdam.captions.slots import generalize
 
 
 class Generalizer:
@@ -17,9 +18,9 @@ class Generalizer:
     A generalizer of captions for [`find_styles`] that asks an MLLM, once for equal captions.
 
     Args:
-        mllm: who is asked; closed with the call.
+        mllm: closed at the end of the call.
         concurrency: how many requests are under way at once.
-        max_attempts: how often a caption is asked for, until an answer can be used.
+        max_attempts: requests per caption, until an answer can be used.
 
     `failures` counts the captions without a usable answer by reason; [`generalize`] rewrites these.
     """
@@ -30,6 +31,11 @@ class Generalizer:
         self.max_attempts = max_attempts
         self.failures: Counter[str] = Counter()
         self._silent = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What to write with the styles: the model, and how many distinct captions a list of words generalized."""
+        return {"generalizer": self.mllm.model, "generalized_by_words": self.failures.total()}
 
     def __call__(self, captions: list[str]) -> list[str]:
         """

@@ -34,7 +34,7 @@ ANSWER_SCHEMA = {
     "additionalProperties": False,
 }
 
-# The slots are those of `styles.generalize`.
+# The slots are those of `slots.generalize`.
 GENERALIZE = """
 Rewrite a caption about a person so that only the way it is written remains. Put [person], [age], [build], [features],
 [garment], [colour], [bag] and [action] where it says who the person is, what they look like, what they wear and carry,

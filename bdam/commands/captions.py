@@ -1,6 +1,5 @@
 """Commands that let an MLLM describe images."""
 
-import random
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,32 +57,18 @@ def styles(
     """Find the styles that the captions of the train split are written in, for a language model to write in."""
     from functools import partial
 
-    from bdam.captions.styles import embed_texts, find_styles, map_wordings, styles_tables
-    from bdam.data.images import read_column
-    from bdam.data.loading import load_split
-    from bdam.evaluation.figures import style_maps
+    from bdam.captions.slots import generalize
+    from bdam.captions.styles import embed_texts, find_styles, sample_captions, save_styles, styles_tables
 
-    captions = [caption for of_image in read_column(load_split(data, "train"), "captions") for caption in of_image]
-    if len(captions) > limit:
-        captions = random.Random(seed).sample(captions, limit)
+    captions = sample_captions(data, limit, seed)
+    mllm = load_generalizer(model, base_url, concurrency, max_answer)
     options: dict[str, Any] = {"eps": eps, "min_size": min_size, "num_clusters": clusters, "seed": seed}
-    generalizer = load_generalizer(model, base_url, concurrency, max_answer)
-    options |= {"generalizer": generalizer} if generalizer else {}
-    found, wordings = find_styles(
-        captions, partial(embed_texts, encoder), method, **options, encoder=encoder, data=data, split="train"
-    )
-    if generalizer:
-        by_words = generalizer.failures.total()
-        found.settings |= {"generalizer": model, "generalized_by_words": by_words}
-        console.print(f"{model} generalized the captions, and a list of words {by_words:,} of the distinct ones.")
-        tell_reasons(generalizer.failures)
-    output.mkdir(parents=True, exist_ok=True)
-    found.save(output / "styles.json")
-    (output / "styles.png").unlink(missing_ok=True)
-    if len(wordings.texts) > 2:
-        rows, points = map_wordings(wordings, seed)
-        labels = {str(name): of_method.labels[rows] for name, of_method in wordings.clusters.items()}
-        style_maps(points, wordings.counts[rows], labels, output / "styles.png")
+    options |= {"encoder": encoder, "data": data, "split": "train"}
+    found, wordings = find_styles(captions, partial(embed_texts, encoder), method, mllm or generalize, **options)
+    if mllm:
+        found.settings |= mllm.settings
+        print_generalized(mllm)
+    save_styles(found, wordings, output, seed)
     console.print(styles_tables(found))
     console.print(f"Wrote {output}.")
 
@@ -238,6 +223,13 @@ def load_generalizer(model: str | None, base_url: str | None, concurrency: int, 
     from bdam.captions.generalizing import Generalizer
 
     return Generalizer(MLLM(model, base_url, temperature=0, max_tokens=max_tokens), concurrency)
+
+
+def print_generalized(generalizer: Any) -> None:
+    """Prints how many captions a language model generalized, and why not the others."""
+    model, by_words = generalizer.settings.values()
+    console.print(f"{model} generalized the captions, and a list of words {by_words:,} of the distinct ones.")
+    tell_reasons(generalizer.failures)
 
 
 def load_styles(path: Path | None) -> Any:
