@@ -114,7 +114,7 @@ def _find_description(text: str) -> str | None:
     return description
 
 
-def judge(kind: Kind, content: str | None, is_cut: bool) -> tuple[str, dict[str, str]]:
+def check_answer(kind: Kind, content: str | None, is_cut: bool) -> tuple[str, dict[str, str]]:
     """The description in an answer, and what is wrong with it, as [`find_problems`] or [`read_answer`] name it."""
     try:
         text = read_answer(content, is_cut)

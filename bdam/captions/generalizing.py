@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from bdam.captions.checks import REFUSAL, BadAnswer, read_answer
 from bdam.captions.client import MLLM, RequestError, ServerError
-from bdam.captions.describing import MAX_SILENCE, run_concurrently
+from bdam.captions.describing import MAX_UNANSWERED, run_concurrently
 from bdam.captions.prompts import build_generalizing_messages
 from bdam.captions.slots import generalize
 
@@ -30,7 +30,7 @@ class Generalizer:
         self.concurrency = concurrency
         self.max_attempts = max_attempts
         self.failures: Counter[str] = Counter()
-        self._silent = 0
+        self._unanswered = 0
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -69,11 +69,11 @@ class Generalizer:
             try:
                 reply = await self.mllm.ask(build_generalizing_messages(caption))
             except RequestError as error:
-                reason, self._silent = str(error), self._silent + 1
-                if self._silent >= MAX_SILENCE:
-                    raise ServerError(f"{self._silent} captions in a row got no answer: {reason}.") from error
+                reason, self._unanswered = str(error), self._unanswered + 1
+                if self._unanswered >= MAX_UNANSWERED:
+                    raise ServerError(f"{self._unanswered} captions in a row got no answer: {reason}.") from error
                 break
-            self._silent = 0
+            self._unanswered = 0
             try:
                 text = " ".join(read_answer(reply.content, reply.is_cut).split())
             except BadAnswer as error:

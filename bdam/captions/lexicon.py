@@ -290,10 +290,10 @@ def attributes(kind: Kind, text: str) -> dict[str, str]:
     return attributes_of(kind, mentions(text))
 
 
-def attributes_of(kind: Kind, said: Iterable[Mention]) -> dict[str, str]:
+def attributes_of(kind: Kind, text_mentions: Iterable[Mention]) -> dict[str, str]:
     """The same as [`attributes`], of a text that was read already."""
     found: dict[str, str] = {}
-    for mention in said:
+    for mention in text_mentions:
         found.setdefault(mention.attribute, mention.term)
     if "whole" in found:
         found = {"upper": found["whole"], "lower": found["whole"], **found}

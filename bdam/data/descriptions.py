@@ -99,14 +99,18 @@ def merge_descriptions(paths: Iterable[Path]) -> list[Description]:
     Joins files of descriptions.
 
     Args:
-        paths: the files; those that are not there count as empty.
+        paths: the files.
 
     Returns:
         One description per image: the one with the fewest failures, of several such the first.
 
     Raises:
+        FileNotFoundError: naming the files that are not there.
         ValueError: as [`read_descriptions`].
     """
+    paths = list(paths)
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        raise FileNotFoundError(f"No file at {', '.join(missing)}.")
     merged: dict[str, Description] = {}
     for description in (description for path in paths for description in read_descriptions(path)):
         known = merged.setdefault(description.image_id, description)

@@ -17,9 +17,9 @@ import pytest
 from bdam.captions.checks import (
     BadAnswer,
     agreement,
+    check_answer,
     find_problems,
     is_near_duplicate,
-    judge,
     most_typical,
     read_answer,
 )
@@ -47,7 +47,7 @@ def read_labelled(path: Path) -> Iterator[Labelled]:
             kind, expected = heading[1], frozenset(re.findall(r"\w+", heading[2] or ""))
         elif line:
             answer, is_cut = line.removesuffix("✂").replace("⏎", "\n").replace("∅", ""), line.endswith("✂")
-            yield Labelled(kind, answer, is_cut, expected, frozenset(judge(kind, answer, is_cut)[1]))
+            yield Labelled(kind, answer, is_cut, expected, frozenset(check_answer(kind, answer, is_cut)[1]))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_problems_are_told_to_who_wrote_the_answer():
         "coverage": "it says too little about identity: gender",
         "leakage": "it speaks of clothing: red, coat",
     }
-    assert judge("identity", None, False) == ("", {"empty": "it is empty"})
+    assert check_answer("identity", None, False) == ("", {"empty": "it is empty"})
 
 
 @pytest.mark.parametrize(

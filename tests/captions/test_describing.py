@@ -15,10 +15,11 @@ from PIL import Image
 from server import GOOD, Response, completion, paint, serve
 
 from bdam import cli
-from bdam.captions.batches import export_requests, import_answers
+from bdam.captions.batch_files import export_requests, import_answers
 from bdam.captions.client import MLLM, ServerError
-from bdam.captions.describing import ImageFile, Options, describe_images, find_images, take_shard
+from bdam.captions.describing import Options, describe_images
 from bdam.captions.description_file import DescriptionFile
+from bdam.captions.images import ImageFile, find_images, take_shard
 from bdam.commands.options import IN_PART
 from bdam.data.descriptions import merge_descriptions, read_descriptions
 from bdam.data.loading import load_split
@@ -71,7 +72,11 @@ def test_every_kind_of_misbehaviour_ends_in_a_valid_record_or_a_recorded_failure
         assert records[index].attempts[kind] == 2 and len(records[index].checks[kind]) == 1
     for index in (0, 1, 2):  # sent again, which is no other attempt
         assert set(records[index].attempts.values()) == {1} and not records[index].checks
-    reasons = [said["body"]["messages"][-1]["content"] for said in server.said if len(said["body"]["messages"]) > 2]
+    reasons = [
+        request["body"]["messages"][-1]["content"]
+        for request in server.received
+        if len(request["body"]["messages"]) > 2
+    ]
     assert any("it is not in English" in reason for reason in reasons)
     assert any("refuses" in reason for reason in reasons)
 
@@ -134,7 +139,7 @@ def test_the_same_words_for_two_images_of_a_person_are_asked_for_again(folder):
         describe_images(images, path, mllm, None, Options(concurrency=1))
     first, second = read_descriptions(path)
     assert second.attempts == {"identity": 2, "clothing": 3} and not second.failures
-    assert first.clothing_description == second.clothing_description  # said three times, it is believed
+    assert first.clothing_description == second.clothing_description  # the same three times is believed
     rows = load_split(f"own:{folder}", "test")
     assert rows[1]["identity_description"] == second.identity_description
 
@@ -151,7 +156,7 @@ def test_a_server_that_is_not_there_costs_no_image(folder):
 
 
 def test_a_server_that_never_answers_ends_the_run(folder, monkeypatch):
-    monkeypatch.setattr("bdam.captions.describing.MAX_SILENCE", 3)
+    monkeypatch.setattr("bdam.captions.describing.MAX_UNANSWERED", 3)
     script = {(index, kind): [(503, {})] * 2 for index in range(13) for kind in GOOD}
     with serve(script) as server, pytest.raises(ServerError, match="3 images in a row got no answer"):
         describe(folder, server, concurrency=1, max_retries=0)
@@ -240,7 +245,7 @@ def test_the_exit_code_says_how_much_was_described(folder, bdam):
     assert "failed 13 times: it has 1 words, not 6 to 90" in output
     with serve() as server:
         code, output = bdam("caption", *command, server.url)  # there is nothing to ask for
-        assert code == 1 and "13 failed in an earlier run" in output and not server.said
+        assert code == 1 and "13 failed in an earlier run" in output and not server.received
     with serve({(3, "identity"): ["No."]}) as server:
         code, output = bdam("caption", *command, server.url, "--retry-failed")
         assert code == IN_PART and "12 images described, 1 failed" in output and "failed 1 times: it" in output
@@ -265,7 +270,7 @@ def test_the_key_is_sent_and_never_shown(folder, monkeypatch, capsys):
         with pytest.raises(SystemExit):
             cli.main()
     output = "".join(capsys.readouterr())
-    assert server.said[0]["authorization"] == "Bearer sk-secret"
+    assert server.received[0]["authorization"] == "Bearer sk-secret"
     assert "refused the key" in output and "sk-secret" not in output
     assert all(b"sk-secret" not in path.read_bytes() for path in folder.iterdir())
 
