@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tqdm.auto import tqdm
 
-from bdam.captions.checks import agreement, check_answer, is_near_duplicate, most_typical
+from bdam.captions.agreement import agreement, is_near_duplicate, most_typical
+from bdam.captions.checks import check_answer
 from bdam.captions.client import MLLM, RequestError, ServerError
 from bdam.captions.description_file import DescriptionFile
 from bdam.captions.images import ImageFile, UnreadableImage, has_utf8_name, read_image_async

@@ -6,7 +6,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from bdam.captions.checks import REFUSAL, BadAnswer, read_answer
+from bdam.captions.answers import BadAnswer, read_answer
+from bdam.captions.checks import REFUSAL
 from bdam.captions.client import MLLM, RequestError, ServerError
 from bdam.captions.describing import MAX_UNANSWERED, run_concurrently
 from bdam.captions.prompts import build_generalizing_messages

@@ -265,6 +265,11 @@ _SEPARATES = re.compile(r"[^\w\s'’-]|\s{2}|\n")
 _SENTENCE_ENDS = re.compile(r"[.!?;\n]")
 
 
+def split_words(text: str) -> list[str]:
+    """The words of a text, in lower case."""
+    return re.findall(r"\w+", text.lower())
+
+
 def mentions(text: str) -> list[Mention]:
     """
     Finds all that a text says of a person's body and clothes, in its order and without overlaps. The attributes are
