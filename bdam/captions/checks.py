@@ -22,10 +22,10 @@ REFUSAL = re.compile(
     r"""(?:^|\bi'm\s|\bi\sam\s)(?:very\s|so\s)?sorry\b | \bapolog(?:y|ies|i[sz]e)\b
     | \b(?:as\san\sai|language\smodel|privacy|polic(?:y|ies)|guidelines|permitted|request)\b
     | \bunable\sto\s(?:assist|help|identify|describe)\b
-    | \bno\s(?:image|image|photo)\s(?:was|is|has\sbeen)\s(?:provided|attached|included|uploaded|shared)\b
+    | \bno\s(?:image|picture|photo)\s(?:was|is|has\sbeen)\s(?:provided|attached|included|uploaded|shared)\b
     | (?<!["“])(?-i:\bI\b)(?!(?:'\w+)?(?:\s[\w']+){0,3}?
       \s(?:notice|observe|make\sout|tell|discern|sure|certain|say|guess|think|estimate
-      |see(?!\s(?:the|an|any)\s(?:image|image|photo)))\b)""",
+      |see(?!\s(?:the|an|any)\s(?:image|picture|photo)))\b)""",
     re.VERBOSE | re.IGNORECASE,
 )
 CONVERSATION = re.compile(r"\b(?:(?-i:I)|me|my|you|your|please)\b", re.IGNORECASE)

@@ -3,8 +3,8 @@
 from bdam.data.descriptions import Kind
 
 
-# Written into every record; to be raised whenever a word below changes.
-PROMPT_VERSION = "1"
+# Written with every description; to be raised whenever a word below changes.
+PROMPT_VERSION = "2"
 
 SYSTEM = "You describe people in images from street cameras, for people who look for them by their description."
 

@@ -87,6 +87,15 @@ def test_problems_are_told_to_who_wrote_the_answer():
     assert check_answer("identity", None, False) == ("", {"empty": "it is empty"})
 
 
+@pytest.mark.parametrize("word", ["image", "picture", "photo"])
+def test_an_answer_that_misses_the_image_is_a_refusal(word):
+    for text in (
+        f"No {word} was shared of the tall man with grey hair.",
+        f"I see the {word} of a tall man in glasses.",
+    ):
+        assert find_problems("identity", text).keys() == {"refusal"}
+
+
 @pytest.mark.parametrize(
     "content",
     [
