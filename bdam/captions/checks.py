@@ -5,6 +5,7 @@ in `CHECKS`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from bdam.data.descriptions import KINDS, Description, Kind
 
 WORDS = (6, 90)  # somewhat wider than what the prompt asks for
 MIN_ATTRIBUTES = 2
+LONGEST_LOOP = 30  # words
 
 # A description says "I" only of what can be seen: "I cannot make out the shoes", but not "I cannot see the image".
 REFUSAL = re.compile(
@@ -152,6 +154,29 @@ def check_leakage(draft: Draft) -> str | None:
     return f"it speaks of {draft.other_kind}: {terms}" if terms else None
 
 
+def check_repetition(draft: Draft) -> str | None:
+    """
+    Looks for a sentence that is there twice, and for words that follow three times in a row, with or without "and"
+    between them, as where an MLLM does not find an end.
+    """
+    sentences = [" ".join(split_words(sentence)) for sentence in re.split(r"[.!?;]", draft.plain)]
+    repeated = next((text for text, count in Counter(filter(None, sentences)).items() if count > 1), None)
+    repeated = repeated or _find_loop([word for word in draft.words if word != "and"])
+    return f'it repeats itself: "{repeated}"' if repeated else None
+
+
+def _find_loop(words: list[str]) -> str | None:
+    """The shortest words that follow three times in a row; None if there are none."""
+    for length in range(1, min(LONGEST_LOOP, len(words) // 3) + 1):
+        # How many words in a row equal the word that stands `length` before them.
+        equal = 0
+        for place in range(length, len(words)):
+            equal = equal + 1 if words[place] == words[place - length] else 0
+            if equal == 2 * length:
+                return " ".join(words[place - length + 1 : place + 1])
+    return None
+
+
 Check = Callable[[Draft], str | None]
 # What one of these finds makes all other checks pointless.
 DECISIVE_CHECKS: dict[str, Check] = {"refusal": check_refusal, "language": check_language}
@@ -163,6 +188,7 @@ CHECKS: dict[str, Check] = {
     "markup": check_markup,
     "coverage": check_coverage,
     "leakage": check_leakage,
+    "repetition": check_repetition,
 }
 
 

@@ -186,3 +186,20 @@ def test_the_most_typical_description_says_what_most_say():
     texts = ["A short woman with glasses.", "A tall man.", "A tall man with a beard.", "A thin man."]
     assert most_typical("identity", texts) == "A tall man."  # nobody else speaks of a beard
     assert most_typical("identity", texts[:1]) == texts[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "repeated"),
+    [
+        ("A tall man with glasses. He stands. A TALL man with glasses!", "a tall man with glasses"),
+        ("A tall man with glasses glasses glasses.", "glasses"),
+        ("A tall man, a man with glasses, a man with glasses, a man with glasses.", "a man with glasses"),
+    ],
+)
+def test_repeated_sentences_and_words_are_named(text, repeated):
+    assert find_problems("identity", text)["repetition"] == f'it repeats itself: "{repeated}"'
+
+
+def test_words_may_be_there_twice_in_a_row_and_more_often_apart():
+    text = "A very, very tall man with grey hair, a grey beard and grey brows, who has a very, very round face."
+    assert not find_problems("identity", text)
