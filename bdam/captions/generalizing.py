@@ -16,14 +16,14 @@ from bdam.captions.slots import generalize
 
 class Generalizer:
     """
-    A generalizer of captions for [`find_styles`] that asks an MLLM, once for equal captions.
+    A generalizer of captions for [`find_styles`] that asks an MLLM, once for each distinct caption.
 
     Args:
         mllm: closed at the end of the call.
-        concurrency: how many requests are under way at once.
+        concurrency: requests under way at once.
         max_attempts: requests per caption, until an answer can be used.
 
-    `failures` counts the captions without a usable answer by reason; [`generalize`] rewrites these.
+    `failures` counts the distinct captions without a usable answer by reason; [`generalize`] rewrites these.
     """
 
     def __init__(self, mllm: MLLM, concurrency: int = 16, max_attempts: int = 3):
@@ -52,12 +52,12 @@ class Generalizer:
         texts: dict[str, str] = {}
         with tqdm(total=len(captions), desc="Generalizing") as progress:
 
-            async def take(caption: str) -> None:
+            async def add_text(caption: str) -> None:
                 texts[caption] = await self._ask(caption) or generalize([caption])[0]
                 progress.update()
 
             try:
-                await run_concurrently(captions, take, self.concurrency)
+                await run_concurrently(captions, add_text, self.concurrency)
             finally:
                 await self.mllm.close()
         if self.failures.total() == len(captions):
@@ -65,7 +65,7 @@ class Generalizer:
         return texts
 
     async def _ask(self, caption: str) -> str | None:
-        """None if no answer can be used."""
+        """The text of the MLLM; None if no answer can be used."""
         for _ in range(self.max_attempts):
             try:
                 reply = await self.mllm.ask(build_generalizing_messages(caption))
