@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 
 from bdam.captions.client import MLLM
-from bdam.captions.describing import Options, describe_images, find_images
+from bdam.captions.describing import Options, describe_images
+from bdam.captions.images import find_images
 from bdam.data.pedestrians import generate_pedestrians
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import TINY_RUN, save_dual_encoder
 
 from bdam import cli
-from bdam.captions.records import DescribedImage, write_records
+from bdam.data.descriptions import Description, write_descriptions
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.recipes.recipe import load_recipe
@@ -138,9 +138,9 @@ def benchmark(run, tmp_path_factory) -> Path:
             records.append({"image": image, "captions": captions, "split": split, **ids})
             texts = {name: row[name] for name in ("identity_description", "clothing_description")}
             if split == "test" or index == 0:
-                descriptions.append(DescribedImage(image_id=image, **texts, model="m", prompt_version="1"))
+                descriptions.append(Description(image_id=image, **texts, model="m", prompt_version="1"))
     (root / "annotations.jsonl").write_text("\n".join(map(json.dumps, records)))
-    write_records(root / "descriptions.jsonl", descriptions)
+    write_descriptions(root / "descriptions.jsonl", descriptions)
     return root
 
 

@@ -1,1 +1,1 @@
-"""Captions → styles; images → what an MLLM writes about the person, and about the clothes."""
+"""Descriptions of the person and of the clothes on an image by an MLLM, in the styles that captions are written in."""

@@ -35,9 +35,9 @@ PARAMETERS = {
 }
 # What no request can do without, at the beginning of the field that a server names.
 REQUIRED = re.compile(r"\W*(?:body\W+)?(?:model|messages)\b")
-# The exceptions of the HTTP client, which has had several names, where nobody listens at the address.
-NOBODY_THERE = ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
-MAX_WORDS = 300  # characters of what a server says that go into a reason
+# The exceptions of the HTTP client, which has had several names, where no server listens at the address.
+NO_SERVER = ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
+MAX_LENGTH = 300  # characters of a server's message that go into a reason
 
 
 class ServerError(ConnectionError):
@@ -45,15 +45,17 @@ class ServerError(ConnectionError):
 
 
 class RequestError(RuntimeError):
-    """The server did not answer this request, however often it was sent."""
+    """The server did not answer this request, though it was sent `max_retries` times more."""
 
 
 @dataclass(frozen=True)
 class Reply:
     """
+    An answer of the MLLM.
+
     Args:
-        content: what the MLLM said.
-        is_cut: whether it was cut off by the limit of tokens.
+        content: the text of the MLLM; None if it wrote none.
+        is_cut: whether the limit of tokens cut the text off.
         tokens: how many were read and written.
     """
 
@@ -64,8 +66,10 @@ class Reply:
 
 class MLLM:
     """
-    Sends requests, again after 429, 5xx, timeouts and broken connections, as late as `Retry-After` says or else with
-    growing pauses; and again without a parameter that the server refuses by name, which later requests leave out.
+    A client of an MLLM.
+
+    It sends a request again after 429, 5xx, timeouts and broken connections, as late as `Retry-After` says or else
+    with growing pauses; and again without a parameter that the server refuses by name, which later requests leave out.
 
     Args:
         model: its name on the server.
@@ -89,7 +93,6 @@ class MLLM:
         timeout: float = 60,
         max_retries: int = 5,
     ):
-        self._settings = (model, base_url, temperature, max_tokens, timeout, max_retries)
         self.model = model
         self.base_url = base_url
         self.temperature = temperature
@@ -104,12 +107,13 @@ class MLLM:
             max_retries=max_retries,
         )
 
-    def __reduce__(self) -> tuple:
-        """A copy in another process has connections of its own."""
-        return type(self), self._settings
-
     async def ask(self, messages: list[dict]) -> Reply:
         """
+        The answer to a conversation.
+
+        Args:
+            messages: as OpenAI-compatible servers take them, such as those of [`build_messages`].
+
         Raises:
             ServerError: if the server is not there, or does not know the model or the key.
             RequestError: if it does not answer this request.
@@ -121,11 +125,11 @@ class MLLM:
         except openai.NotFoundError as error:
             raise self._no_model(_read_body(error)) from error
         except openai.APITimeoutError as error:
-            if _is_nobody_there(error):
+            if _is_no_server(error):
                 raise self._no_server() from error
             raise RequestError("the server did not answer in time") from error
         except openai.APIConnectionError as error:
-            if _is_nobody_there(error):
+            if _is_no_server(error):
                 raise self._no_server() from error
             raise RequestError("the server broke off the connection") from error
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
@@ -197,7 +201,7 @@ class Message(BaseModel):
     reasoning: str | None = None
 
     def text(self) -> str | None:
-        """What the MLLM said; what it said to itself, where that is all, as servers that do not tell them apart."""
+        """The answer; the reasoning, in tags, where a server does not separate the two and has nothing else."""
         content = self.content
         if isinstance(content, list):
             content = "".join(part if isinstance(part, str) else part.text or "" for part in content)
@@ -256,7 +260,7 @@ def error_message(body: Any) -> str:
     """What the body of an error says, whichever server wrote it, in one short line."""
     text = re.sub(r"<[^<>]*>", " ", _full_message(body))
     text = " ".join(text.encode(errors="replace").decode().split()) or "no reason given"
-    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}…"
+    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}…"
 
 
 def _named_field(body: Any) -> str:
@@ -293,5 +297,5 @@ def _is_address(url: str) -> bool:
     return bool(is_whole) and not re.search(r"\s", url)
 
 
-def _is_nobody_there(error: openai.APIConnectionError) -> bool:
-    return type(error.__cause__).__name__ in NOBODY_THERE
+def _is_no_server(error: openai.APIConnectionError) -> bool:
+    return type(error.__cause__).__name__ in NO_SERVER

@@ -2,27 +2,28 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from tqdm.auto import tqdm
 
-from bdam.captions.checks import REFUSAL, BadAnswer, read_answer
+from bdam.captions.answers import BadAnswer, read_answer
+from bdam.captions.checks import REFUSAL
 from bdam.captions.client import MLLM, RequestError, ServerError
-from bdam.captions.describing import MAX_SILENCE
-from bdam.captions.helpers import Team, share
+from bdam.captions.describing import MAX_UNANSWERED, run_concurrently
 from bdam.captions.prompts import build_generalizing_messages
-from bdam.captions.styles import generalize
+from bdam.captions.slots import generalize
 
 
 class Generalizer:
     """
-    A generalizer of captions for [`find_styles`] that asks an MLLM, once for equal captions.
+    A generalizer of captions for [`find_styles`] that asks an MLLM, once for each distinct caption.
 
     Args:
-        mllm: who is asked; closed with the call.
-        concurrency: how many requests are under way at once.
-        max_attempts: how often a caption is asked for, until an answer can be used.
+        mllm: closed at the end of the call.
+        concurrency: requests under way at once.
+        max_attempts: requests per caption, until an answer can be used.
 
-    `failures` counts the captions without a usable answer by reason; [`generalize`] rewrites these.
+    `failures` counts the distinct captions without a usable answer by reason; [`generalize`] rewrites these.
     """
 
     def __init__(self, mllm: MLLM, concurrency: int = 16, max_attempts: int = 3):
@@ -30,7 +31,12 @@ class Generalizer:
         self.concurrency = concurrency
         self.max_attempts = max_attempts
         self.failures: Counter[str] = Counter()
-        self._silent = 0
+        self._unanswered = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What to write with the styles: the model, and how many distinct captions a list of words generalized."""
+        return {"generalizer": self.mllm.model, "generalized_by_words": self.failures.total()}
 
     def __call__(self, captions: list[str]) -> list[str]:
         """
@@ -44,29 +50,31 @@ class Generalizer:
 
     async def _generalize(self, captions: list[str]) -> dict[str, str]:
         texts: dict[str, str] = {}
-        async with Team(self.mllm, min(self.concurrency, len(captions))) as team:
-            with tqdm(total=len(captions), desc="Generalizing") as progress:
+        with tqdm(total=len(captions), desc="Generalizing") as progress:
 
-                async def take(caption: str) -> None:
-                    texts[caption] = await self._ask(team, caption) or generalize([caption])[0]
-                    progress.update()
+            async def add_text(caption: str) -> None:
+                texts[caption] = await self._ask(caption) or generalize([caption])[0]
+                progress.update()
 
-                await share(captions, take, self.concurrency)
+            try:
+                await run_concurrently(captions, add_text, self.concurrency)
+            finally:
+                await self.mllm.close()
         if self.failures.total() == len(captions):
             raise ServerError(f"The MLLM generalized no caption: {next(iter(self.failures))}.")
         return texts
 
-    async def _ask(self, team: Team, caption: str) -> str | None:
-        """None if no answer can be used."""
+    async def _ask(self, caption: str) -> str | None:
+        """The text of the MLLM; None if no answer can be used."""
         for _ in range(self.max_attempts):
             try:
-                reply = await team.ask(build_generalizing_messages(caption))
+                reply = await self.mllm.ask(build_generalizing_messages(caption))
             except RequestError as error:
-                reason, self._silent = str(error), self._silent + 1
-                if self._silent >= MAX_SILENCE:
-                    raise ServerError(f"{self._silent} captions in a row got no answer: {reason}.") from error
+                reason, self._unanswered = str(error), self._unanswered + 1
+                if self._unanswered >= MAX_UNANSWERED:
+                    raise ServerError(f"{self._unanswered} captions in a row got no answer: {reason}.") from error
                 break
-            self._silent = 0
+            self._unanswered = 0
             try:
                 text = " ".join(read_answer(reply.content, reply.is_cut).split())
             except BadAnswer as error:

@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import product, zip_longest
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from bdam.data.descriptions import Kind
 
 
 def _terms(text: str) -> frozenset[str]:
@@ -186,7 +188,6 @@ SPELLINGS = {
     "woolen": "woollen",
 }
 
-Kind = Literal["identity", "clothing"]
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "identity": tuple(BODY),
     "clothing": ("colour", *(part for part in GARMENTS if part != "whole")),
@@ -264,6 +265,11 @@ _SEPARATES = re.compile(r"[^\w\s'’-]|\s{2}|\n")
 _SENTENCE_ENDS = re.compile(r"[.!?;\n]")
 
 
+def split_words(text: str) -> list[str]:
+    """The words of a text, in lower case."""
+    return re.findall(r"\w+", text.lower())
+
+
 def mentions(text: str) -> list[Mention]:
     """
     Finds all that a text says of a person's body and clothes, in its order and without overlaps. The attributes are
@@ -290,10 +296,10 @@ def attributes(kind: Kind, text: str) -> dict[str, str]:
     return attributes_of(kind, mentions(text))
 
 
-def attributes_of(kind: Kind, said: Iterable[Mention]) -> dict[str, str]:
+def attributes_of(kind: Kind, text_mentions: Iterable[Mention]) -> dict[str, str]:
     """The same as [`attributes`], of a text that was read already."""
     found: dict[str, str] = {}
-    for mention in said:
+    for mention in text_mentions:
         found.setdefault(mention.attribute, mention.term)
     if "whole" in found:
         found = {"upper": found["whole"], "lower": found["whole"], **found}

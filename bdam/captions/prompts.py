@@ -1,12 +1,10 @@
 """What an MLLM is asked (§III-C of the paper): who is on an image, what they wear, and how a caption is written."""
 
-from typing import Literal, get_args
+from bdam.data.descriptions import Kind
 
 
-Kind = Literal["identity", "clothing"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-# Written into every record; to be raised whenever a word below changes.
-PROMPT_VERSION = "1"
+# Written with every description; to be raised whenever a word below changes.
+PROMPT_VERSION = "2"
 
 SYSTEM = "You describe people in images from street cameras, for people who look for them by their description."
 
@@ -36,7 +34,7 @@ ANSWER_SCHEMA = {
     "additionalProperties": False,
 }
 
-# The slots are those of `styles.generalize`.
+# The slots are those of `slots.generalize`.
 GENERALIZE = """
 Rewrite a caption about a person so that only the way it is written remains. Put [person], [age], [build], [features],
 [garment], [colour], [bag] and [action] where it says who the person is, what they look like, what they wear and carry,

@@ -5,9 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,62 +21,30 @@ from rich.text import Text
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BatchEncoding
 
-from bdam.captions.lexicon import GARMENTS, mentions
+from bdam.captions.clustering import (
+    METHODS,
+    Clusters,
+    Method,
+    check_method,
+    cluster,
+    default_min_size,
+    find_medoids,
+    map_texts,
+    silhouette,
+)
+from bdam.captions.slots import generalize
+from bdam.data.images import read_column
+from bdam.data.loading import load_split
 from bdam.data.writing import write_json
 from bdam.encoding.encoders import Encoder, load_encoder
 from bdam.encoding.extraction import embed_in_batches
+from bdam.evaluation.figures import style_maps
 from modeling_bdam import masked_mean
-
-
-try:
-    from sklearn.cluster import DBSCAN, KMeans
-    from sklearn.manifold import TSNE
-    from sklearn.metrics import silhouette_score
-    from sklearn.neighbors import NearestNeighbors
-except ImportError as error:
-    raise ImportError("Finding styles needs scikit-learn: pip install bdam[captions]") from error
 
 
 # §IV-A.3 of the paper.
 ENCODER = "openai/clip-vit-base-patch32"
-# What a style has at least, unless said otherwise: this share of the captions, and this many.
-MIN_SHARE, MIN_SIZE = 0.05, 5
-# What grows with the square of its points looks at no more than these.
-MAX_POINTS = 2000
-
-Method = Literal["dbscan", "kmeans", "random"]
-METHODS: tuple[Method, ...] = get_args(Method)
-
-SLOTS = {
-    **{part: "[garment]" for part in GARMENTS if part not in ("bag", "outfit")},
-    **{"colour": "[colour]", "bag": "[bag]", "gender": "[person]", "person": "[person]", "age": "[age]"},
-    **{"build": "[build]", "height": "[build]", "hair": "[features]", "skin": "[features]", "face": "[features]"},
-    "posture": "[action]",
-}
-PRONOUNS = {
-    **dict.fromkeys(("he", "she", "they"), "[they]"),
-    **dict.fromkeys(("him", "them", "himself", "herself"), "[them]"),
-    **dict.fromkeys(("his", "her", "hers", "their"), "[their]"),
-}
-_BETWEEN = r"(?:[\s,&/-]|\b(?:and|or|an?)\b)+"
-# Makes alike what differs only in how much there is to say of a person, in this order.
-_MERGERS = [
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        (r"\b(?:very|rather|quite|fairly|no) (?=\[)", ""),
-        (r"(?:\[(?:age|build|features)\](?:[\s,-]|\band\b)+)+(?=\[person\])", ""),
-        (r"(?<=\[person\])(?:,? (?:of|in|and) (?:\[their\] )?\[(?:build|age)\])+", ""),
-        (r"(?:\[colour\](?:[\s,&/-]|\band\b)+|\[garment\][ -])+(?=\[(?:garment|bag)\])", ""),
-        (r"\ban?(?: pair of)? (?=\[(?!person))", ""),
-        (r"\b(a)n (?=\[)", r"\1 "),
-        (r"(?<=\[features\])(?: (?:cut|worn|tied|put|pulled|back|up|down|short|long|in(?= \[features\])))+", ""),
-        (r"(?<=\[action\])(?: (?:away|past|by|closer|off|(?:(?:towards?|from) )?the camera))+", ""),
-        (rf"(\[\w+\])(?:{_BETWEEN}\1)+", r"\1"),
-        (r"\[their\](?=$|[.,;?!]| (?:on|in|at|and|or|with|to|from|by|near|is|was)\b)", "[them]"),
-    )
-]
-
-# What a style is told by, where most of its captions have it; of the verb forms, the most frequent.
+# What the sentence of a style says where most of its captions match; of the verb forms, the most frequent one only.
 MANNERS = {"in the first person": r"\b(?:I|[Ww]e|[Mm]y|[Oo]ur)\b", "as a question": r"\?"}
 _PRESENT = "wears|has|carries|holds|walks|stands|sits|comes|heads|waits"
 VERB_FORMS = {
@@ -87,35 +56,16 @@ VERB_FORMS = {
 TONES = {15: "terse", 30: "plain", 45: "detailed"}
 
 
-@dataclass
-class Clusters:
-    """
-    Which of K clusters each of U wordings is in, the largest being 0.
-
-    Args:
-        method: how they were found.
-        labels: (U,) integers in [0, K).
-        eps: the cosine distance within which DBSCAN looked for neighbours; None for the other methods.
-        noise_share: the share of captions that DBSCAN left over, before each went to the nearest cluster.
-    """
-
-    method: Method
-    labels: np.ndarray
-    eps: float | None = None
-    noise_share: float = 0.0
-
-    @property
-    def num_clusters(self) -> int:
-        return int(self.labels.max()) + 1
-
-
 class Style(BaseModel):
     """
+    A style that captions are written in.
+
     Args:
         id: 0 for the most frequent style, and so on.
-        size: how many captions are written in it, and `share` of them all.
-        sentence: what to tell a language model that is to write in it.
-        example: the generalised caption in its middle.
+        size: how many captions are written in it.
+        share: the part of all captions that it is, in (0, 1].
+        sentence: the instruction for a language model that writes in this style.
+        example: the generalized caption nearest to the center of the style.
     """
 
     id: int
@@ -127,14 +77,15 @@ class Style(BaseModel):
 
 class Comparison(BaseModel):
     """
-    What a method makes of the captions.
+    The clusters that a method finds among the captions.
 
     Args:
-        noise_share: what it left over at first.
+        sizes: captions of each cluster, the largest first.
+        noise_share: the part of the captions that DBSCAN left over at first.
         silhouette: mean silhouette (Rousseeuw, 1987) by cosine distance, of at most `MAX_POINTS` captions; None if
             there is but one cluster, or each caption is one. Equal captions are together and at distance 0 by any
             method, so even random clusters may have more than 0: compare methods on the same captions only.
-        diversity: mean cosine distance between the middles (medoids) of two clusters; 0 if there is but one.
+        diversity: mean cosine distance between the medoids of two clusters; 0 if there is but one.
     """
 
     method: Method
@@ -146,14 +97,14 @@ class Comparison(BaseModel):
 
 
 class Styles(BaseModel):
-    """The styles of a data set, most frequent first, how they were found, and what other methods would have found."""
+    """The styles of a data set, most frequent first, how they were found, and what other methods would have row."""
 
     styles: list[Style]
     settings: dict[str, Any]
     comparison: list[Comparison]
 
     def draw(self, image_id: str, seed: int = 0) -> Style:
-        """A style for an image, as frequent as among the captions. Equal ids and seeds draw equal styles."""
+        """A random style for an image, as frequent as among the captions. Equal ids and seeds draw equal styles."""
         weights = [style.share for style in self.styles]
         return random.Random(f"{seed} {image_id}").choices(self.styles, weights)[0]
 
@@ -164,6 +115,8 @@ class Styles(BaseModel):
     @classmethod
     def load(cls, path: Path) -> "Styles":
         """
+        The styles of a file that `save` wrote.
+
         Raises:
             FileNotFoundError: if there is no such file.
             ValueError: if it does not hold styles.
@@ -181,14 +134,23 @@ class Styles(BaseModel):
 @dataclass
 class Wordings:
     """
-    The U distinct generalised captions: how many captions each stands for (U,), their embeddings (U, D),
-    L2-normalised, and their clusters by each method.
+    The U distinct generalized captions.
+
+    Args:
+        texts: U of them.
+        counts: (U,), how many captions each stands for.
+        embeddings: (U, D), L2-normalized.
+        clusters: by each method.
     """
 
     texts: list[str]
     counts: np.ndarray
     embeddings: np.ndarray
     clusters: dict[Method, Clusters]
+
+    def medoids(self, method: Method) -> list[int]:
+        """The place of the text in the middle of each cluster."""
+        return find_medoids(self.clusters[method].labels, self.embeddings, self.counts)
 
 
 class TextEncoder:
@@ -208,38 +170,9 @@ class TextEncoder:
         return {"identity": normalize(masked_mean(states, inputs["attention_mask"]), dim=-1)}
 
 
-def generalize(captions: list[str]) -> list[str]:
-    """
-    Puts slots for all that captions say of a person, so that what remains is how they say it. A language model may do
-    this instead: whatever returns as many texts, in the same order.
-
-    Example:
-
-    ```python
-    >>> from bdam.captions.styles import generalize
-    >>> generalize(["The man in a black shirt has short hair.", "The tall woman in a red coat has long brown hair."])
-    ['The [person] in [garment] has [features].', 'The [person] in [garment] has [features].']
-    ```
-    """
-    return [_generalize(caption) for caption in captions]
-
-
-def _generalize(caption: str) -> str:
-    parts, end = [], 0
-    for mention in mentions(caption):
-        slot = PRONOUNS.get(mention.term) or SLOTS.get(mention.attribute)
-        if slot is not None:
-            parts += [caption[end : mention.start], slot]
-            end = mention.end
-    text = " ".join("".join([*parts, caption[end:]]).split())
-    for pattern, replacement in _MERGERS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
 def embed_texts(model_name_or_path: str, texts: list[str], batch_size: int = 64) -> np.ndarray:
     """
-    Embeddings (N, D) of N texts, float32, L2-normalised, by a model of a folder or of the Hub: the text half of a dual
+    Embeddings (N, D) of N texts, float32, L2-normalized, by a model of a folder or of the Hub: the text half of a dual
     encoder such as CLIP, or any text encoder, by the mean of its last states.
 
     Raises:
@@ -264,144 +197,20 @@ def _load_text_encoder(checkpoint: str) -> Encoder | TextEncoder:
     return load_encoder(checkpoint)
 
 
-def cluster(
-    embeddings: np.ndarray,
-    method: Method = "dbscan",
-    *,
-    counts: np.ndarray | None = None,
-    eps: float | None = None,
-    min_size: int | None = None,
-    num_clusters: int | None = None,
-    seed: int = 0,
-) -> Clusters:
+def sample_captions(data: str, limit: int, seed: int = 0) -> list[str]:
     """
-    Clusters wordings that stand for one or more captions each. The clusters are those of all the captions, found at
-    the cost of the distinct ones: DBSCAN (Ester et al., 1996) and K-means weigh a wording by its captions.
-
-    DBSCAN calls dense where `min_size` captions lie within `eps`. What is left over as noise then goes to the nearest
-    cluster, and what is smaller than `min_size` is merged into the nearest, by their centers. If nothing is dense, all
-    is one cluster. Random clusters have as many wordings each, give or take one.
+    Captions of the train split of a data set, at most `limit`, drawn at random.
 
     Args:
-        embeddings: (U, D), L2-normalised.
-        counts: (U,), how many captions each wording stands for; one by default.
-        eps: cosine distance; by default that of [`choose_eps`].
-        min_size: captions; by default 5 %, and no less than 5.
-        num_clusters: how many K-means and random clusters there shall be; DBSCAN finds out by itself.
+        data: as for [`load_data`].
+        limit: the most captions.
+        seed: equal seeds draw equal captions.
 
     Raises:
-        ValueError: if the number of clusters is missing, or is more than that of the wordings; if `eps` or `min_size`
-            is not positive; if the method is unknown.
+        FileNotFoundError, ValueError: as [`load_data`], or if there is no train split.
     """
-    _check(method)
-    counts = np.ones(len(embeddings), int) if counts is None else counts
-    if method == "dbscan":
-        return _dbscan(embeddings, counts, eps, min_size, seed)
-    if num_clusters is None or not 1 <= num_clusters <= len(embeddings):
-        raise ValueError(
-            f"`num_clusters` must lie in [1, {len(embeddings)}], the number of distinct generalised captions, "
-            f"got {num_clusters}."
-        )
-    if method == "kmeans":
-        found = KMeans(num_clusters, n_init=10, random_state=seed).fit(embeddings, sample_weight=counts)
-        return Clusters(method, _by_size(found.labels_, counts))
-    labels = np.random.default_rng(seed).permutation(len(embeddings)) % num_clusters
-    return Clusters(method, _by_size(labels, counts))
-
-
-def _check(method: str) -> None:
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}.")
-
-
-def _dbscan(
-    embeddings: np.ndarray, counts: np.ndarray, eps: float | None, min_size: int | None, seed: int
-) -> Clusters:
-    min_size = _default_min_size(counts) if min_size is None else min_size
-    if min_size < 1:
-        raise ValueError(f"`min_size` must be at least 1, got {min_size}.")
-    eps = choose_eps(embeddings, counts, min_size, seed) if eps is None else eps
-    if eps <= 0:
-        raise ValueError(f"`eps` is a cosine distance and must be positive, got {eps}.")
-    labels = DBSCAN(eps=eps, min_samples=min_size, metric="cosine").fit(embeddings, sample_weight=counts).labels_
-    noise_share = float(counts[labels < 0].sum() / counts.sum())
-    labels = merge_small(assign_noise(labels, embeddings, counts), embeddings, counts, min_size)
-    return Clusters("dbscan", _by_size(labels, counts), eps, noise_share)
-
-
-def _default_min_size(counts: np.ndarray) -> int:
-    return max(MIN_SIZE, round(MIN_SHARE * counts.sum()))
-
-
-def choose_eps(embeddings: np.ndarray, counts: np.ndarray, min_size: int, seed: int = 0) -> float:
-    """
-    The cosine distance at the knee of the k-distance curve (Ester et al., 1996): where the distances within which
-    captions have `min_size` captions, themselves included, bend upwards most, by [`find_knee`]. A wording that many
-    captions share has them at distance 0, so the curve is that of captions, of at most `MAX_POINTS`.
-    """
-    asked, place = np.unique(_sample_captions(counts, seed), return_inverse=True)
-    neighbours = NearestNeighbors(n_neighbors=min(min_size, len(counts)), metric="cosine").fit(embeddings)
-    distances, rows = neighbours.kneighbors(embeddings[asked])
-    reached = counts[rows].cumsum(axis=1) >= min(min_size, counts.sum())
-    curve = np.sort(distances[np.arange(len(asked)), reached.argmax(axis=1)][place])
-    # Rounding tells equal embeddings apart by less than this.
-    return max(float(curve[find_knee(curve)]), 1e-5)
-
-
-def _sample_captions(counts: np.ndarray, seed: int) -> np.ndarray:
-    """The wordings of captions drawn at random, of at most `MAX_POINTS`."""
-    captions = np.repeat(np.arange(len(counts)), counts)
-    if len(captions) <= MAX_POINTS:
-        return captions
-    return np.random.default_rng(seed).choice(captions, MAX_POINTS, replace=False)
-
-
-def find_knee(curve: np.ndarray) -> int:
-    """The place in an ascending curve that lies farthest below the chord from its first to its last point."""
-    chord = np.linspace(curve[0], curve[-1], len(curve))
-    return int((chord - curve).argmax())
-
-
-def assign_noise(labels: np.ndarray, embeddings: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The same labels, where -1 has become the cluster with the nearest center; 0 if there are no clusters."""
-    is_noise = labels < 0
-    if is_noise.all():
-        return np.zeros_like(labels)
-    labels = labels.copy()
-    labels[is_noise] = (embeddings[is_noise] @ _centers(labels, embeddings, counts).T).argmax(axis=1)
-    return labels
-
-
-def merge_small(labels: np.ndarray, embeddings: np.ndarray, counts: np.ndarray, min_size: int) -> np.ndarray:
-    """Labels without clusters of fewer than `min_size` captions: one by one, the smallest joins the nearest."""
-    while True:
-        labels = _by_size(labels, counts)
-        smallest = labels.max()
-        if smallest == 0 or counts[labels == smallest].sum() >= min_size:
-            return labels
-        centers = _centers(labels, embeddings, counts)
-        labels[labels == smallest] = (centers[:-1] @ centers[-1]).argmax()
-
-
-def _centers(labels: np.ndarray, embeddings: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The directions (K, D) of the clusters' captions; those of label -1 are in none."""
-    members = (labels == np.arange(labels.max() + 1)[:, None]) * counts
-    centers = members @ embeddings
-    return centers / np.linalg.norm(centers, axis=1, keepdims=True)
-
-
-def _by_size(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Equal labels stay equal, and become 0 where there are most captions, then 1, and so on."""
-    _, labels = np.unique(labels, return_inverse=True)
-    sizes = np.bincount(labels, counts)
-    return (-sizes).argsort(kind="stable").argsort()[labels]
-
-
-def _middles(clusters: Clusters, wordings: Wordings) -> list[int]:
-    """The wording in the middle of each cluster, nearest to its center."""
-    centers = _centers(clusters.labels, wordings.embeddings, wordings.counts)
-    nearness = np.where(clusters.labels == np.arange(len(centers))[:, None], centers @ wordings.embeddings.T, -np.inf)
-    return nearness.argmax(axis=1).tolist()
+    captions = list(chain.from_iterable(read_column(load_split(data, "train"), "captions")))
+    return captions if len(captions) <= limit else random.Random(seed).sample(captions, limit)
 
 
 def find_styles(
@@ -421,19 +230,40 @@ def find_styles(
 
     Args:
         captions: what people wrote; blank ones are left out.
-        embed: texts → embeddings (N, D), L2-normalised, such as [`embed_texts`] with a model.
-        method: what finds the styles. The others stand beside it, with as many clusters.
+        embed: texts → embeddings (N, D), L2-normalized, such as [`embed_texts`] with a model.
+        method: what finds the styles. The other methods are compared with it at an equal number of clusters.
         generalizer: captions → as many texts, in which the person is left out.
         eps, min_size, seed: as for [`cluster`].
         num_clusters: as for [`cluster`]; by default as many as DBSCAN finds.
         origin: where the captions come from, to be written with the settings.
 
+    Returns:
+        The styles, and the distinct generalized captions that they were found among.
+
     Raises:
         ValueError: if there are no captions, or the generalizer does not return a text for each; besides, as for
             [`cluster`].
     """
-    _check(method)
+    check_method(method)
     captions = [caption for caption in captions if caption.strip()]
+    texts = _generalize_all(captions, generalizer)
+    names, wording_of, counts = np.unique(texts, return_inverse=True, return_counts=True)
+    embeddings = embed(names.tolist())
+    dbscan = cluster(embeddings, counts=counts, eps=eps, min_size=min_size, seed=seed)
+    alike: dict[str, Any] = {"counts": counts, "num_clusters": num_clusters or dbscan.num_clusters, "seed": seed}
+    clusters: dict[Method, Clusters] = {"dbscan": dbscan}
+    clusters |= {name: cluster(embeddings, name, **alike) for name in METHODS if name != "dbscan"}
+    wordings = Wordings(names.tolist(), counts, embeddings, clusters)
+    settings = {
+        **{"method": method, "eps": dbscan.eps, "min_size": min_size or default_min_size(counts), "seed": seed},
+        **{"num_captions": len(captions), "num_wordings": len(names), **origin},
+    }
+    styles = _list_styles(captions, texts, wordings, clusters[method].labels[wording_of], method)
+    comparison = [_measure(name, wordings, seed) for name in METHODS]
+    return Styles(styles=styles, settings=settings, comparison=comparison), wordings
+
+
+def _generalize_all(captions: list[str], generalizer: Callable[[list[str]], list[str]]) -> list[str]:
     if not captions:
         raise ValueError("There are no captions to find styles in: give data whose images have some.")
     texts = generalizer(captions)
@@ -442,30 +272,32 @@ def find_styles(
             f"The generalizer must return a text for each of {len(captions)} captions, got "
             f"{sum(bool(text.strip()) for text in texts)}."
         )
-    names, wording_of, counts = np.unique(texts, return_inverse=True, return_counts=True)
-    embeddings = embed(names.tolist())
-    dbscan = cluster(embeddings, counts=counts, eps=eps, min_size=min_size, seed=seed)
-    alike: dict[str, Any] = {"counts": counts, "num_clusters": num_clusters or dbscan.num_clusters, "seed": seed}
-    found: dict[Method, Clusters] = {"dbscan": dbscan}
-    found |= {name: cluster(embeddings, name, **alike) for name in METHODS if name != "dbscan"}
-    wordings = Wordings(names.tolist(), counts, embeddings, found)
+    return texts
 
-    settings = {
-        **{"method": method, "eps": dbscan.eps, "min_size": min_size or _default_min_size(counts), "seed": seed},
-        **{"num_captions": len(captions), "num_wordings": len(names), **origin},
-    }
+
+def _list_styles(
+    captions: list[str], texts: list[str], wordings: Wordings, labels: np.ndarray, method: Method
+) -> list[Style]:
+    """The styles by the labels (N,) of captions."""
     styles = []
-    for label, middle in enumerate(_middles(found[method], wordings)):
-        members = np.flatnonzero(found[method].labels[wording_of] == label)
-        example, share = wordings.texts[middle], len(members) / len(captions)
-        sentence = describe([captions[row] for row in members], [texts[row] for row in members], example)
+    for label, medoid in enumerate(wordings.medoids(method)):
+        members = np.flatnonzero(labels == label)
+        example = wordings.texts[medoid]
+        sentence = write_instruction([captions[row] for row in members], [texts[row] for row in members], example)
+        share = len(members) / len(captions)
         styles.append(Style(id=label, size=len(members), share=share, sentence=sentence, example=example))
-    comparison = [_compare(name, wordings, seed) for name in METHODS]
-    return Styles(styles=styles, settings=settings, comparison=comparison), wordings
+    return styles
 
 
-def describe(captions: list[str], texts: list[str], example: str) -> str:
-    """How to write as in these captions, told to a language model; `texts` are the same, generalised."""
+def write_instruction(captions: list[str], texts: list[str], example: str) -> str:
+    """
+    The instruction to write as in these captions, for a language model.
+
+    Args:
+        captions: those of one style.
+        texts: the same, generalized.
+        example: one of the texts.
+    """
     num_words = round(median(len(caption.split()) for caption in captions))
     num_sentences = round(median(len(re.findall(r"[^.!?]*\w[^.!?]*", caption)) for caption in captions))
     sentences = {0: "one sentence", 1: "one sentence", 2: "two sentences"}.get(
@@ -481,53 +313,50 @@ def describe(captions: list[str], texts: list[str], example: str) -> str:
     opening, count = Counter(" ".join(text.split()[:3]) for text in texts).most_common(1)[0]
     if count > len(texts) / 2:
         manners.append(f'beginning like "{opening} …"')
-    how = ", ".join([f"{sentences} of about {num_words} words in all", f"in a {tone} style", *manners])
-    return f'Write {how}. An example, where words in brackets stand for what you see: "{example}"'
+    manner = ", ".join([f"{sentences} of about {num_words} words in all", f"in a {tone} style", *manners])
+    return f'Write {manner}. An example, where words in brackets stand for what you see: "{example}"'
 
 
-def _compare(method: Method, wordings: Wordings, seed: int) -> Comparison:
-    clusters, embeddings = wordings.clusters[method], wordings.embeddings
-    captions = _sample_captions(wordings.counts, seed)
-    labels = clusters.labels[captions]
-    is_defined = 1 < len(np.unique(labels)) < len(labels)
-    silhouette = float(silhouette_score(embeddings[captions], labels, metric="cosine")) if is_defined else None
-    middles = embeddings[_middles(clusters, wordings)]
-    num_pairs = max(1, len(middles) * (len(middles) - 1))
+def _measure(method: Method, wordings: Wordings, seed: int) -> Comparison:
+    clusters, medoids = wordings.clusters[method], wordings.embeddings[wordings.medoids(method)]
+    num_pairs = max(1, len(medoids) * (len(medoids) - 1))
     return Comparison(
         method=method,
         num_clusters=clusters.num_clusters,
         sizes=np.bincount(clusters.labels, wordings.counts).astype(int).tolist(),
         noise_share=clusters.noise_share,
-        silhouette=silhouette,
-        diversity=float((1 - middles @ middles.T).sum() / num_pairs),
+        silhouette=silhouette(clusters.labels, wordings.embeddings, wordings.counts, seed),
+        diversity=float((1 - medoids @ medoids.T).sum() / num_pairs),
     )
 
 
-def map_wordings(wordings: Wordings, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def save_styles(styles: Styles, wordings: Wordings, folder: Path, seed: int = 0) -> None:
     """
-    t-SNE (van der Maaten and Hinton, 2008) of the most frequent wordings, at most `MAX_POINTS`: which they are (P,),
-    and their places (P, 2).
+    Writes `styles.json` and, for three or more wordings, `styles.png`: their map, colored by each method.
 
-    Raises:
-        ValueError: if there are fewer than three.
+    Args:
+        folder: made if it is not there.
+        seed: of the map.
     """
-    rows = (-wordings.counts).argsort(kind="stable")[:MAX_POINTS]
-    if len(rows) < 3:
-        raise ValueError(f"A map needs at least three distinct generalised captions, got {len(rows)}.")
-    tsne = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed)
-    return rows, tsne.fit_transform(wordings.embeddings[rows])
+    folder.mkdir(parents=True, exist_ok=True)
+    styles.save(folder / "styles.json")
+    (folder / "styles.png").unlink(missing_ok=True)
+    if len(wordings.texts) > 2:
+        rows, points = map_texts(wordings.embeddings, wordings.counts, seed)
+        labels = {str(method): clusters.labels[rows] for method, clusters in wordings.clusters.items()}
+        style_maps(points, wordings.counts[rows], labels, folder / "styles.png")
 
 
 def styles_tables(styles: Styles) -> Group:
-    """The methods and the styles for a terminal."""
+    """Tables of the methods and of the styles, for a terminal."""
     columns = ("method", "styles", "largest", "smallest", "noise", "silhouette", "diversity")
     methods = Table(*columns, title="Styles of writing, by method", box=SIMPLE_HEAD, pad_edge=False)
-    for found in styles.comparison:
-        silhouette = "–" if found.silhouette is None else f"{found.silhouette:.3f}"
-        noise = f"{found.noise_share:.1%}" if found.method == "dbscan" else "–"
-        sizes = (str(size) for size in (found.num_clusters, found.sizes[0], found.sizes[-1]))
-        methods.add_row(found.method, *sizes, noise, silhouette, f"{found.diversity:.3f}")
-    drawn = Table("style", "share", "example", title=f"Styles by {styles.settings['method']}", box=SIMPLE_HEAD)
+    for row in styles.comparison:
+        silhouette = "–" if row.silhouette is None else f"{row.silhouette:.3f}"
+        noise = f"{row.noise_share:.1%}" if row.method == "dbscan" else "–"
+        sizes = (str(size) for size in (row.num_clusters, row.sizes[0], row.sizes[-1]))
+        methods.add_row(row.method, *sizes, noise, silhouette, f"{row.diversity:.3f}")
+    by_share = Table("style", "share", "example", title=f"Styles by {styles.settings['method']}", box=SIMPLE_HEAD)
     for style in styles.styles:
-        drawn.add_row(str(style.id), f"{style.share:.1%}", Text(style.example))
-    return Group(methods, drawn)
+        by_share.add_row(str(style.id), f"{style.share:.1%}", Text(style.example))
+    return Group(methods, by_share)

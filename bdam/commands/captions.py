@@ -1,14 +1,21 @@
 """Commands that let an MLLM describe images."""
 
-import random
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from bdam.commands.options import Seed, console, exit_by, writable_file, writable_folder
+
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from bdam.captions.describing import Tally
+    from bdam.captions.generalizing import Generalizer
+    from bdam.captions.styles import Styles
+    from bdam.data.descriptions import Description
 
 
 app = typer.Typer(help="Let an MLLM describe images: who is on them, and what they wear.")
@@ -58,32 +65,18 @@ def styles(
     """Find the styles that the captions of the train split are written in, for a language model to write in."""
     from functools import partial
 
-    from bdam.captions.styles import embed_texts, find_styles, map_wordings, styles_tables
-    from bdam.data.images import read_column
-    from bdam.data.loading import load_split
-    from bdam.evaluation.figures import style_maps
+    from bdam.captions.slots import generalize
+    from bdam.captions.styles import embed_texts, find_styles, sample_captions, save_styles, styles_tables
 
-    captions = [caption for of_image in read_column(load_split(data, "train"), "captions") for caption in of_image]
-    if len(captions) > limit:
-        captions = random.Random(seed).sample(captions, limit)
+    captions = sample_captions(data, limit, seed)
+    mllm = load_generalizer(model, base_url, concurrency, max_answer)
     options: dict[str, Any] = {"eps": eps, "min_size": min_size, "num_clusters": clusters, "seed": seed}
-    generalizer = load_generalizer(model, base_url, concurrency, max_answer)
-    options |= {"generalizer": generalizer} if generalizer else {}
-    found, wordings = find_styles(
-        captions, partial(embed_texts, encoder), method, **options, encoder=encoder, data=data, split="train"
-    )
-    if generalizer:
-        by_words = generalizer.failures.total()
-        found.settings |= {"generalizer": model, "generalized_by_words": by_words}
-        console.print(f"{model} generalized the captions, and a list of words {by_words:,} of the distinct ones.")
-        tell_reasons(generalizer.failures)
-    output.mkdir(parents=True, exist_ok=True)
-    found.save(output / "styles.json")
-    (output / "styles.png").unlink(missing_ok=True)
-    if len(wordings.texts) > 2:
-        rows, points = map_wordings(wordings, seed)
-        labels = {str(name): of_method.labels[rows] for name, of_method in wordings.clusters.items()}
-        style_maps(points, wordings.counts[rows], labels, output / "styles.png")
+    options |= {"encoder": encoder, "data": data, "split": "train"}
+    found, wordings = find_styles(captions, partial(embed_texts, encoder), method, mllm or generalize, **options)
+    if mllm:
+        found.settings |= mllm.settings
+        print_generalized(mllm)
+    save_styles(found, wordings, output, seed)
     console.print(styles_tables(found))
     console.print(f"Wrote {output}.")
 
@@ -115,26 +108,27 @@ def describe(
     out is no failure.
     """
     from bdam.captions.client import MLLM
-    from bdam.captions.describing import Options, describe_images, estimate, find_images, take_shard
+    from bdam.captions.describing import Options, describe_images, estimate
+    from bdam.captions.images import find_images
 
-    images, path = take_shard(*find_images(data), shard)
+    images, path = find_images(data, shard)
     options = Options(concurrency, max_attempts, samples, max_requests, max_tokens, seed)
     styles = load_styles(styles_file)
     console.print(escape(estimate(images, path, options, retry_failed, price)))
     mllm = MLLM(model, base_url, temperature, max_answer, timeout)
     tally = describe_images(images, path, mllm, styles, options, retry_failed)
-    tell_tally(path, tally, f"; {tally.requests} requests, {tally.tokens} tokens")
+    print_tally(path, tally, f"; {tally.requests} requests, {tally.tokens} tokens")
 
 
 @app.command()
 def status(data: Images, shard: Shard = None) -> None:
     """How many images are described, and why the others are not."""
-    from bdam.captions.describing import find_images, take_shard
-    from bdam.captions.records import count_records, read_records
+    from bdam.captions.images import find_images
+    from bdam.data.descriptions import count_descriptions, read_descriptions
 
-    images, path = take_shard(*find_images(data), shard)
+    images, path = find_images(data, shard)
     image_ids = {image.image_id for image in images}
-    states, reasons = count_records(record for record in read_records(path) if record.image_id in image_ids)
+    states, reasons = count_descriptions(record for record in read_descriptions(path) if record.image_id in image_ids)
     table = Table("images", "", title=escape(str(path)))
     for state in ("described", "failed"):
         table.add_row(state, f"{states[state]:,}")
@@ -150,26 +144,26 @@ def merge(
     output: Annotated[Path, typer.Option(help="The file of all of them.", callback=writable_file)],
 ) -> None:
     """Join files of descriptions, one record per image: the more complete one, or else the first."""
-    from bdam.captions.records import merge_records, write_records
+    from bdam.data.descriptions import merge_descriptions, write_descriptions
 
-    if missing := [str(path) for path in files if not path.is_file()]:
-        raise FileNotFoundError(f"No file at {', '.join(missing)}.")
-    records = merge_records(files)
-    write_records(output, records)
-    tell_states(output, records)
+    records = merge_descriptions(files)
+    write_descriptions(output, records)
+    print_states(output, records)
 
 
 @app.command()
 def recheck(data: Images, shard: Shard = None) -> None:
     """Check all descriptions anew; those that do not pass become failures, to be asked for by --retry-failed."""
-    from bdam.captions.describing import find_images, take_shard
-    from bdam.captions.records import DescriptionFile, check_again, read_records
+    from bdam.captions.checks import check_again
+    from bdam.captions.description_file import DescriptionFile
+    from bdam.captions.images import find_images
+    from bdam.data.descriptions import read_descriptions
 
-    _, path = take_shard(*find_images(data), shard)
+    _, path = find_images(data, shard)
     with DescriptionFile(path) as file:
-        records = [check_again(record) for record in read_records(path)]
+        records = [check_again(record) for record in read_descriptions(path)]
         file.replace(records)
-    tell_states(path, records)
+    print_states(path, records)
 
 
 @app.command("export")
@@ -191,15 +185,15 @@ def export_batch(
 
     Exit code 0: for all images; 1: no image can be read; 3: some cannot, and were left out.
     """
-    from bdam.captions.batches import export_requests
-    from bdam.captions.describing import find_images, take_shard
+    from bdam.captions.batch_files import export_requests
+    from bdam.captions.images import find_images
 
-    images, path = take_shard(*find_images(data), shard)
+    images, path = find_images(data, shard)
     styles = load_styles(styles_file)
     body = {"model": model, "temperature": temperature, "max_tokens": max_answer}
     tally = export_requests(images, path, output, body, styles, seed)
     console.print(f"{escape(str(output))}: {tally.requests} requests; {tally.failed} images left out.")
-    tell_reasons(tally.reasons)
+    print_reasons(tally.reasons)
     exit_by(tally.requests, tally.failed)
 
 
@@ -218,16 +212,18 @@ def import_batch(
     Exit code 0: all images of the file are described; 1: this run described none, or ended in an error; 3: some are
     described, and others failed, now or before.
     """
-    from bdam.captions.batches import import_answers
-    from bdam.captions.describing import find_images, take_shard
+    from bdam.captions.batch_files import import_answers
+    from bdam.captions.images import find_images
 
-    images, path = take_shard(*find_images(data), shard)
+    images, path = find_images(data, shard)
     styles = load_styles(styles_file)
-    tell_tally(path, import_answers(answers, images, path, model, styles, seed))
+    print_tally(path, import_answers(answers, images, path, model, styles, seed))
 
 
-def load_generalizer(model: str | None, base_url: str | None, concurrency: int, max_tokens: int) -> Any:
-    """The MLLM that makes captions alike; none if none was given."""
+def load_generalizer(
+    model: str | None, base_url: str | None, concurrency: int, max_tokens: int
+) -> "Generalizer | None":
+    """The MLLM that puts slots into captions; None without `--model`."""
     if model is None:
         if base_url is not None:
             raise ValueError("--base-url needs --model, the name of the MLLM on that server.")
@@ -238,8 +234,17 @@ def load_generalizer(model: str | None, base_url: str | None, concurrency: int, 
     return Generalizer(MLLM(model, base_url, temperature=0, max_tokens=max_tokens), concurrency)
 
 
-def load_styles(path: Path | None) -> Any:
-    """The styles to write in; none if none were given."""
+def print_generalized(generalizer: "Generalizer") -> None:
+    """Prints how many captions a language model generalized, and why not the others."""
+    by_words = generalizer.failures.total()
+    console.print(
+        f"{generalizer.mllm.model} generalized the captions, and a list of words {by_words:,} of the distinct ones."
+    )
+    print_reasons(generalizer.failures)
+
+
+def load_styles(path: Path | None) -> "Styles | None":
+    """The styles to write in; None without `--styles`."""
     if path is None:
         return None
     from bdam.captions.styles import Styles
@@ -247,25 +252,25 @@ def load_styles(path: Path | None) -> Any:
     return Styles.load(path)
 
 
-def tell_states(path: Path, records: list) -> None:
-    """How many images a file of descriptions describes."""
-    from bdam.captions.records import count_records
+def print_states(path: Path, descriptions: "list[Description]") -> None:
+    """Prints how many images are described, and how many failed."""
+    from bdam.data.descriptions import count_descriptions
 
-    states, _ = count_records(records)
+    states, _ = count_descriptions(descriptions)
     console.print(f"{escape(str(path))}: {states['described']} images described, {states['failed']} failed.")
 
 
-def tell_tally(path: Path, tally: Any, details: str = "") -> None:
-    """What a run has described and what not, and why; ends the command with the exit code for it."""
+def print_tally(path: Path, tally: "Tally", details: str = "") -> None:
+    """Prints what a run has described and why the rest failed, and ends the command with the exit code for it."""
     console.print(f"{escape(str(path))}: {tally.described} images described, {tally.failed} failed{details}.")
-    tell_reasons(tally.reasons)
+    print_reasons(tally.reasons)
     if tally.failed_before:
         console.print(f"{tally.failed_before} failed in an earlier run: `bdam caption describe --retry-failed`.")
     is_idle = not tally.described + tally.failed
     exit_by(tally.described_before if is_idle else tally.described, tally.failed + tally.failed_before)
 
 
-def tell_reasons(reasons: Any) -> None:
+def print_reasons(reasons: Counter[str]) -> None:
     """Prints the three most frequent reasons."""
     for reason, count in reasons.most_common(3):
         console.print(f"failed {count:,} times: {escape(reason)}", highlight=False)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Image, Value
 
-from bdam.data.benchmarks.descriptions import Description
-from bdam.data.benchmarks.files import read_file
+from bdam.data.descriptions import DESCRIPTIONS_FILE, read_descriptions
 from bdam.data.images import list_images, read_column
 from bdam.data.loading import load_split
 from bdam.retrieval.rows import RESERVED, ROW, digest, normalize_name, stamp_of
@@ -125,10 +124,10 @@ def open_source(
 
 
 def _read_descriptions(folder: Path) -> dict[str, str | None]:
-    path = folder / "descriptions.jsonl"
+    path = folder / DESCRIPTIONS_FILE
     if not path.is_file():
         raise FileNotFoundError(f"No descriptions at {path}: write them by `bdam caption describe {folder}`.")
-    return {record.image_id: record.identity_description for _, record in read_file(path, Description)}
+    return {description.image_id: description.identity_description for description in read_descriptions(path)}
 
 
 def _folder_source(folder: Path, name: str, descriptions: Mapping[str, str | None] | None) -> FolderSource:

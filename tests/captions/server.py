@@ -58,7 +58,7 @@ class Server(ThreadingHTTPServer):
         self.script = script
         self.refuse = refuse
         self.requests: Counter = Counter()
-        self.said: list[dict] = []
+        self.received: list[dict] = []
         self.most_at_once = self.at_once = 0
         self.delay = 0.0
         self.gathers = 0
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
             refusal = server.refuse(body)
-            server.said.append({"key": key, "authorization": self.headers["Authorization"], "body": body})
+            server.received.append({"key": key, "authorization": self.headers["Authorization"], "body": body})
             turns = server.script.get(key, [])
             turn = turns[server.requests[key]] if server.requests[key] < len(turns) else None
             if refusal is None:

@@ -14,23 +14,15 @@ from typing import NamedTuple
 
 import pytest
 
-from bdam.captions.checks import (
-    BadAnswer,
-    agreement,
-    find_problems,
-    is_near_duplicate,
-    judge,
-    most_typical,
-    read_answer,
-)
-from bdam.captions.prompts import Kind
+from bdam.captions.agreement import agreement, is_near_duplicate, most_typical
+from bdam.captions.answers import BadAnswer, read_answer
+from bdam.captions.checks import CHECKS, DECISIVE_CHECKS, check_answer, find_problems
+from bdam.data.descriptions import Kind
 from bdam.data.pedestrians import draw_identity, draw_outfit, write_clothing_description, write_identity_description
 
 
-CHECKS = (
-    *("refusal", "language", "length", "ending", "capital", "placeholder", "markup", "coverage", "leakage"),
-    *("empty", "cut", "json"),
-)
+# All that can be found, with the problems of answers without a description.
+PROBLEMS = (*DECISIVE_CHECKS, *CHECKS, "empty", "cut", "json")
 
 
 class Labelled(NamedTuple):
@@ -47,7 +39,7 @@ def read_labelled(path: Path) -> Iterator[Labelled]:
             kind, expected = heading[1], frozenset(re.findall(r"\w+", heading[2] or ""))
         elif line:
             answer, is_cut = line.removesuffix("✂").replace("⏎", "\n").replace("∅", ""), line.endswith("✂")
-            yield Labelled(kind, answer, is_cut, expected, frozenset(judge(kind, answer, is_cut)[1]))
+            yield Labelled(kind, answer, is_cut, expected, frozenset(check_answer(kind, answer, is_cut)[1]))
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +49,14 @@ def labelled() -> list[Labelled]:
 
 def test_there_are_enough_answers_of_each_kind(labelled):
     assert len(labelled) >= 200
-    assert set().union(*(case.expected | case.found for case in labelled)) == set(CHECKS)
-    for check in CHECKS:
+    assert set().union(*(case.expected | case.found for case in labelled)) == set(PROBLEMS)
+    for check in PROBLEMS:
         assert sum(check in case.expected for case in labelled) >= 10, check
     for kind in ("identity", "clothing"):
         assert sum(case.kind == kind and not case.expected for case in labelled) >= 30
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", PROBLEMS)
 def test_precision_and_recall(labelled, check):
     wanted = [case for case in labelled if check in case.expected]
     found = [case for case in labelled if check in case.found]
@@ -92,7 +84,16 @@ def test_problems_are_told_to_who_wrote_the_answer():
         "coverage": "it says too little about identity: gender",
         "leakage": "it speaks of clothing: red, coat",
     }
-    assert judge("identity", None, False) == ("", {"empty": "it is empty"})
+    assert check_answer("identity", None, False) == ("", {"empty": "it is empty"})
+
+
+@pytest.mark.parametrize("word", ["image", "picture", "photo"])
+def test_an_answer_that_misses_the_image_is_a_refusal(word):
+    for text in (
+        f"No {word} was shared of the tall man with grey hair.",
+        f"I see the {word} of a tall man in glasses.",
+    ):
+        assert find_problems("identity", text).keys() == {"refusal"}
 
 
 @pytest.mark.parametrize(
@@ -185,3 +186,20 @@ def test_the_most_typical_description_says_what_most_say():
     texts = ["A short woman with glasses.", "A tall man.", "A tall man with a beard.", "A thin man."]
     assert most_typical("identity", texts) == "A tall man."  # nobody else speaks of a beard
     assert most_typical("identity", texts[:1]) == texts[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "repeated"),
+    [
+        ("A tall man with glasses. He stands. A TALL man with glasses!", "a tall man with glasses"),
+        ("A tall man with glasses glasses glasses.", "glasses"),
+        ("A tall man, a man with glasses, a man with glasses, a man with glasses.", "a man with glasses"),
+    ],
+)
+def test_repeated_sentences_and_words_are_named(text, repeated):
+    assert find_problems("identity", text)["repetition"] == f'it repeats itself: "{repeated}"'
+
+
+def test_words_may_be_there_twice_in_a_row_and_more_often_apart():
+    text = "A very, very tall man with grey hair, a grey beard and grey brows, who has a very, very round face."
+    assert not find_problems("identity", text)

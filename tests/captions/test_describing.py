@@ -15,11 +15,13 @@ from PIL import Image
 from server import GOOD, Response, completion, paint, serve
 
 from bdam import cli
-from bdam.captions.batches import export_requests, import_answers
+from bdam.captions.batch_files import export_requests, import_answers
 from bdam.captions.client import MLLM, ServerError
-from bdam.captions.describing import ImageFile, Options, describe_images, find_images, take_shard
-from bdam.captions.records import DescriptionFile, merge_records, read_records
+from bdam.captions.describing import Options, describe_images
+from bdam.captions.description_file import DescriptionFile
+from bdam.captions.images import ImageFile, find_images, take_shard
 from bdam.commands.options import IN_PART
+from bdam.data.descriptions import merge_descriptions, read_descriptions
 from bdam.data.loading import load_split
 from processing_bdam import to_upright_rgb
 
@@ -37,7 +39,7 @@ def describe(folder: Path, server, retry_failed=False, timeout: float = 60, max_
     images, path = find_images(str(folder))
     mllm = MLLM("m", server.url, timeout=timeout, max_retries=max_retries)
     tally = describe_images(images, path, mllm, None, Options(**options), retry_failed)
-    return tally, {int(record.image_id[:2]): record for record in read_records(path)}
+    return tally, {int(record.image_id[:2]): record for record in read_descriptions(path)}
 
 
 def test_every_kind_of_misbehaviour_ends_in_a_valid_record_or_a_recorded_failure(folder):
@@ -70,7 +72,11 @@ def test_every_kind_of_misbehaviour_ends_in_a_valid_record_or_a_recorded_failure
         assert records[index].attempts[kind] == 2 and len(records[index].checks[kind]) == 1
     for index in (0, 1, 2):  # sent again, which is no other attempt
         assert set(records[index].attempts.values()) == {1} and not records[index].checks
-    reasons = [said["body"]["messages"][-1]["content"] for said in server.said if len(said["body"]["messages"]) > 2]
+    reasons = [
+        request["body"]["messages"][-1]["content"]
+        for request in server.received
+        if len(request["body"]["messages"]) > 2
+    ]
     assert any("it is not in English" in reason for reason in reasons)
     assert any("refuses" in reason for reason in reasons)
 
@@ -80,7 +86,7 @@ def test_what_takes_too_long_is_sent_again(folder):
     images, path = find_images(str(folder))
     with serve({(0, "identity"): [4.0]}) as server:
         describe_images(images[:1], path, MLLM("m", server.url, timeout=2), None, Options())
-    (record,) = read_records(path)
+    (record,) = read_descriptions(path)
     assert not record.failures and set(record.attempts.values()) == {1}
     assert server.requests[0, "identity"] >= 2
 
@@ -131,9 +137,9 @@ def test_the_same_words_for_two_images_of_a_person_are_asked_for_again(folder):
         mllm = MLLM("m", server.url)
         images, path = find_images(f"own:{folder}")
         describe_images(images, path, mllm, None, Options(concurrency=1))
-    first, second = read_records(path)
+    first, second = read_descriptions(path)
     assert second.attempts == {"identity": 2, "clothing": 3} and not second.failures
-    assert first.clothing_description == second.clothing_description  # said three times, it is believed
+    assert first.clothing_description == second.clothing_description  # the same three times is believed
     rows = load_split(f"own:{folder}", "test")
     assert rows[1]["identity_description"] == second.identity_description
 
@@ -146,16 +152,16 @@ def test_a_server_that_is_not_there_costs_no_image(folder):
     for status, message in ((401, "refused the key: set OPENAI_API_KEY"), (404, "has no model 'm'")):
         with serve({(0, "identity"): [(status, {})]}) as server, pytest.raises(ServerError, match=message):
             describe(folder, server, concurrency=1)
-    assert not list(read_records(path))
+    assert not list(read_descriptions(path))
 
 
 def test_a_server_that_never_answers_ends_the_run(folder, monkeypatch):
-    monkeypatch.setattr("bdam.captions.describing.MAX_SILENCE", 3)
+    monkeypatch.setattr("bdam.captions.describing.MAX_UNANSWERED", 3)
     script = {(index, kind): [(503, {})] * 2 for index in range(13) for kind in GOOD}
     with serve(script) as server, pytest.raises(ServerError, match="3 images in a row got no answer"):
         describe(folder, server, concurrency=1, max_retries=0)
     _, path = find_images(str(folder))
-    assert len(list(read_records(path))) == 3
+    assert len(list(read_descriptions(path))) == 3
 
 
 def odd_file(name: str) -> bytes | None:
@@ -189,7 +195,7 @@ def test_an_image_that_cannot_be_read_is_one_failure(folder, tmp_path, name, mon
     with serve() as server:
         tally = describe_images(images, path, MLLM("m", server.url), None, Options())
     assert (tally.described, tally.failed) == (12, 1)
-    failures = {record.image_id: record.failures for record in read_records(path) if record.failures}
+    failures = {record.image_id: record.failures for record in read_descriptions(path) if record.failures}
     assert list(failures) == ["05.png"] and failures["05.png"].keys() == {"identity", "clothing"}
     assert all(reason.startswith("the image cannot be read: ") for reason in failures["05.png"].values())
     path.unlink()
@@ -210,7 +216,7 @@ def test_an_image_whose_name_is_no_text_is_one_failure(folder, tmp_path, monkeyp
     path = tmp_path / "descriptions.jsonl"
     with serve() as server:
         tallies = [describe_images(images, path, MLLM("m", server.url), None, Options()) for _ in range(2)]
-    assert [tally.failed for tally in tallies] == [1, 1] and len(list(read_records(path))) == 12
+    assert [tally.failed for tally in tallies] == [1, 1] and len(list(read_descriptions(path))) == 12
     assert "is no UTF-8: rename the file" in str(tallies[0].reasons)
     tally = export_requests(images, tmp_path / "none.jsonl", tmp_path / "requests.jsonl", {"model": "m"})
     assert (tally.requests, tally.failed) == (24, 1) and str(tally.reasons).isascii()
@@ -239,7 +245,7 @@ def test_the_exit_code_says_how_much_was_described(folder, bdam):
     assert "failed 13 times: it has 1 words, not 6 to 90" in output
     with serve() as server:
         code, output = bdam("caption", *command, server.url)  # there is nothing to ask for
-        assert code == 1 and "13 failed in an earlier run" in output and not server.said
+        assert code == 1 and "13 failed in an earlier run" in output and not server.received
     with serve({(3, "identity"): ["No."]}) as server:
         code, output = bdam("caption", *command, server.url, "--retry-failed")
         assert code == IN_PART and "12 images described, 1 failed" in output and "failed 1 times: it" in output
@@ -264,7 +270,7 @@ def test_the_key_is_sent_and_never_shown(folder, monkeypatch, capsys):
         with pytest.raises(SystemExit):
             cli.main()
     output = "".join(capsys.readouterr())
-    assert server.said[0]["authorization"] == "Bearer sk-secret"
+    assert server.received[0]["authorization"] == "Bearer sk-secret"
     assert "refused the key" in output and "sk-secret" not in output
     assert all(b"sk-secret" not in path.read_bytes() for path in folder.iterdir())
 
@@ -292,13 +298,13 @@ def test_killed_runs_go_on_with_nothing_lost_and_nothing_twice(tmp_path):
             process.communicate()
         with path.open("ab") as file:
             file.write(b'{"image_id": "499.png", "identi')  # what a kill in the middle of a line leaves
-        kept = list(read_records(path))
+        kept = list(read_descriptions(path))
         assert 5 <= len(kept) < 500
         images, _ = find_images(str(tmp_path))
         server.delay = 0.0
         tally = describe_images(images, path, MLLM("m", server.url), None, Options())
     assert tally.described == 500 - len(kept)
-    assert sorted(record.image_id for record in read_records(path)) == [image.image_id for image in images]
+    assert sorted(record.image_id for record in read_descriptions(path)) == [image.image_id for image in images]
     repeated = sum(count - 1 for count in server.requests.values())
     assert repeated <= 5 * 2 * concurrency  # both requests of the images in flight
 
@@ -315,7 +321,7 @@ def test_shards_are_merged(folder):
     with serve() as server:
         for some, part in parts:
             describe_images(some, part, MLLM("m", server.url), None, Options())
-    merged = merge_records(part for _, part in parts)
+    merged = merge_descriptions(part for _, part in parts)
     assert sorted(record.image_id for record in merged) == [image.image_id for image in images]
     assert set(server.requests.values()) == {1}
     with pytest.raises(ValueError, match="must be I/N"):
@@ -340,7 +346,7 @@ def test_a_batch_elsewhere_does_the_same_work(folder, tmp_path):
     answers.write_text("\n".join(lines[:-1]))
     tally = import_answers(answers, images, path, "m")
     assert (tally.described, tally.failed) == (10, 3)
-    records = list(read_records(path))
+    records = list(read_descriptions(path))
     assert "expired" in records[3].failures["identity"]
     assert records[12].failures == {"clothing": "the batch has no answer"}
     tally = import_answers(answers, images, path, "m")

@@ -14,7 +14,7 @@ import pytest
 from tiny_llava import save_tiny_llava
 
 from bdam import cli
-from bdam.captions.records import read_records
+from bdam.data.descriptions import read_descriptions
 from bdam.data.pedestrians import generate_pedestrians
 
 
@@ -62,7 +62,7 @@ def test_every_image_gets_a_record(server, tmp_path, monkeypatch, capsys):
     output = " ".join(capsys.readouterr().out.split())
     assert "12 of 12 images to describe: 24 requests" in output
     assert stop.value.code == 1 and "0 images described, 12 failed" in output
-    records = list(read_records(tmp_path / "descriptions.jsonl"))
+    records = list(read_descriptions(tmp_path / "descriptions.jsonl"))
     assert sorted(record.image_id for record in records) == [f"{index:02}.png" for index in range(12)]
     for record in records:
         assert record.model == model and set(record.attempts) == {"identity", "clothing"}

@@ -16,7 +16,9 @@ from tiny import SENTENCES, TEXT, save_dual_encoder
 from transformers import BertConfig, BertModel
 
 from bdam.captions import styles
-from bdam.captions.styles import Styles, cluster, embed_texts, find_styles, generalize
+from bdam.captions.clustering import assign_noise, cluster, find_knee, map_texts, merge_small
+from bdam.captions.slots import generalize
+from bdam.captions.styles import Styles, embed_texts, find_styles
 from bdam.data.schema import FEATURES
 
 
@@ -133,21 +135,21 @@ def test_noise_goes_to_the_nearest_cluster():
     found = cluster(points, eps=0.001, min_size=4)
     assert found.labels.tolist() == [0] * 5 + [1] * 5
     assert found.noise_share == 0.2
-    assert styles.assign_noise(np.array([-1, -1]), directions(0, 90), np.ones(2)).tolist() == [0, 0]
+    assert assign_noise(np.array([-1, -1]), directions(0, 90), np.ones(2)).tolist() == [0, 0]
 
 
 def test_small_clusters_join_the_nearest():
     labels, counts = np.array([0, 0, 1, 2, 2, 2]), np.array([2, 2, 1, 1, 1, 1])
     points = directions(0, 1, 20, 90, 91, 92)
-    assert styles.merge_small(labels, points, counts, min_size=3).tolist() == [0, 0, 0, 1, 1, 1]
-    assert styles.merge_small(labels, points, counts, min_size=6).tolist() == [0] * 6
-    assert styles.merge_small(labels, points, counts, min_size=1).tolist() == [0, 0, 2, 1, 1, 1]
+    assert merge_small(labels, points, counts, min_size=3).tolist() == [0, 0, 0, 1, 1, 1]
+    assert merge_small(labels, points, counts, min_size=6).tolist() == [0] * 6
+    assert merge_small(labels, points, counts, min_size=1).tolist() == [0, 0, 2, 1, 1, 1]
 
 
 def test_the_knee_is_where_a_curve_turns_up():
-    assert styles.find_knee(np.array([0.0, 0.1, 0.2, 0.3, 5.0, 10.0])) == 3
-    assert styles.find_knee(np.zeros(4)) == 0
-    assert styles.find_knee(np.array([1.0])) == 0
+    assert find_knee(np.array([0.0, 0.1, 0.2, 0.3, 5.0, 10.0])) == 3
+    assert find_knee(np.zeros(4)) == 0
+    assert find_knee(np.array([1.0])) == 0
 
 
 @pytest.mark.parametrize("captions", [["A man."], ["A man."] * 50, ["A man.", "In a coat.", "Who is she?"]])
@@ -157,8 +159,8 @@ def test_few_captions_are_one_style(captions):
     assert (style.size, style.share) == (len(captions), 1) and style.example in generalize(captions)
     assert all(row.num_clusters == 1 and row.silhouette is None for row in found.comparison)
     if len(wordings.texts) < 3:
-        with pytest.raises(ValueError, match="at least three distinct generalised captions, got 1"):
-            styles.map_wordings(wordings)
+        with pytest.raises(ValueError, match="at least three distinct generalized captions, got 1"):
+            map_texts(wordings.embeddings, wordings.counts)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,8 @@ def test_the_address_of_a_server_needs_a_model(tmp_path, bdam):
 
 def test_without_scikit_learn_the_extra_is_named(tmp_path, bdam, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
-    monkeypatch.delitem(sys.modules, "bdam.captions.styles")
-    monkeypatch.delattr("bdam.captions.styles")
+    for module in ("bdam.captions.styles", "bdam.captions.clustering"):
+        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.delattr(module)
     code, output = bdam("caption", "styles", tmp_path, "--output", tmp_path)
     assert code == 1 and output.endswith("pip install bdam[captions]")

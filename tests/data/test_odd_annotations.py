@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from bdam.data.benchmarks import check_benchmark, load_benchmark, read_rows
-from bdam.data.benchmarks.descriptions import Description
 from bdam.data.benchmarks.files import read_file
 from bdam.data.benchmarks.records import CaptionedRecord, Record
+from bdam.data.descriptions import Description
 from bdam.data.images import read_column
 
 

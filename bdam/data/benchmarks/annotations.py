@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bdam.data.descriptions import DESCRIPTIONS_FILE
+
 from .files import scan_file
 from .records import CaptionedRecord, Listing, Record, Split, join_records
 
@@ -39,7 +41,7 @@ class AnnotationFiles:
         if not records and not problems:
             problems.append(f"{', '.join(map(str, files))}: no records: download or write it again.")
         images = root / "imgs" if (root / "imgs").is_dir() else root
-        return Listing(records, images, next(iter(files)).parent / "descriptions.jsonl", problems)
+        return Listing(records, images, next(iter(files)).parent / DESCRIPTIONS_FILE, problems)
 
     def _find(self, root: Path) -> dict[Path, Split | None]:
         """Files, each with the split that its name tells; None where its records tell."""

@@ -1,45 +1,39 @@
-"""Generated descriptions, joined to the images that they were written for."""
+"""Generated descriptions, joined to the records of their images."""
 
 from statistics import mean
-from typing import Literal
 
-from pydantic import BaseModel
+from bdam.data.descriptions import COLUMNS, Description
 
 from .files import scan_file
-from .records import DESCRIPTIONS, ImagePath, Listing, Share, Text
+from .records import ImagePath, Listing
 
 
-class Description(BaseModel):
-    """
-    What was written about an image, and by kind and attribute the share of its samples that agree, where there were
-    several.
-    """
+class BenchmarkDescription(Description):
+    """A description whose image is named as the records of a benchmark name theirs."""
 
     image_id: ImagePath
-    identity_description: Text | None = None
-    clothing_description: Text | None = None
-    agreement: dict[Literal["identity", "clothing"], dict[str, Share]] = {}
 
 
 def join_descriptions(listing: Listing) -> None:
     """
-    Gives each record the descriptions of its image, as far as there are any. Lines that are not as they should be,
-    or describe an image for the second time, are left out, and `listing.problems` tells of them.
+    Sets the descriptions of each record to those that `listing.descriptions` has of its image, and its agreement of
+    each kind to the mean over attributes. A line that is no description, or describes an image for the second time, is
+    left out and added to `listing.problems`; a line whose image no record has is added to
+    `listing.unknown_descriptions`.
     """
     path = listing.descriptions
-    images = {record.image_id: record for record in listing.records}
-    described: dict[str, str] = {}
-    for place, description in scan_file(path, Description, listing.problems) if path.is_file() else ():
-        image = description.image_id
-        if described.setdefault(image, place) != place:
-            listing.problems.append(
-                f"{path}, {place}: {image} is described on {described[image]} already: remove one."
-            )
+    records = {record.image_id: record for record in listing.records}
+    first_places: dict[str, str] = {}
+    for place, description in scan_file(path, BenchmarkDescription, listing.problems) if path.is_file() else ():
+        image_id = description.image_id
+        first_place = first_places.setdefault(image_id, place)
+        if first_place != place:
+            listing.problems.append(f"{path}, {place}: {image_id} is described on {first_place} already: remove one.")
             continue
-        if image not in images:
-            listing.unknown_descriptions.append(f"{place}: {image}")
+        if image_id not in records:
+            listing.unknown_descriptions.append(f"{place}: {image_id}")
             continue
-        for kind in DESCRIPTIONS:
-            setattr(images[image], kind, getattr(description, kind))
-        for name, shares in description.agreement.items():
-            setattr(images[image], f"{name}_agreement", mean(shares.values()) if shares else None)
+        for column in COLUMNS:
+            setattr(records[image_id], column, getattr(description, column))
+        for kind, shares in description.agreement.items():
+            setattr(records[image_id], f"{kind}_agreement", mean(shares.values()) if shares else None)

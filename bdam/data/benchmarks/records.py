@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, PlainValidator, StringConstraints
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, PlainValidator
+
+from bdam.data.descriptions import COLUMNS, Share, Text
 
 from .spelling import find_lookalikes
 
@@ -20,7 +22,6 @@ KEYS = {
     "captions": ("captions", "caption"),
 }
 ALIASES = {name: AliasChoices(*keys) for name, keys in KEYS.items()}
-DESCRIPTIONS = ("identity_description", "clothing_description")
 LOOKALIKES = "groups of ids differ only in how they are spelled, and count as different"
 # Numbers that fit into a column of a data set, and leave room to be shifted.
 PLAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -50,14 +51,12 @@ def _number(value: object) -> int:
 
 
 ImagePath = Annotated[str, AfterValidator(_relative)]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Captions = Annotated[list[Text], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Split = Annotated[
     Literal["train", "validation", "test"],
     BeforeValidator(lambda value: {"val": "validation"}.get(str(value).lower(), str(value).lower())),
 ]
 Number = Annotated[int, PlainValidator(_number)]
-Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[int | str, PlainValidator(_name)]
 
 
@@ -113,9 +112,12 @@ class Listing:
     unknown_descriptions: list[str] = field(default_factory=list)
 
     def undescribed(self) -> dict[str, list[str]]:
-        """The images that the descriptions leave out, by kind; none where there is no such file."""
-        kinds = DESCRIPTIONS if self.descriptions.is_file() else ()
-        return {kind: [record.image_id for record in self.records if getattr(record, kind) is None] for kind in kinds}
+        """The images without a description, by column; empty where there is no file of descriptions."""
+        columns = COLUMNS if self.descriptions.is_file() else ()
+        return {
+            column: [record.image_id for record in self.records if getattr(record, column) is None]
+            for column in columns
+        }
 
     def lookalikes(self) -> list[str]:
         """Persons, and outfits of a person, whose ids differ only in how they are spelled."""

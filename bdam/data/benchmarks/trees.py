@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bdam.data.descriptions import DESCRIPTIONS_FILE
 from bdam.data.images import is_image
 
 from .records import Listing, Record, join_records
@@ -63,7 +64,7 @@ class ImageTree:
         records = join_records(self._records(images, problems), problems)
         if not problems and not {"train", "test"} <= {record.split for record in records}:
             raise FileNotFoundError(f"{images} has no images in folders train and test: give the folder of both.")
-        return Listing(records, images, root / "descriptions.jsonl", problems)
+        return Listing(records, images, root / DESCRIPTIONS_FILE, problems)
 
     def _records(self, images: Path, problems: list[str]) -> Iterator[tuple[str, Record]]:
         spellings: dict[tuple[str, int], str] = {}
