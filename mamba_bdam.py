@@ -172,7 +172,7 @@ class BDAMMambaMixer(nn.Module):
     @torch.no_grad()
     def reset_parameters(self, min_time_step: float = 1e-3, max_time_step: float = 1e-1):
         """
-        Initialise as `mamba_ssm` does: `A = -(1, ..., state_size)` (S4D-Real), `D = 1`, step sizes log-uniform between
+        Initialize as `mamba_ssm` does: `A = -(1, ..., state_size)` (S4D-Real), `D = 1`, step sizes log-uniform between
         `min_time_step` and `max_time_step`, PyTorch's defaults for everything else.
         """
         for module in (self.in_proj, self.conv1d, self.x_proj, self.out_proj):

@@ -52,7 +52,7 @@ def export_onnx(checkpoint: str, folder: Path, quantize: bool = False) -> None:
     Writes what a search needs to a new folder, whole or not at all: `image_encoder.onnx`, from `pixel_values` of any
     number of images to `image` and `clothing`, `query_encoder.onnx`, from `input_ids` and `attention_mask` of any
     number and length of sentences to `identity` and `clothing`, the processor's files, `config.json`, and
-    `exported_weights.txt`, which says whose galleries it can search. Embeddings are (B, D), L2-normalised, those of an
+    `exported_weights.txt`, which says whose galleries it can search. Embeddings are (B, D), L2-normalized, those of an
     image without description; a model without clothing stream has no `clothing`.
 
     Args:
@@ -156,7 +156,7 @@ class _Embedding(nn.Module):
 
 @torch.no_grad()
 def _export(encoder: BDAMEncoder, folder: Path) -> dict[str, list[str]]:
-    """Writes both files to the folder; returns the nodes to quantise in each."""
+    """Writes both files to the folder; returns the nodes to quantize in each."""
     images, sentences = _prepare(encoder, [0, 1])
     embed_images = _Embedding(encoder.model, encoder.embed_images)
     embed_sentences = _Embedding(encoder.model, encoder.embed_sentences)
@@ -176,7 +176,7 @@ def _export(encoder: BDAMEncoder, folder: Path) -> dict[str, list[str]]:
 def _write(path: Path, module: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: list[str]) -> list[str]:
     """
     Writes a module as a file that takes inputs of any size along the first axes, which get the given names. Returns
-    the names of its nodes in the parts to quantise.
+    the names of its nodes in the parts to quantize.
     """
     axes = {name: dict(enumerate(dynamic_axes)) for name in inputs}
     shapes = {name: dict.fromkeys(of_input, torch.export.Dim.DYNAMIC) for name, of_input in axes.items()}

@@ -19,7 +19,7 @@ GALLERIES = ("image", "image+description", "description")
 @dataclass
 class Features:
     """
-    Embeddings of a split, float32 on the CPU, L2-normalised. N images have G entries in the gallery: one each, or
+    Embeddings of a split, float32 on the CPU, L2-normalized. N images have G entries in the gallery: one each, or
     those that an official protocol puts there.
 
     Args:

@@ -69,29 +69,29 @@ def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = No
         sentence = "\n".join(textwrap.wrap(query.sentence, 14 * columns))
         strip.suptitle(sentence, x=0.01, horizontalalignment="left", fontsize=9)
         axes = strip.subplots(1, columns, squeeze=False)[0]
-        for axis, (image, label, colour) in zip(axes, row, strict=False):
+        for axis, (image, label, color) in zip(axes, row, strict=False):
             axis.set(xticks=[], yticks=[])
             axis.imshow(image)
             axis.set_xlabel(label, fontsize=8)
             for spine in axis.spines.values():
-                spine.set(color=colour, linewidth=2.5)
+                spine.set(color=color, linewidth=2.5)
         for axis in axes[len(row) :]:
             axis.set_axis_off()
     _save(figure, path, metadata={"weights": weights} if weights and path.suffix == ".png" else None)
 
 
 def _example(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
-    """The image searched by, its label and the colour of its frame."""
+    """The image searched by, its label and the color of its frame."""
     return [] if query.example is None else [(query.example, "like this", "black")]
 
 
 def _found(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
-    """Images found, their labels and the colours of their frames."""
+    """Images found, their labels and the colors of their frames."""
     ranks = query.ranks or range(1, 1 + len(query.images))
     labels = [f"{rank}.  {score:.2f}" for rank, score in zip(ranks, query.scores, strict=True)]
     frames = {None: "0.7", True: "tab:green", False: "tab:red"}
-    colours = [frames[None]] * len(labels) if query.right is None else [frames[is_right] for is_right in query.right]
-    return list(zip(query.images, labels, colours, strict=True))
+    colors = [frames[None]] * len(labels) if query.right is None else [frames[is_right] for is_right in query.right]
+    return list(zip(query.images, labels, colors, strict=True))
 
 
 def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> None:
@@ -99,11 +99,11 @@ def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> N
     values = {kind: of_kind for kind, of_kind in values.items() if of_kind}
     figure, axes = plt.subplots(1, len(values), figsize=(4.5 * len(values), 3), squeeze=False, layout="constrained")
     for axis, (kind, of_kind) in zip(axes[0], values.items(), strict=True):
-        for (name, value), colour in zip(of_kind.items(), ("tab:blue", "tab:orange"), strict=True):
+        for (name, value), color in zip(of_kind.items(), ("tab:blue", "tab:orange"), strict=True):
             mean = value.mean().item()
             shares = torch.full_like(value, 1 / len(value))
-            axis.hist(value, bins=50, range=(0, 1), weights=shares, color=colour, alpha=0.5)
-            axis.axvline(mean, color=colour, linestyle="--", label=f"{name}, mean {mean:.2f}")
+            axis.hist(value, bins=50, range=(0, 1), weights=shares, color=color, alpha=0.5)
+            axis.axvline(mean, color=color, linestyle="--", label=f"{name}, mean {mean:.2f}")
         axis.set_xlim(0, 1)
         axis.yaxis.set_major_formatter(PercentFormatter(1))
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False, fontsize=8)
@@ -113,8 +113,8 @@ def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> N
 
 def embedding_maps(maps: ImageMaps, path: Path, num_persons: int = 10) -> None:
     """
-    Draws each map once by person and once by outfit into a PNG. The first persons have a colour each and their
-    outfits a shade of it; a star joins what belongs together. All others are grey.
+    Draws each map once by person and once by outfit into a PNG. The first persons have a color each and their
+    outfits a shade of it; a star joins what belongs together. All others are gray.
     """
     labels = {"person": maps.person_ids} | ({} if maps.outfit_ids is None else {"outfit": maps.outfit_ids})
     persons = list(dict.fromkeys(maps.person_ids.tolist()))[:num_persons]
@@ -126,8 +126,8 @@ def embedding_maps(maps: ImageMaps, path: Path, num_persons: int = 10) -> None:
             for place, person in enumerate(persons):
                 stars = label[maps.person_ids == person].unique()
                 for star, tint in zip(stars, np.linspace(0, 0.6, len(stars)), strict=True):
-                    colour = (1 - tint) * np.array(to_rgb(f"C{place % 10}")) + tint
-                    _star(axis, points[(label == star).numpy()], colour)
+                    color = (1 - tint) * np.array(to_rgb(f"C{place % 10}")) + tint
+                    _star(axis, points[(label == star).numpy()], color)
             axis.set(xticks=[], yticks=[], box_aspect=1)
             axis.set_title(f"{embedding} embedding: a star per {kind}", fontsize=9, loc="left")
     _save(figure, path)
@@ -140,8 +140,8 @@ def training_curves(panels: dict[str, dict[str, tuple[list[int], list[float]]]],
     lines: dict[str, Line2D] = {}
     for axis, (quantity, curves) in zip(axes[:, 0], panels.items(), strict=True):
         for task, (steps, values) in curves.items():
-            colour = lines[task].get_color() if task in lines else f"C{len(lines)}"
-            (line,) = axis.plot(steps, values, color=colour, marker="o", markersize=2.5, linewidth=1.2)
+            color = lines[task].get_color() if task in lines else f"C{len(lines)}"
+            (line,) = axis.plot(steps, values, color=color, marker="o", markersize=2.5, linewidth=1.2)
             lines.setdefault(task, line)
         logged = [value for _, values in curves.values() for value in values]
         if 0 < 10 * min(logged) < max(logged):
@@ -171,11 +171,11 @@ def study_figure(rows: list[StudyRow], path: Path) -> None:
     for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
         for chance in {row[name].chance for row in recipes.values() for name in names if name in row}:
             axis.axvline(chance, color="0.5", linewidth=1, linestyle="--", zorder=1, label="chance")
-        for name, (label, colour) in names.items():
+        for name, (label, color) in names.items():
             dots = [(height, row[name]) for height, row in zip(heights, recipes.values(), strict=True) if name in row]
             means, deviations = [row.r1 for _, row in dots], [row.r1_std or 0 for _, row in dots]
             places = [height for height, _ in dots]
-            axis.errorbar(means, places, xerr=deviations, fmt="o", color=colour, label=label, markersize=5)
+            axis.errorbar(means, places, xerr=deviations, fmt="o", color=color, label=label, markersize=5)
         axis.set_title(title, fontsize=10, loc="left", pad=20)
         axis.set_xlabel("R-1 (%)", fontsize=9)
         axis.set_xlim(left=0)
@@ -192,24 +192,24 @@ def study_figure(rows: list[StudyRow], path: Path) -> None:
 def style_maps(points: np.ndarray, sizes: np.ndarray, labels: dict[str, np.ndarray], path: Path) -> None:
     """
     Draws wordings of captions at their places (P, 2), the larger the more captions they stand for, `sizes` (P,), into
-    a PNG: a panel per method, coloured by style, `labels` (P,) of integers from 0.
+    a PNG: a panel per method, colored by style, `labels` (P,) of integers from 0.
     """
     figure, axes = plt.subplots(1, len(labels), figsize=(4.5 * len(labels), 4.7), squeeze=False, layout="constrained")
     areas = 4 + 300 * sizes / sizes.sum()
     for axis, (method, of_method) in zip(axes[0], labels.items(), strict=True):
-        colours = plt.get_cmap("tab20")(of_method % 20)
-        axis.scatter(points[:, 0], points[:, 1], s=areas, color=colours, alpha=0.8, linewidths=0)
+        colors = plt.get_cmap("tab20")(of_method % 20)
+        axis.scatter(points[:, 0], points[:, 1], s=areas, color=colors, alpha=0.8, linewidths=0)
         axis.set(xticks=[], yticks=[], box_aspect=1)
         axis.set_title(f"{method}: {len(np.unique(of_method))} styles", fontsize=9, loc="left")
     _save(figure, path)
 
 
-def _star(axis: Axes, points: np.ndarray, colour: np.ndarray) -> None:
+def _star(axis: Axes, points: np.ndarray, color: np.ndarray) -> None:
     """The points (N, 2), each joined to their center."""
     center = points.mean(axis=0)
     for point in points:
-        axis.plot(*zip(point, center, strict=True), color=colour, linewidth=0.8)
-    axis.scatter(points[:, 0], points[:, 1], s=22, color=colour[None], edgecolors="white", linewidths=0.5, zorder=3)
+        axis.plot(*zip(point, center, strict=True), color=color, linewidth=0.8)
+    axis.scatter(points[:, 0], points[:, 1], s=22, color=color[None], edgecolors="white", linewidths=0.5, zorder=3)
 
 
 def _finish(axis: Axes, title: str) -> None:

@@ -217,7 +217,7 @@ def _rank(query: _Side, gallery: _Side, own_images: Tensor | None, protocol: str
         scores = _finite_scores(query.embeds, gallery.embeds, rows)
         ranks = _positive_ranks(scores, images, is_positive)
         num_negatives = len(gallery.embeds) - length[rows]
-        for values, chunk_values in zip(queries, _summarise(ranks.cpu(), num_negatives.cpu()), strict=True):
+        for values, chunk_values in zip(queries, _summarize(ranks.cpu(), num_negatives.cpu()), strict=True):
             values[rows.cpu()] = chunk_values
     return queries
 
@@ -261,7 +261,7 @@ def _positive_ranks(scores: Tensor, images: Tensor, is_positive: Tensor) -> Tens
     return ranks
 
 
-def _summarise(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
+def _summarize(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
     """How queries fared whose positives have the ranks (B, P), which end in zeros, among `num_negatives` (B,)."""
     found = ranks > 0
     num_positives = found.sum(1).double()

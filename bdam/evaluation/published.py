@@ -103,5 +103,5 @@ ABLATION_TABLES = {
     "table4_without_triplet": Scores(74.89, 88.15, 93.12, 67.22),
     "table4_without_alignment": Scores(76.92, 89.53, 94.22, 69.15),
     "table4_without_decoupling": Scores(77.81, 90.11, 94.98, 70.03),
-    "table4_without_gate_regulariser": Scores(79.23, 91.35, 95.71, 71.98),
+    "table4_without_gate_regularizer": Scores(79.23, 91.35, 95.71, 71.98),
 }

@@ -103,7 +103,7 @@ class Recipe(BaseModel):
     num_workers: NonNegativeInt = 4
     keep_in_memory: bool = False
 
-    # Optimisation.
+    # Optimization.
     num_epochs: PositiveInt = 60
     learning_rate: PositiveFloat = 1e-4
     weight_decay: NonNegativeFloat = 1e-3
@@ -123,7 +123,7 @@ class Recipe(BaseModel):
     # from them before they know what they are for is lost to both.
     loss_delays: Annotated[dict[str, int], _by_loss(NonNegativeInt)] = {}
 
-    # Evaluation, in epochs; logs and checkpoints, in optimisation steps.
+    # Evaluation, in epochs; logs and checkpoints, in optimization steps.
     eval_every: PositiveInt = 1
     eval_batch_size: PositiveInt = 64
     log_every: PositiveInt = 50

@@ -35,7 +35,7 @@ class FixedWeights(nn.Module):
     def forward(
         self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
     ) -> torch.Tensor:
-        """The loss to minimise; `shared` and `loss_scale` are for balancers that look at gradients."""
+        """The loss to minimize; `shared` and `loss_scale` are for balancers that look at gradients."""
         return torch.stack(list(self.weigh(losses).values())).sum()
 
     def weigh(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -62,10 +62,10 @@ class GradNorm(FixedWeights):
     every process holds the same s_k.
 
     The paper departs from GradNorm as Chen et al. (2018) wrote it: there α is an exponent of the loss ratio, G_ref is
-    the mean norm, only L_GradNorm moves the weights, and they are renormalised to sum to the number of tasks. In the
+    the mean norm, only L_GradNorm moves the weights, and they are renormalized to sum to the number of tasks. In the
     paper's form the first term of Eq. 6 moves the weights too, and always down: `∂/∂s_k Σ w_k L_k = w_k L_k > 0`.
     With λ alone to hold them, all weights sink to where `w_k L_k + α·(±w_k G_k) = -2 λ s_k`. Adam forgives a common
-    factor of the gradient, but weight decay and the gate regulariser gain on the tasks as their weights sink.
+    factor of the gradient, but weight decay and the gate regularizer gain on the tasks as their weights sink.
     `renormalize=True` is the remedy: the weights sum to the number of tasks, as in Chen et al., and the first term
     leaves them alone.
 

@@ -20,7 +20,7 @@ class TrainingState:
     Where a run stands, beside what accelerate keeps of model, optimizer and random number generators.
 
     Args:
-        step: optimisation steps done.
+        step: optimization steps done.
         epoch: epochs done.
         batch: batches done of the epoch that runs.
         best_score: the best validation score so far.

@@ -62,7 +62,7 @@ def test_probes_read_what_a_feature_says_and_nothing_else():
         assert abs(probes[kind].areas[other] - 0.5) < 0.1
 
 
-def test_probes_cannot_recognise_persons():
+def test_probes_cannot_recognize_persons():
     """A feature that tells persons apart, but not what they share, reads nothing about unseen persons."""
     dataset, _, _ = people()
     persons = torch.randn(400, 50, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=0)

@@ -85,8 +85,8 @@ def check_tables(check: Check) -> Group:
         folders.add_row(folder, *(f"{counts[state]:,}" for state in STATES))
     lines = []
     for finding in check.findings:
-        colour = "bold red" if finding.level == "error" else "yellow"
-        lines.append(f"[{colour}]{finding.level}:[/] {escape(finding.text)}")
+        color = "bold red" if finding.level == "error" else "yellow"
+        lines.append(f"[{color}]{finding.level}:[/] {escape(finding.text)}")
         shown = SHOWN[finding.level]
         lines += [f"  {escape(place[:LENGTH])}{'…' * (len(place) > LENGTH)}" for place in finding.places[:shown]]
         lines += [f"  … and {len(finding.places) - shown} more"] if len(finding.places) > shown else []

@@ -9,7 +9,7 @@ from math import cos, hypot, radians, sin, tau
 from PIL import Image
 
 from .attributes import Identity, Outfit
-from .paint import CLOTH, SHADE, SKIN, Brush, Cloth, Colour, Point, blend, mix
+from .paint import CLOTH, SHADE, SKIN, Brush, Cloth, Color, Point, blend, mix
 from .scenery import GROUND
 from .view import View
 
@@ -95,8 +95,8 @@ class Figure:
         self.shaded_skin = blend(self.skin, SHADE, 0.14)
         self.upper_cloth = Cloth(CLOTH[outfit.upper_colour], outfit.pattern, CLOTH.get(outfit.pattern_colour, SHADE))
         self.lower_cloth = Cloth(CLOTH[outfit.lower_colour])
-        self.shoe_colour = CLOTH[outfit.shoes_colour]
-        self.bag_colour = CLOTH.get(outfit.bag_colour, SHADE)
+        self.shoe_color = CLOTH[outfit.shoes_colour]
+        self.bag_color = CLOTH.get(outfit.bag_colour, SHADE)
 
     def _pose_legs(self, view: View) -> list[Leg]:
         swings, flexions = [], []
@@ -145,24 +145,24 @@ class Figure:
         """A point on the front (side 1) or the back (side -1) of the torso."""
         return self.project((x, y, self.bend(y) + side * 0.062 * self.girth))
 
-    def limb(self, joints: list[Position], radii: list[float], paint: Colour | Cloth, cut: bool = False) -> None:
+    def limb(self, joints: list[Position], radii: list[float], paint: Color | Cloth, cut: bool = False) -> None:
         """A limb through joints of the body; radii in units of the person's height."""
         places = [self.project(joint) for joint in joints]
         self.brush.limb(places, [radius * self.unit for radius in radii], paint, self.anchor, cut)
 
-    def line(self, points: list[Point], colour: Colour, width: float) -> None:
-        self.brush.line(points, colour, width * self.unit)
+    def line(self, points: list[Point], color: Color, width: float) -> None:
+        self.brush.line(points, color, width * self.unit)
 
-    def oval(self, centre: Point, radius_x: float, radius_y: float, colour: Colour) -> None:
-        self.brush.oval(centre, radius_x * self.unit, radius_y * self.unit, colour)
+    def oval(self, center: Point, radius_x: float, radius_y: float, color: Color) -> None:
+        self.brush.oval(center, radius_x * self.unit, radius_y * self.unit, color)
 
     def panel(
-        self, centre: Point, sides: tuple[float, float, float, float], colour: Colour, radius: float = 0.0
+        self, center: Point, sides: tuple[float, float, float, float], color: Color, radius: float = 0.0
     ) -> None:
-        """A rounded box whose left, top, right and bottom sides are so far to the right of and below its centre."""
-        x, y = centre
+        """A rounded box whose left, top, right and bottom sides are so far to the right of and below its center."""
+        x, y = center
         left, top, right, bottom = (side * self.unit for side in sides)
-        self.brush.box(x + left, y + top, x + right, y + bottom, colour, radius * self.unit)
+        self.brush.box(x + left, y + top, x + right, y + bottom, color, radius * self.unit)
 
 
 def _pose_leg(hip: Position, thigh_angle: float, shin_angle: float) -> Leg:

@@ -43,7 +43,7 @@ def _frame(canvas: Image.Image, view: View, size: tuple[int, int]) -> Image.Imag
 
 
 def _expose(image: Image.Image, view: View) -> Image.Image:
-    """Blur, brightness, colour cast and grain."""
+    """Blur, brightness, color cast and grain."""
     if view.blur:
         image = image.filter(ImageFilter.GaussianBlur(view.blur * image.height))
     gains = [view.brightness * (1 + 0.05 * view.warmth * sign) for sign in (1, 0, -1)]

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 
 from ..schema import PEDESTRIAN_FEATURES
-from .attributes import COLOURS, Identity, Outfit, count_identities, draw_identity, draw_outfit
+from .attributes import COLORS, Identity, Outfit, count_identities, draw_identity, draw_outfit
 from .drawing import draw_pedestrian
 from .view import draw_view
 from .wording import write_caption, write_clothing_description, write_identity_description
@@ -52,7 +52,7 @@ def generate_pedestrians(
     """Draw pedestrians and write texts about them.
 
     No two persons share all their identity attributes, so the splits are disjoint in person ids and in looks.
-    The outfits of one person differ in the colour of the upper garment and in the lower garment or its colour.
+    The outfits of one person differ in the color of the upper garment and in the lower garment or its color.
 
     Args:
         num_train_persons: Persons in the split `train`.
@@ -96,9 +96,9 @@ def _check(counts: dict[str, int], plan: Plan, num_proc: int) -> None:
             f"{sum(counts.values())} persons were asked for, but there are only {count_identities()} distinct "
             "identities; ask for fewer persons, or for more outfits and images of each."
         )
-    if not 1 <= plan.outfits_per_person <= len(COLOURS):
+    if not 1 <= plan.outfits_per_person <= len(COLORS):
         raise ValueError(
-            f"outfits_per_person must be between 1 and {len(COLOURS)}, the number of colours in which the outfits "
+            f"outfits_per_person must be between 1 and {len(COLORS)}, the number of colors in which the outfits "
             f"of a person can differ, got {plan.outfits_per_person}."
         )
     if plan.images_per_outfit < 1:

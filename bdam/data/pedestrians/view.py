@@ -33,9 +33,9 @@ class View:
         shift: Where the person stands, to the right of the middle, as a fraction of the image's height.
         zoom: Size of everything, person and scene alike; close to 1, so that height remains readable.
         brightness: Factor on all channels.
-        warmth: Colour cast in [-1, 1], from bluish to reddish.
+        warmth: Color cast in [-1, 1], from bluish to reddish.
         blur: Radius of the blur as a fraction of the image's height.
-        grain: Amplitude of the noise, in grey levels.
+        grain: Amplitude of the noise, in gray levels.
         grain_seed: Chooses the noise.
     """
 

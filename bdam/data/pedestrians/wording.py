@@ -37,7 +37,7 @@ CAPTION_SKIN: Phrases = {
     "brown": ("brown skin", "medium brown skin"),
     "dark": ("dark skin", "very dark skin"),
 }
-CAPTION_HAIR_COLOUR: Phrases = {
+CAPTION_HAIR_COLOR: Phrases = {
     "black": ("black",),
     "brown": ("brown",),
     "blond": ("blond", "blonde"),
@@ -46,11 +46,11 @@ CAPTION_HAIR_COLOUR: Phrases = {
 }
 CAPTION_HAIR: Phrases = {
     "bald": ("a bald head", "no hair", "a hairless head"),
-    "short": ("short {colour} hair", "{colour} hair cut short"),
-    "curly": ("curly {colour} hair", "{colour} curls"),
-    "long": ("long {colour} hair", "{colour} hair worn long"),
-    "ponytail": ("a {colour} ponytail", "{colour} hair in a ponytail", "{colour} hair tied back"),
-    "bun": ("a {colour} bun", "{colour} hair in a bun", "{colour} hair put up"),
+    "short": ("short {color} hair", "{color} hair cut short"),
+    "curly": ("curly {color} hair", "{color} curls"),
+    "long": ("long {color} hair", "{color} hair worn long"),
+    "ponytail": ("a {color} ponytail", "{color} hair in a ponytail", "{color} hair tied back"),
+    "bun": ("a {color} bun", "{color} hair in a bun", "{color} hair put up"),
 }
 CAPTION_GLASSES: Phrases = {"glasses": ("glasses", "a pair of glasses")}
 CAPTION_BEARD: Phrases = {"beard": ("a beard", "a full beard"), "moustache": ("a moustache",)}
@@ -77,7 +77,7 @@ DESCRIPTION_SKIN: Phrases = {
     "brown": ("an umber complexion", "a sienna complexion"),
     "dark": ("a deep complexion", "an ebony complexion"),
 }
-DESCRIPTION_HAIR_COLOUR: Phrases = {
+DESCRIPTION_HAIR_COLOR: Phrases = {
     "black": ("raven", "jet"),
     "brown": ("chestnut", "hazel"),
     "blond": ("golden", "flaxen"),
@@ -86,11 +86,11 @@ DESCRIPTION_HAIR_COLOUR: Phrases = {
 }
 DESCRIPTION_HAIR: Phrases = {
     "bald": ("a bare scalp", "a smooth scalp", "an uncovered scalp"),
-    "short": ("closely cropped {colour} locks", "{colour} locks trimmed close to the scalp"),
-    "curly": ("springy {colour} ringlets", "a frizzy {colour} mop", "{colour} ringlets"),
-    "long": ("{colour} tresses flowing over the shoulders", "flowing {colour} locks"),
-    "ponytail": ("{colour} locks gathered at the nape", "{colour} tresses gathered low at the nape"),
-    "bun": ("a {colour} chignon", "{colour} locks twisted into a knot"),
+    "short": ("closely cropped {color} locks", "{color} locks trimmed close to the scalp"),
+    "curly": ("springy {color} ringlets", "a frizzy {color} mop", "{color} ringlets"),
+    "long": ("{color} tresses flowing over the shoulders", "flowing {color} locks"),
+    "ponytail": ("{color} locks gathered at the nape", "{color} tresses gathered low at the nape"),
+    "bun": ("a {color} chignon", "{color} locks twisted into a knot"),
 }
 DESCRIPTION_GLASSES: Phrases = {
     "glasses": ("spectacles", "eyewear", "corrective lenses"),
@@ -126,18 +126,18 @@ GARMENTS: Phrases = {
 }
 PLURALS = {"trousers", "jeans", "shorts", "leggings", "trainers", "boots", "shoes"}
 CAPTION_PATTERNS: Phrases = {
-    NONE: ("{colour} {garment}",),
-    "plain": ("{colour} {garment}", "plain {colour} {garment}"),
-    "striped": ("{colour} and {second} striped {garment}", "{second}-striped {colour} {garment}"),
-    "checked": ("{colour} and {second} checked {garment}", "{second}-checked {colour} {garment}"),
-    "dotted": ("{colour} and {second} dotted {garment}", "{second}-dotted {colour} {garment}"),
+    NONE: ("{color} {garment}",),
+    "plain": ("{color} {garment}", "plain {color} {garment}"),
+    "striped": ("{color} and {second} striped {garment}", "{second}-striped {color} {garment}"),
+    "checked": ("{color} and {second} checked {garment}", "{second}-checked {color} {garment}"),
+    "dotted": ("{color} and {second} dotted {garment}", "{second}-dotted {color} {garment}"),
 }
 DESCRIPTION_PATTERNS: Phrases = {
-    NONE: ("{garment} in {colour}", "{garment} coloured {colour}"),
-    "plain": ("{garment} in plain {colour}", "plain {garment} in {colour}", "{garment} all in {colour}"),
-    "striped": ("{garment} in {colour} with {second} stripes", "{garment} of {colour} with stripes in {second}"),
-    "checked": ("{garment} in {colour} with {second} checks", "{garment} of {colour} with checks in {second}"),
-    "dotted": ("{garment} in {colour} with {second} dots", "{garment} of {colour} with dots in {second}"),
+    NONE: ("{garment} in {color}", "{garment} coloured {color}"),
+    "plain": ("{garment} in plain {color}", "plain {garment} in {color}", "{garment} all in {color}"),
+    "striped": ("{garment} in {color} with {second} stripes", "{garment} of {color} with stripes in {second}"),
+    "checked": ("{garment} in {color} with {second} checks", "{garment} of {color} with checks in {second}"),
+    "dotted": ("{garment} in {color} with {second} dots", "{garment} of {color} with dots in {second}"),
 }
 
 SEEN_FROM_FRONT: tuple[tuple[str, str], ...] = (
@@ -220,7 +220,7 @@ def write_identity_description(identity: Identity, random: Random) -> str:
     """One or two sentences on everything but the clothes; every attribute is told."""
     possible_traits = [
         random.choice(DESCRIPTION_BUILD[identity.build]),
-        _hair(identity, DESCRIPTION_HAIR, DESCRIPTION_HAIR_COLOUR, random),
+        _hair(identity, DESCRIPTION_HAIR, DESCRIPTION_HAIR_COLOR, random),
         random.choice(DESCRIPTION_SKIN[identity.skin_tone]),
         random.choice(DESCRIPTION_GLASSES[identity.glasses]),
     ]
@@ -260,8 +260,8 @@ def write_clothing_description(outfit: Outfit, random: Random) -> str:
     lower = _described(outfit.lower, outfit.lower_colour, random)
     shoes = _described(outfit.shoes, outfit.shoes_colour, random)
     extras = [
-        _described(item, colour, random)
-        for item, colour in (
+        _described(item, color, random)
+        for item, color in (
             (outfit.hat, outfit.hat_colour),
             (outfit.scarf, outfit.scarf_colour),
             (outfit.bag, outfit.bag_colour),
@@ -333,7 +333,7 @@ def _caption_subject(identity: Identity, told: set[str], random: Random) -> str:
 def _caption_features(identity: Identity, view: View, told: set[str], random: Random) -> list[str]:
     features = []
     if "hair" in told:
-        features.append(_hair(identity, CAPTION_HAIR, CAPTION_HAIR_COLOUR, random))
+        features.append(_hair(identity, CAPTION_HAIR, CAPTION_HAIR_COLOR, random))
     if "skin_tone" in told:
         features.append(random.choice(CAPTION_SKIN[identity.skin_tone]))
     if not view.viewpoint.startswith("back"):
@@ -348,8 +348,8 @@ def _caption_features(identity: Identity, view: View, told: set[str], random: Ra
 def _caption_clothes(outfit: Outfit, told: set[str], random: Random) -> list[str]:
     upper = _caption_item(outfit.upper, outfit.upper_colour, random, outfit.pattern, outfit.pattern_colour)
     rest = [
-        _caption_item(item, colour, random)
-        for name, item, colour in (
+        _caption_item(item, color, random)
+        for name, item, color in (
             ("lower", outfit.lower, outfit.lower_colour),
             ("shoes", outfit.shoes, outfit.shoes_colour),
             ("hat", outfit.hat, outfit.hat_colour),
@@ -362,26 +362,26 @@ def _caption_clothes(outfit: Outfit, told: set[str], random: Random) -> list[str
     return [upper, *rest]
 
 
-def _caption_item(item: str, colour: str, random: Random, pattern: str = NONE, second: str = NONE) -> str:
-    return _garment(CAPTION_PATTERNS, item, colour, random, pattern, second)
+def _caption_item(item: str, color: str, random: Random, pattern: str = NONE, second: str = NONE) -> str:
+    return _garment(CAPTION_PATTERNS, item, color, random, pattern, second)
 
 
-def _described(item: str, colour: str, random: Random, pattern: str = NONE, second: str = NONE) -> str:
-    return _garment(DESCRIPTION_PATTERNS, item, colour, random, pattern, second)
+def _described(item: str, color: str, random: Random, pattern: str = NONE, second: str = NONE) -> str:
+    return _garment(DESCRIPTION_PATTERNS, item, color, random, pattern, second)
 
 
-def _garment(patterns: Phrases, item: str, colour: str, random: Random, pattern: str, second: str) -> str:
+def _garment(patterns: Phrases, item: str, color: str, random: Random, pattern: str, second: str) -> str:
     garment = random.choice(GARMENTS[item])
-    phrase = random.choice(patterns[pattern]).format(garment=garment, colour=colour, second=second)
+    phrase = random.choice(patterns[pattern]).format(garment=garment, color=color, second=second)
     return phrase if item in PLURALS else _article(phrase)
 
 
-def _hair(identity: Identity, styles: Phrases, colours: Phrases, random: Random) -> str:
-    """A phrase for style and colour of the hair; the article, where there is one, follows the colour."""
+def _hair(identity: Identity, styles: Phrases, colors: Phrases, random: Random) -> str:
+    """A phrase for style and color of the hair; the article, where there is one, follows the color."""
     style = random.choice(styles[identity.hair_style])
     if identity.hair_colour == NONE:
         return style
-    phrase = style.format(colour=random.choice(colours[identity.hair_colour]))
+    phrase = style.format(color=random.choice(colors[identity.hair_colour]))
     return _article(phrase.removeprefix("a ")) if phrase.startswith("a ") else phrase
 
 
