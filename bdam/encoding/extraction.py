@@ -28,6 +28,9 @@ AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 BATCHES_PER_CHUNK = 16
 
 Embeddings = dict[str, torch.Tensor]
+# From a list of items to the inputs of a model, on the CPU; and from inputs on the model's device to embeddings.
+Prepare = Callable[[list], Mapping[str, torch.Tensor]]
+Embed = Callable[[dict[str, torch.Tensor]], Embeddings]
 Value = TypeVar("Value")
 
 
@@ -84,8 +87,8 @@ def feature_store(checkpoint: str, dataset: Dataset, **settings) -> FeatureStore
 
 def embed_in_batches(
     model,
-    prepare: Callable[[list], Mapping[str, torch.Tensor]],
-    embed: Callable[[dict[str, torch.Tensor]], Embeddings],
+    prepare: Prepare,
+    embed: Embed,
     items,
     label: str,
     batch_size: int = 64,
@@ -116,13 +119,7 @@ def embed_in_batches(
 
 @torch.inference_mode()
 def embed_chunks(
-    model,
-    prepare: Callable[[list], Mapping[str, torch.Tensor]],
-    embed: Callable[[dict[str, torch.Tensor]], Embeddings],
-    items,
-    label: str,
-    batch_size: int = 64,
-    mixed_precision: str = "no",
+    model, prepare: Prepare, embed: Embed, items, label: str, batch_size: int = 64, mixed_precision: str = "no"
 ) -> Iterator[Embeddings]:
     """
     Embeds items in evaluation mode, on the model's device: tensors by name, on the CPU and if they are floats in

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict, Unpack
 
 
 PROTOCOLS = ("standard", "same-clothes", "clothes-changed")
@@ -33,23 +34,33 @@ class QueryRanks(NamedTuple):
     chance: Tensor
 
 
+class RankingOptions(TypedDict, total=False):
+    """The optional arguments of [`rank_queries`]."""
+
+    query_outfit_ids: Tensor | None
+    gallery_outfit_ids: Tensor | None
+    query_camera_ids: Tensor | None
+    gallery_camera_ids: Tensor | None
+    own_images: Tensor | None
+    protocol: str
+    chunk_size: int
+
+
 def retrieval_metrics(
     query_embeds: Tensor,
     gallery_embeds: Tensor,
     query_person_ids: Tensor,
     gallery_person_ids: Tensor,
-    *,
-    query_outfit_ids: Tensor | None = None,
-    gallery_outfit_ids: Tensor | None = None,
-    query_camera_ids: Tensor | None = None,
-    gallery_camera_ids: Tensor | None = None,
-    own_images: Tensor | None = None,
-    protocol: str = "standard",
-    chunk_size: int = 256,
+    **options: Unpack[RankingOptions],
 ) -> dict[str, float | int]:
     """R-k, mAP and mINP (Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", 2021).
 
-    Arguments and errors are those of [`rank_queries`].
+    Args:
+        query_embeds: (Q, D) vectors of the queries.
+        gallery_embeds: (G, D) vectors of the gallery images, on the same device.
+        query_person_ids: (Q,) person each query describes.
+        gallery_person_ids: (G,) person in each image.
+        **options: outfits, cameras, own images, protocol and chunk size; see [`rank_queries`].
 
     Returns:
         `r1`, `r5`, `r10`, `map` and `minp` as percentages, means over the queries that have a positive; `chance`, the
@@ -58,6 +69,7 @@ def retrieval_metrics(
 
     Raises:
         NoPositivesError: No query has a positive.
+        ValueError: An argument does not fit; see [`rank_queries`].
 
     Example:
 
@@ -66,24 +78,13 @@ def retrieval_metrics(
     >>> retrieval_metrics(torch.eye(2), torch.eye(2), persons, persons)["r1"]
     100.0
     ```"""
-    queries = rank_queries(
-        query_embeds,
-        gallery_embeds,
-        query_person_ids,
-        gallery_person_ids,
-        query_outfit_ids=query_outfit_ids,
-        gallery_outfit_ids=gallery_outfit_ids,
-        query_camera_ids=query_camera_ids,
-        gallery_camera_ids=gallery_camera_ids,
-        own_images=own_images,
-        protocol=protocol,
-        chunk_size=chunk_size,
-    )
+    queries = rank_queries(query_embeds, gallery_embeds, query_person_ids, gallery_person_ids, **options)
     counted = queries.first_rank > 0
     if not counted.any():
         raise NoPositivesError(
             f"none of the {len(counted)} queries has a positive among {len(gallery_embeds)} gallery images under "
-            f"the {protocol!r} protocol: check that both sides use the same person and outfit ids"
+            f"the {options.get('protocol', 'standard')!r} protocol: check that both sides use the same person and "
+            "outfit ids"
         )
 
     def percentage(values: Tensor) -> float:

@@ -4,19 +4,14 @@ from random import Random
 
 import pytest
 
-from bdam.data.pedestrians import (
-    Identity,
-    Outfit,
-    View,
-    draw_identity,
-    draw_outfit,
-    draw_view,
+from bdam.data.pedestrians import Identity, Outfit, View, draw_identity, draw_outfit, draw_view
+from bdam.data.pedestrians.attributes import COLORS, NONE
+from bdam.data.pedestrians.wording import (
+    GARMENTS,
     write_caption,
     write_clothing_description,
     write_identity_description,
 )
-from bdam.data.pedestrians.attributes import COLORS, NONE
-from bdam.data.pedestrians.wording import GARMENTS
 
 
 def words(text):

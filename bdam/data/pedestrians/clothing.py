@@ -16,16 +16,6 @@ class Cut:
     sleeve: float
 
 
-CUTS = {
-    "t-shirt": Cut(hem=0.470, ease=1.00, flare=1.02, sleeve=0.50),
-    "shirt": Cut(hem=0.450, ease=1.02, flare=1.08, sleeve=1.00),
-    "hoodie": Cut(hem=0.455, ease=1.12, flare=1.00, sleeve=1.00),
-    "jacket": Cut(hem=0.475, ease=1.14, flare=0.96, sleeve=1.00),
-    "coat": Cut(hem=0.270, ease=1.14, flare=1.42, sleeve=1.00),
-    "dress": Cut(hem=0.300, ease=0.98, flare=1.66, sleeve=0.50),
-}
-
-
 @dataclass(frozen=True)
 class LegWear:
     """How a lower garment covers a leg: cloth beyond the skin at thigh, knee and hem, and where the hem is.
@@ -39,6 +29,14 @@ class LegWear:
     length: float
 
 
+CUTS = {
+    "t-shirt": Cut(hem=0.470, ease=1.00, flare=1.02, sleeve=0.50),
+    "shirt": Cut(hem=0.450, ease=1.02, flare=1.08, sleeve=1.00),
+    "hoodie": Cut(hem=0.455, ease=1.12, flare=1.00, sleeve=1.00),
+    "jacket": Cut(hem=0.475, ease=1.14, flare=0.96, sleeve=1.00),
+    "coat": Cut(hem=0.270, ease=1.14, flare=1.42, sleeve=1.00),
+    "dress": Cut(hem=0.300, ease=0.98, flare=1.66, sleeve=0.50),
+}
 LEG_WEAR = {
     "trousers": LegWear(thigh=0.012, knee=0.012, hem=0.022, length=0.97),
     "jeans": LegWear(thigh=0.008, knee=0.006, hem=0.009, length=0.93),
