@@ -362,9 +362,9 @@ def test_splits_are_for_all_of_ones_own_records_or_for_none(tmp_path):
         load_benchmark("own", tmp_path)
 
 
-def test_images_whose_names_tell_nothing_are_named(tmp_path):
+def test_images_without_person_outfit_and_camera_in_their_names_are_named(tmp_path):
     paint(tmp_path, ["train/001_1_c2_0158.png", "test/094_2_c3_0020.png", "test/stray.png"])
-    with pytest.raises(ValueError, match=r"stray.png: the name does not tell who it is .*: rename or remove it"):
+    with pytest.raises(ValueError, match=r"stray.png: the name has no person, .*: rename or remove it"):
         load_benchmark("ltcc", tmp_path)
 
 
