@@ -12,7 +12,7 @@ from .annotations import AnnotationFiles
 from .descriptions import join_descriptions
 from .files import refuse
 from .records import Listing, Record
-from .trees import ImageTree, ltcc, prcc
+from .trees import ImageTree, ltcc, prcc, vc_clothes
 
 
 class Counts(NamedTuple):
@@ -69,6 +69,7 @@ BENCHMARKS = {
     "own": Benchmark(AnnotationFiles(("annotations.jsonl", "annotations.csv"), model=Record)),
     "prcc": Benchmark(ImageTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES, single_shots=10),
     "ltcc": Benchmark(ImageTree(ltcc), features=CLOTHES_CHANGED_FEATURES),
+    "vc-clothes": Benchmark(ImageTree(vc_clothes), features=CLOTHES_CHANGED_FEATURES),
 }
 
 

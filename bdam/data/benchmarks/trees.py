@@ -10,7 +10,7 @@ from bdam.data.images import is_image
 from .records import Listing, Record, join_records
 
 
-FOLDERS = ("train", "val", "query", "test")
+FOLDERS = ("train", "val", "query", "gallery", "test")
 # The fields that are digits in a path.
 NUMBERS = ("person_id", "outfit_id", "camera_id")
 
@@ -38,6 +38,20 @@ def ltcc(path: str) -> dict:
     person, outfit, camera, *_ = name.split("_")
     role = {"query": "query", "test": "gallery"}.get(folder)
     return _record(path, "test" if role else "train", role, person, outfit, camera.removeprefix("c"))
+
+
+def vc_clothes(path: str) -> dict:
+    """
+    The record of an image of VC-Clothes (Wan et al. 2020), whose persons are rendered.
+
+    Paths are `{train,query,gallery}/PERSON-CAMERA-OUTFIT-NUMBER.jpg`, as in `data/datasets/vcclothes.py` of
+    https://github.com/guxinqian/Simple-CCReID. That code tests same clothes on cameras 2 and 3, and changed clothes on
+    cameras 3 and 4. Here both protocols use all four cameras, so results do not compare with its two subsets.
+    """
+    folder, name = path.split("/")
+    person, camera, outfit, *_ = name.split("-")
+    role = folder if folder in ("query", "gallery") else None
+    return _record(path, "test" if role else "train", role, person, outfit, camera)
 
 
 def _record(image: str, split: str, role: str | None, person: str, outfit: str, camera: str) -> dict:
