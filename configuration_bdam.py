@@ -39,7 +39,7 @@ class BDAMConfig(PreTrainedConfig):
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT-base):
             The text encoder, shared by captions, identity descriptions and clothing descriptions.
         text_pooling (`str`, *optional*, defaults to `"cls"`):
-            The sentence vector: the state of the first token (`"cls"`), or the mean over the tokens (`"mean"`).
+            The vector of a text: the state of the first token (`"cls"`), or the mean over the tokens (`"mean"`).
         use_patch_tokens_only (`bool`, *optional*, defaults to `True`):
             Whether to drop the [CLS] and register tokens of the image encoder, as the paper does.
         use_bdam (`bool`, *optional*, defaults to `True`):
@@ -59,9 +59,8 @@ class BDAMConfig(PreTrainedConfig):
             Whether image and identity description are fused (Table III, "w/o Fusion"). Without it a gallery entry is
             a linear projection of the image's identity feature.
         fusion_mode (`str`, *optional*, defaults to `"pooled"`):
-            What the Mamba stack scans: the one fused vector, to the letter of the paper (`"pooled"`), or the sequence
-            of
-            identity tokens followed by description tokens (`"tokens"`).
+            The input of the Mamba stack: the fused vector, as the paper writes (`"pooled"`), or the sequence of
+            identity tokens and description tokens (`"tokens"`).
         use_fusion_alignment (`bool`, *optional*, defaults to `True`):
             Whether each modality passes an FFN before fusion; otherwise one linear map (Table III, "w/o Alignment").
         use_fusion_gate (`bool`, *optional*, defaults to `True`):
@@ -155,7 +154,7 @@ class BDAMConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def validate_architecture(self):
-        """Part of `@strict`-powered validation: bounds, and agreement between fields."""
+        """Checks the bounds of fields, and that they fit each other. `@strict` calls it."""
         for name in _POSITIVE_FIELDS:
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
@@ -180,8 +179,14 @@ class BDAMConfig(PreTrainedConfig):
 
 def check_image_size(vision_config: PreTrainedConfig, image_size: int | Sequence[int] | None) -> None:
     """
+    Checks that an image has at least one patch.
+
+    Args:
+        vision_config (`PreTrainedConfig`): The config of the image encoder.
+        image_size (`int` or `Sequence[int]`, *optional*): Height and width, or both as one number, in pixels.
+
     Raises:
-        ValueError: if images of that height and width are smaller than one patch of the encoder.
+        ValueError: if the image is smaller than a patch.
     """
     patch_size = getattr(vision_config, "patch_size", None)
     if image_size is None or patch_size is None:

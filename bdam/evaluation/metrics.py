@@ -15,11 +15,11 @@ PROTOCOLS = ("standard", "same-clothes", "clothes-changed")
 
 
 class NoPositivesError(ValueError):
-    """No query has a positive in the gallery."""
+    """Raised when no query has a positive in the gallery."""
 
 
 class QueryRanks(NamedTuple):
-    """How each of the Q queries fared: (Q,) tensors on the CPU, 0 for a query that has no positive.
+    """The ranks of Q queries: (Q,) tensors on the CPU, 0 for a query that has no positive.
 
     Attributes:
         first_rank: Rank of the best positive, counted from 1 (int64).
@@ -117,7 +117,7 @@ def rank_queries(
     protocol: str = "standard",
     chunk_size: int = 256,
 ) -> QueryRanks:
-    """Rank the gallery by inner product for every query.
+    """The ranks of the positives of each query, when the gallery is ordered by inner product.
 
     A tie is a miss: a negative that scores exactly as much as a positive ranks before it, so that a collapsed model,
     whose scores are all equal, finds nobody. Scores are compared as the matrix product rounds them.
@@ -130,7 +130,7 @@ def rank_queries(
         query_outfit_ids: (Q,) outfit each query describes; needed by the two protocols about clothes.
         gallery_outfit_ids: (G,) outfit in each image; needed by the two protocols about clothes.
         query_camera_ids: (Q,) camera of the image behind each query. Given for both sides, the person's images
-            from the query's own camera are ignored too: the rule of image re-identification and, beside the two
+            from the query's own camera are ignored too: the rule of image re-identification and, besides the two
             protocols about clothes, of LTCC (Qian et al., "Long-Term Cloth-Changing Person Re-identification", 2020).
         gallery_camera_ids: (G,) camera of each image; given with `query_camera_ids` or not at all.
         own_images: (Q,) index in the gallery of the image each query was written for, which is then ignored;
@@ -158,7 +158,7 @@ def rank_queries(
 
 
 class _Side(NamedTuple):
-    """Embeddings (N, D) of queries or gallery with their ids (N,), those only that the protocol looks at."""
+    """Embeddings (N, D) of queries or gallery, with the (N,) ids that the protocol uses."""
 
     embeds: Tensor
     persons: Tensor
@@ -177,7 +177,7 @@ def _check_arguments(query_embeds: Tensor, gallery_embeds: Tensor, protocol: str
 
 
 def _side(name: str, embeds: Tensor, ids: tuple[Tensor | None, ...], by_outfit: bool, by_camera: bool) -> _Side:
-    """The embeddings with those of their person, outfit and camera ids that the protocol looks at."""
+    """Embeddings with those of their person, outfit and camera ids that the protocol uses."""
     persons, outfits, cameras = ids
     return _Side(
         embeds,
@@ -211,7 +211,7 @@ def _rank(query: _Side, gallery: _Side, own_images: Tensor | None, protocol: str
         last = length[rows, None] - 1
         offsets = torch.arange(int(last.max()) + 1, device=rows.device)
         images = by_person[start[rows, None] + offsets.minimum(last)]
-        is_positive = (offsets <= last) & _counts(query, gallery, rows, images, protocol)
+        is_positive = (offsets <= last) & _is_counted(query, gallery, rows, images, protocol)
         if own_images is not None:
             is_positive &= images != own_images[rows, None]
 
@@ -223,8 +223,8 @@ def _rank(query: _Side, gallery: _Side, own_images: Tensor | None, protocol: str
     return queries
 
 
-def _counts(query: _Side, gallery: _Side, rows: Tensor, images: Tensor, protocol: str) -> Tensor:
-    """Which of the images (B, P) of the persons of some queries the protocol and the cameras let count."""
+def _is_counted(query: _Side, gallery: _Side, rows: Tensor, images: Tensor, protocol: str) -> Tensor:
+    """Which of the images (B, P) of the queries' persons the protocol and the cameras count."""
     counts = torch.ones_like(images, dtype=torch.bool)
     if query.outfits is not None and gallery.outfits is not None:
         same_outfit = gallery.outfits[images] == query.outfits[rows, None]
@@ -235,7 +235,7 @@ def _counts(query: _Side, gallery: _Side, rows: Tensor, images: Tensor, protocol
 
 
 def _finite_scores(query_embeds: Tensor, gallery_embeds: Tensor, rows: Tensor) -> Tensor:
-    """Inner products (B, G) of some rows of the queries with the gallery, in the precision of the gallery."""
+    """Inner products (B, G) of B queries with the gallery, in the precision of the gallery."""
     with torch.autocast(rows.device.type, enabled=False):
         scores = query_embeds[rows].to(gallery_embeds.dtype) @ gallery_embeds.T
     if not torch.stack(scores.aminmax()).isfinite().all():
@@ -251,19 +251,19 @@ def _positive_ranks(scores: Tensor, images: Tensor, is_positive: Tensor) -> Tens
     """
     num_positives = is_positive.sum(1)
     thresholds = scores.gather(1, images).masked_fill(~is_positive, -torch.inf).sort(1, descending=True).values
-    # What remains to be outranked by are the negatives: the images of everybody else.
+    # Only the negatives, the images of other persons, keep their scores.
     scores.scatter_(1, images, -torch.inf)
     ranks = torch.zeros_like(images)
     # Ones and zeros in the dtype of the scores are summed several times faster than booleans, exactly up to 2**24.
     ahead = torch.empty_like(scores)
-    for place in range(int(num_positives.max())):
-        torch.ge(scores, thresholds[:, place, None], out=ahead)
-        ranks[:, place] = (place + 1 + ahead.sum(1)) * (place < num_positives)
+    for index in range(int(num_positives.max())):
+        torch.ge(scores, thresholds[:, index, None], out=ahead)
+        ranks[:, index] = (index + 1 + ahead.sum(1)) * (index < num_positives)
     return ranks
 
 
 def _summarize(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
-    """How queries fared whose positives have the ranks (B, P), which end in zeros, among `num_negatives` (B,)."""
+    """The result for queries whose positives have the ranks (B, P), padded with zeros, among (B,) negatives."""
     found = ranks > 0
     num_positives = found.sum(1).double()
     precision = torch.where(found, found.cumsum(1).double() / ranks, 0.0)
@@ -276,7 +276,7 @@ def _summarize(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
 
 
 def _one_per_row(name: str, values: Tensor | None, embeds: Tensor) -> Tensor:
-    """The ids, on the device of the embeddings, once there is one for each of them."""
+    """The ids on the device of the embeddings, after a check that there is one per embedding."""
     if values is None:
         raise ValueError(
             f"{name} is missing: the protocols about clothes need the outfit, and the rule about cameras the camera, "
@@ -292,6 +292,6 @@ def _check_own_images(own_images: Tensor, query_persons: Tensor, gallery_persons
     if ((own_images < -1) | (own_images >= len(gallery_persons))).any():
         raise ValueError(f"own_images must be -1 or an index below {len(gallery_persons)}, the size of the gallery")
     queries = (own_images >= 0).nonzero()[:, 0]
-    strangers = queries[gallery_persons[own_images[queries]] != query_persons[queries]]
-    if len(strangers):
-        raise ValueError(f"own_images: the image of query {int(strangers[0])} shows another person than the query")
+    wrong = queries[gallery_persons[own_images[queries]] != query_persons[queries]]
+    if len(wrong):
+        raise ValueError(f"own_images: the image of query {int(wrong[0])} shows another person than the query")

@@ -19,8 +19,8 @@ Args:
     gallery_embeds: Embeddings of the gallery images, (G, D); scores are inner products.
     gallery_person_ids: Person in each image, (G,).
     **options: `protocol` ("standard", "same-clothes" or "clothes-changed"), `query_outfit_ids`, `gallery_outfit_ids`,
-        `query_camera_ids`, `gallery_camera_ids` and `own_images`, as in `bdam.evaluation.metrics.rank_queries`. What
-        speaks of queries follows the order in which they were added.
+        `query_camera_ids`, `gallery_camera_ids` and `own_images`, as in `bdam.evaluation.metrics.rank_queries`.
+        Arguments about queries follow the order in which these were added.
 
 Returns:
     `r1`, `r5`, `r10`, `map`, `minp` and `chance`, the `r1` of a random order, in percent; `num_queries`, the number of
@@ -41,7 +41,7 @@ _CITATION = """\
 
 
 class PersonRetrieval(evaluate.Metric):
-    """Queries pass through Arrow, as `evaluate` has it; the gallery goes to the functions as it is."""
+    """R-k, mAP and mINP. Queries are stored by `evaluate` in Arrow tables; the gallery is an argument of `compute`."""
 
     def _info(self):
         return evaluate.MetricInfo(

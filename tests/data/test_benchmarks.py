@@ -313,7 +313,7 @@ def test_a_file_in_another_encoding_is_named(tmp_path):
 def test_captions_without_splits_are_refused(tmp_path):
     records = [{key: record[key] for key in ("id", "file_path", "captions")} for record in cuhk()]
     write(tmp_path / "caption_all.json", records)
-    with pytest.raises(ValueError, match=r"caption_all.json has no `split`, .*: put reid_raw.json beside it"):
+    with pytest.raises(ValueError, match=r"caption_all.json has no `split`, .*: put reid_raw.json next to it"):
         load_benchmark("cuhk-pedes", tmp_path)
 
 

@@ -198,7 +198,7 @@ def test_a_study_that_is_stopped_leaves_no_process_and_goes_on(data, tmp_path, n
     study.send_signal(number)
     _, errors = study.communicate(timeout=120)
     assert study.returncode == 128 + number, errors + (run / "train.log").read_text()
-    assert f"Stopped by signal {number.value}; the same command goes on." in errors
+    assert f"Stopped by signal {number.value}; the same command resumes the study." in errors
     assert still_run(processes) == []
     (checkpoint,) = (run / "checkpoints").glob("step_*")
     num_steps = int(checkpoint.name.removeprefix("step_"))

@@ -84,7 +84,7 @@ class AnnotationFiles:
         for path in (root / folder / "caption_all.json" for folder in FOLDERS):
             if path.is_file():
                 return ValueError(
-                    f"{path} {NO_SPLITS}: put {self.names[0]} beside it, which has the official ones and is linked "
+                    f"{path} {NO_SPLITS}: put {self.names[0]} next to it, which has the official ones and is linked "
                     "from https://github.com/ShuangLI59/Person-Search-with-Natural-Language-Description."
                 )
         near = [root.resolve().parent, *sorted(path for path in root.iterdir() if path.is_dir())]

@@ -1,7 +1,6 @@
-"""Who a generated pedestrian is and what they wear: two independent sets of attributes and their vocabularies.
+"""The attributes of generated pedestrians: those of the identity and those of the outfit, with their vocabularies.
 
-Every value is a plain string; `NONE` marks what a person does not have. Garments are drawn independently of the
-person: an outfit says nothing about who wears it.
+Every value is a string; `NONE` stands for what a person does not have. Outfits are drawn independently of identities.
 """
 
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ SCARVES = (NONE, NONE, NONE, NONE, "scarf")
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays when the clothes change. `hair_colour` is `NONE` for the bald, `beard` is `NONE` for women."""
+    """The attributes of a person. `hair_colour` is `NONE` for the bald, and `beard` for women."""
 
     gender: str
     age: str
@@ -96,7 +95,7 @@ class Outfit:
 
 
 def draw_identity(random: Random) -> Identity:
-    """Draw one person."""
+    """A random person."""
     gender = random.choice(GENDERS)
     hair_style = random.choice(HAIR_STYLES[gender])
     return Identity(
@@ -122,7 +121,7 @@ def count_identities() -> int:
 
 
 def draw_outfit(random: Random) -> Outfit:
-    """Draw one outfit."""
+    """A random outfit."""
     upper = random.choice(UPPERS)
     upper_colour = random.choice(COLORS)
     pattern = random.choice(PATTERNS[upper])

@@ -1,4 +1,4 @@
-"""What people carry."""
+"""Draws bags."""
 
 from .body import Arm, Figure, along
 from .paint import SHADE, SHINE, blend

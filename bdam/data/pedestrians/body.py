@@ -55,7 +55,7 @@ class Arm:
 
 
 class Figure:
-    """A person in place: what they look like, how they stand, and where that is on the canvas.
+    """A person on the canvas: proportions, colors and pose.
 
     `forward` and `sideways` are the cosine and the sine of the angle by which the person is turned from the camera.
     """
@@ -76,7 +76,7 @@ class Figure:
         identity = self.identity
         stature = STATURES[identity.height]
         self.unit = stature * canvas_height
-        # Heads and limbs vary less than statures do: the short are not the tall seen from afar.
+        # Heads and limbs vary less than statures, so that short persons differ from distant ones.
         self.fullness = (STATURES["average"] / stature) ** 0.5
         self.girth = GIRTHS[identity.build]
         self.stoop = STOOPS[identity.age]
@@ -124,7 +124,7 @@ class Figure:
         return arms
 
     def project(self, position: Position) -> Point:
-        """Where a point of the body is on the canvas; what is nearer appears a little lower."""
+        """The point of the canvas where a point of the body appears; nearer points appear a little lower."""
         x, y, z = position
         across = x * self.forward + z * self.sideways
         return self.foot[0] + across * self.unit, self.foot[1] - (y - TILT * self.nearness(position)) * self.unit
@@ -147,8 +147,8 @@ class Figure:
 
     def limb(self, joints: list[Position], radii: list[float], paint: Color | Cloth, cut: bool = False) -> None:
         """A limb through joints of the body; radii in units of the person's height."""
-        places = [self.project(joint) for joint in joints]
-        self.brush.limb(places, [radius * self.unit for radius in radii], paint, self.anchor, cut)
+        points = [self.project(joint) for joint in joints]
+        self.brush.limb(points, [radius * self.unit for radius in radii], paint, self.anchor, cut)
 
     def line(self, points: list[Point], color: Color, width: float) -> None:
         self.brush.line(points, color, width * self.unit)

@@ -45,9 +45,9 @@ LEG_WEAR = {
 }
 
 
-# Height, half width and half depth of a garment at one place.
+# A height of a garment, with its half width and half depth there.
 Level = tuple[float, float, float]
-# The place of the waist among the levels of an upper garment.
+# The index of the waist among the levels of an upper garment.
 WAIST = 5
 
 SOLES = {"trainers": (246, 244, 238), "shoes": (46, 38, 40)}

@@ -1,4 +1,4 @@
-"""A dressed person, drawn from what is farthest to what is nearest."""
+"""Draws a dressed person, from the farthest part to the nearest."""
 
 from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Neck, face and hair. A place on the head is an angle around it (0 is the nose) and a height in [-1, 1]."""
+"""Neck, face and hair. A position on the head is an angle around it (0 is the nose) and a height in [-1, 1]."""
 
 from math import cos, radians, sin, sqrt
 

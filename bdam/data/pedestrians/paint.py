@@ -166,10 +166,10 @@ class Brush:
         ends = [False] * (len(joints) - 2) + [cut]
         for offset, width, shade in ((0.0, 1.0, 0.0), (0.34, 0.66, 0.11), (0.62, 0.38, 0.22)):
             side = -self.light_side * offset
-            places = [(x + side * radius, y) for (x, y), radius in zip(joints, radii, strict=True)]
+            centers = [(x + side * radius, y) for (x, y), radius in zip(joints, radii, strict=True)]
             sizes = [width * radius for radius in radii]
             tone = cloth.shaded(shade)
-            for a, b, start, end, is_cut in zip(places, places[1:], sizes, sizes[1:], ends, strict=False):
+            for a, b, start, end, is_cut in zip(centers, centers[1:], sizes, sizes[1:], ends, strict=False):
                 self.fill(capsule(a, b, start, end, is_cut), tone, anchor)
 
     def _print(self, outline: Sequence[Point], cloth: Cloth, anchor: Point) -> None:

@@ -1,4 +1,4 @@
-"""From where and in what circumstances a pedestrian is seen."""
+"""The view of a pedestrian: viewpoint, pose, scene and camera."""
 
 from dataclasses import dataclass
 from random import Random
@@ -21,7 +21,7 @@ VIEWPOINTS = {
 
 @dataclass(frozen=True)
 class View:
-    """How a person was met and photographed.
+    """The viewpoint, pose, scene and camera of one image.
 
     Attributes:
         viewpoint: The side that is seen, or for the sides the direction of walking; a key of `VIEWPOINTS`.
@@ -66,7 +66,7 @@ class View:
 
 
 def draw_view(random: Random) -> View:
-    """Draw the circumstances of one image."""
+    """A random view."""
     return View(
         viewpoint=random.choice(list(VIEWPOINTS)),
         turn=random.uniform(-12, 12),

@@ -1,9 +1,9 @@
-"""What people and language models would say about a pedestrian.
+"""Writes captions and descriptions of generated pedestrians.
 
-Captions are what a person types when searching. Descriptions are what a language model says about an image in the
-gallery: the identity description has no word about clothing, the clothing description none about the body. A caption
-shares no content word with the identity description and no run of four words with either description: a model that
-matches words instead of looking at the image finds nothing to match.
+A caption is a query, as people write it. The two descriptions belong to an image of the gallery, as language models
+write them: the identity description has no word about clothing, the clothing description none about the body. A
+caption shares no content word with the identity description, and no four consecutive words with either description,
+so that no model can find images by equal words.
 """
 
 from random import Random
@@ -160,7 +160,7 @@ PLACES: Phrases = {
     "station": ("inside a station", "near a tiled wall"),
 }
 
-# A human may leave these out; the upper garment and the gender are always told.
+# Captions may omit these; the upper garment and the gender are always mentioned.
 OMITTABLE = (
     "height",
     "build",
@@ -178,15 +178,15 @@ OMITTABLE = (
 
 
 def write_caption(identity: Identity, outfit: Outfit, view: View, random: Random) -> str:
-    """One or two sentences as a person would search for another, mixing body and clothes.
+    """A caption of one or two sentences, about body and clothes.
 
-    Up to two attributes are left out, as well as what the view hides, and most of the time what is absent.
+    It omits up to two attributes, and what the view hides or the person does not have.
     """
-    told = set(OMITTABLE) - set(random.sample(OMITTABLE, random.randint(0, 2)))
-    subject = _caption_subject(identity, told, random)
-    features = _join(_caption_features(identity, view, told, random))
-    clothes = _join(_caption_clothes(outfit, told, random))
-    bag = _caption_item(outfit.bag, outfit.bag_colour, random) if outfit.bag != NONE and "bag" in told else ""
+    mentioned = set(OMITTABLE) - set(random.sample(OMITTABLE, random.randint(0, 2)))
+    subject = _caption_subject(identity, mentioned, random)
+    features = _join(_caption_features(identity, view, mentioned, random))
+    clothes = _join(_caption_clothes(outfit, mentioned, random))
+    bag = _caption_item(outfit.bag, outfit.bag_colour, random) if outfit.bag != NONE and "bag" in mentioned else ""
     action = _action(view, random)
     pronoun = {"man": "He", "woman": "She"}[identity.gender]
     return random.choice(CAPTION_FRAMES)(subject, features, clothes, bag, action, pronoun)
@@ -217,7 +217,7 @@ CAPTION_FRAMES = (_one_sentence, _clothes_first, _face_last, _clothes_last)
 
 
 def write_identity_description(identity: Identity, random: Random) -> str:
-    """One or two sentences on everything but the clothes; every attribute is told."""
+    """A description of all attributes of the identity, in one or two sentences."""
     possible_traits = [
         random.choice(DESCRIPTION_BUILD[identity.build]),
         _hair(identity, DESCRIPTION_HAIR, DESCRIPTION_HAIR_COLOR, random),
@@ -255,7 +255,7 @@ IDENTITY_FRAMES = (_traits_in_one, _traits_apart, _traits_split, _traits_first)
 
 
 def write_clothing_description(outfit: Outfit, random: Random) -> str:
-    """Two sentences on the garments and what is carried; every attribute is told, what is absent included."""
+    """A description of all garments and accessories, and of absent accessories, in two sentences."""
     upper = _described(outfit.upper, outfit.upper_colour, random, outfit.pattern, outfit.pattern_colour)
     lower = _described(outfit.lower, outfit.lower_colour, random)
     shoes = _described(outfit.shoes, outfit.shoes_colour, random)
@@ -312,15 +312,15 @@ def _accessories_added(extras: list[str], absent: list[str]) -> str:
 ACCESSORY_FRAMES = (_accessories_listed, _accessories_added)
 
 
-def _caption_subject(identity: Identity, told: set[str], random: Random) -> str:
-    """The person with what is said before and right after the noun: "a tall young woman of medium build"."""
+def _caption_subject(identity: Identity, mentioned: set[str], random: Random) -> str:
+    """The person with adjectives, build and age: "a tall young woman of medium build"."""
     possessive = {"man": "his", "woman": "her"}[identity.gender]
     figure = [
         random.choice(table[getattr(identity, name)])
         for name, table in (("height", CAPTION_HEIGHT), ("build", CAPTION_BUILD))
-        if name in told
+        if name in mentioned
     ]
-    age = random.choice(CAPTION_AGE[identity.age]).format(possessive=possessive) if "age" in told else ""
+    age = random.choice(CAPTION_AGE[identity.age]).format(possessive=possessive) if "age" in mentioned else ""
     qualities = _join([phrase.removeprefix("of ") for phrase in figure if phrase.startswith("of ")])
     # "A tall, slim young man": a comma between adjectives of the same kind, none before the age.
     adjectives = ", ".join(phrase for phrase in figure if not phrase.startswith("of "))
@@ -330,22 +330,22 @@ def _caption_subject(identity: Identity, told: set[str], random: Random) -> str:
     return " ".join(filter(None, [person, qualities and f"of {qualities}", age_after]))
 
 
-def _caption_features(identity: Identity, view: View, told: set[str], random: Random) -> list[str]:
+def _caption_features(identity: Identity, view: View, mentioned: set[str], random: Random) -> list[str]:
     features = []
-    if "hair" in told:
+    if "hair" in mentioned:
         features.append(_hair(identity, CAPTION_HAIR, CAPTION_HAIR_COLOR, random))
-    if "skin_tone" in told:
+    if "skin_tone" in mentioned:
         features.append(random.choice(CAPTION_SKIN[identity.skin_tone]))
     if not view.viewpoint.startswith("back"):
-        if identity.beard != NONE and "beard" in told:
+        if identity.beard != NONE and "beard" in mentioned:
             features.append(random.choice(CAPTION_BEARD[identity.beard]))
-        if identity.glasses != NONE and "glasses" in told:
+        if identity.glasses != NONE and "glasses" in mentioned:
             features.append(random.choice(CAPTION_GLASSES[identity.glasses]))
     random.shuffle(features)
     return features
 
 
-def _caption_clothes(outfit: Outfit, told: set[str], random: Random) -> list[str]:
+def _caption_clothes(outfit: Outfit, mentioned: set[str], random: Random) -> list[str]:
     upper = _caption_item(outfit.upper, outfit.upper_colour, random, outfit.pattern, outfit.pattern_colour)
     rest = [
         _caption_item(item, color, random)
@@ -355,7 +355,7 @@ def _caption_clothes(outfit: Outfit, told: set[str], random: Random) -> list[str
             ("hat", outfit.hat, outfit.hat_colour),
             ("scarf", outfit.scarf, outfit.scarf_colour),
         )
-        if item != NONE and name in told
+        if item != NONE and name in mentioned
     ]
     if random.random() < 0.3:
         random.shuffle(rest)
