@@ -179,7 +179,7 @@ class BDAMConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def validate_architecture(self):
-        """Part of `@strict`-powered validation: bounds, and agreement between fields."""
+        """Checks the bounds of fields, and that they fit each other. `@strict` calls it."""
         for name in _POSITIVE_FIELDS:
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
@@ -205,8 +205,14 @@ class BDAMConfig(PreTrainedConfig):
 
 def check_image_size(vision_config: PreTrainedConfig, image_size: int | Sequence[int] | None) -> None:
     """
+    Checks that an image has at least one patch.
+
+    Args:
+        vision_config (`PreTrainedConfig`): The config of the image encoder.
+        image_size (`int` or `Sequence[int]`, *optional*): Height and width, or both as one number, in pixels.
+
     Raises:
-        ValueError: if images of that height and width are smaller than one patch of the encoder.
+        ValueError: if the image is smaller than a patch.
     """
     patch_size = getattr(vision_config, "patch_size", None)
     if image_size is None or patch_size is None:

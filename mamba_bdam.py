@@ -20,7 +20,7 @@ class BDAMSelectiveScan(torch.autograd.Function):
     """
     The selective scan of Mamba, fused over time: no `(batch_size, seq_len, channels, state_size)` tensor is built.
 
-    The forward keeps one state and a copy of it every `checkpoint_interval` steps. The backward walks the chunks
+    The forward keeps one state and a copy of it every `checkpoint_interval` steps. The backward processes the chunks
     between two copies from the last to the first, recomputes the states of one chunk, then follows the adjoint
     recurrence through it. Products of decays are never formed, neither directly nor as sums of logarithms, so the scan
     is as stable as the recurrence itself. Call it through [`selective_scan`], which describes the arguments.
@@ -79,7 +79,7 @@ class BDAMSelectiveScan(torch.autograd.Function):
                 # h_t = ... + (delta_t u_t) B_t
                 torch.bmm(B[:, t].unsqueeze(1), grad_state, out=grad_input[t])
                 torch.bmm(grad_state, (delta_t * u[:, t]).unsqueeze(2), out=grad_B[t])
-                # h_t = exp(delta_t A) h_{t-1} + ...: grad_state passes on to h_{t-1}, the room of h_t is free again
+                # h_t = exp(delta_t A) h_{t-1} + ...: grad_state becomes that of h_{t-1}, h_t is overwritten
                 grad_state.mul_(decays[i])
                 grad_exponent = torch.mul(grad_state, states[i], out=states[i + 1])
                 grad_A.addcmul_(grad_exponent, delta_t.unsqueeze(1))
@@ -172,7 +172,7 @@ class BDAMMambaMixer(nn.Module):
     @torch.no_grad()
     def reset_parameters(self, min_time_step: float = 1e-3, max_time_step: float = 1e-1):
         """
-        Initialise as `mamba_ssm` does: `A = -(1, ..., state_size)` (S4D-Real), `D = 1`, step sizes log-uniform between
+        Initialize as `mamba_ssm` does: `A = -(1, ..., state_size)` (S4D-Real), `D = 1`, step sizes log-uniform between
         `min_time_step` and `max_time_step`, PyTorch's defaults for everything else.
         """
         for module in (self.in_proj, self.conv1d, self.x_proj, self.out_proj):

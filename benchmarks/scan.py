@@ -24,7 +24,7 @@ MEBIBYTE = 2**20
 
 
 def make_inputs(seq_len: int) -> list[torch.Tensor]:
-    """u, delta, A, B, C as the mixer produces them at initialisation; leaves that require gradients."""
+    """u, delta, A, B, C as the mixer produces them at initialization; leaves that require gradients."""
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(BATCH_SIZE, seq_len, CHANNELS, generator=generator)
     delta = torch.empty_like(u).uniform_(1e-3, 1e-1, generator=generator)

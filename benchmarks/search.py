@@ -5,7 +5,7 @@ product and `topk` in the same run, and FAISS with its recall.
     python benchmarks/search.py [--images 100000]
 
 The vectors have the sizes of the paper's model, 256 for the identity and 768 for the clothing. Random vectors have no
-near neighbours, which is as hard for a graph as it gets: real ones are easier, and `bdam index --index hnsw` prints
+near neighbors, which is as hard for a graph as it gets: real ones are easier, and `bdam index --index hnsw` prints
 the recall for those of a gallery.
 """
 

@@ -21,13 +21,7 @@ from bdam.training.loop import train
 
 
 ROOT = Path(__file__).parents[1]
-SMALL = [
-    *TINY_RUN,
-    "num_epochs=2",
-    "loss_delays.decoupling_loss=1",
-    "eval_every=1",
-    "log_every=1",
-]
+SMALL = [*TINY_RUN, "num_epochs=2", "loss_delays.decoupling_loss=1", "eval_every=1", "log_every=1"]
 
 
 @pytest.fixture(scope="module")

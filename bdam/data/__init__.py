@@ -1,1 +1,1 @@
-"""Images and texts → `datasets.Dataset` → tensors."""
+"""Data sets: benchmarks, generated pedestrians, images, and batches."""

@@ -1,4 +1,4 @@
-"""Images on disk and in data sets: which files are images, and the one way to open them."""
+"""Finds images in folders and data sets, and opens them, in the same way everywhere."""
 
 import logging
 import os
@@ -18,11 +18,11 @@ from processing_bdam import to_upright_rgb
 
 logger = logging.getLogger(__name__)
 
-# What Pillow itself warns of. A file of a few kilobytes can hold far more, which would fill the memory.
+# Where Pillow's own warning begins. A file of a few kilobytes can have far more pixels, which would fill the memory.
 MAX_PIXELS = 89_478_485
-# Formats that Pillow recognizes, but leaves to other programs to read.
+# Formats that Pillow recognizes but cannot read without other programs.
 UNREADABLE_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
-# Names that a message about many images shows.
+# Number of names that a message about many images shows.
 SHOWN = 20
 
 
@@ -31,8 +31,8 @@ class ImageError(ValueError):
     An image that cannot be read.
 
     Args:
-        message: which image, why, and what to do.
-        reason: why alone.
+        message: the image, the reason and the remedy, as a sentence.
+        reason: the reason alone.
     """
 
     def __init__(self, message: str, reason: str = ""):
@@ -41,30 +41,34 @@ class ImageError(ValueError):
 
     @classmethod
     def of(cls, name: str, reason: str, remedy: str = "restore or remove it") -> "ImageError":
+        """The error whose message is `NAME cannot be read (REASON): REMEDY.`"""
         return cls(f"{name} cannot be read ({reason}): {remedy}.", reason)
 
 
 class MissingImageError(ImageError, FileNotFoundError):
-    """An image whose file is not there."""
+    """An image whose file does not exist."""
 
 
 def open_images(data: Dataset | DatasetDict, source: str) -> Any:
     """
-    The same rows, whose images become PIL images as [`open_image`] makes them only when a row is read.
+    The same rows, whose images are opened by [`open_image`] when a row is read.
 
     Args:
-        source: what errors call the data set.
+        data: rows with a column `image`.
+        source: the name of the data set in errors.
     """
     return data.cast_column("image", Image(decode=False)).with_transform(partial(_decode_images, source=source))
 
 
 def open_image(file: str | Path | BytesIO, name: str | None = None, max_pixels: int = MAX_PIXELS) -> PILImage.Image:
     """
-    Reads a whole image: upright, in RGB, 8 bits per channel, transparent parts on white, of several frames the
-    first. Whatever in this package looks at an image opens it here. A file is found by [`find_image`].
+    An image, upright, in RGB with 8 bits per channel, and with white behind transparent parts. Of several frames it is
+    the first. Everything in this package opens images by this function.
 
     Args:
-        name: what errors call the image; by default its path.
+        file: a path, which [`find_image`] looks up, or the bytes of the file.
+        name: the name of the image in errors; by default its path.
+        max_pixels: the largest number of pixels that is read.
 
     Raises:
         MissingImageError: if there is no such file.
@@ -83,16 +87,20 @@ def open_image(file: str | Path | BytesIO, name: str | None = None, max_pixels: 
         raise ImageError.of(name, f"it has over {max_pixels:,} pixels", "make it smaller") from None
     except PILImage.UnidentifiedImageError:
         raise ImageError.of(name, "it is no image") from None
-    except Exception as error:  # Pillow raises nearly anything for what is damaged
+    except Exception as error:  # Pillow raises nearly any exception for damaged files
         raise ImageError.of(name, str(error) or type(error).__name__) from error
 
 
 def decode_image(image: dict[str, Any] | None, name: str) -> PILImage.Image:
     """
-    An image as `datasets` stores it: its `bytes` or, without these, the file at its `path`.
+    An image that `datasets` stores undecoded; see [`open_image`].
+
+    Args:
+        image: `{"bytes": …, "path": …}`; the path is read if there are no bytes.
+        name: the name of the image in errors.
 
     Raises:
-        ImageError: as [`open_image`]; also if there is no image at all.
+        ImageError: as [`open_image`], and if there is neither path nor bytes.
     """
     if image is None or (image["bytes"] is None and not image["path"]):
         raise ImageError.of(name, "the record has none", "add it, or remove the record")
@@ -101,24 +109,24 @@ def decode_image(image: dict[str, Any] | None, name: str) -> PILImage.Image:
 
 def find_image(path: Path) -> Path:
     """
-    The same path or, where that is not there, one that is spelled otherwise: with composed or decomposed accents, or
-    with the extension in lower or upper case.
+    The path or, if it does not exist, the one that exists with another spelling: with composed or decomposed accents,
+    or with the extension in lower or upper case.
     """
     if path.exists() or path == path.parent:
         return path
     folder = find_image(path.parent)
     forms = [unicodedata.normalize(form, path.name) for form in ("NFC", "NFD")]
-    names = (spelling for name in forms for spelling in (name, *_twins(name)))
+    names = (spelling for name in forms for spelling in (name, *_extension_cases(name)))
     return next((folder / name for name in names if (folder / name).exists()), path)
 
 
 def file_stamp(path: Path) -> str:
     """
-    Changes when the file of an image does, without reading it: by its size, and by the times when it was written and
-    when it got here, which whoever copies a file cannot set.
+    A string that changes when the file of an image changes: its size, modification time and change time. A copied file
+    can keep its modification time, but not its change time.
 
     Raises:
-        MissingImageError: if it is not there.
+        MissingImageError: if there is no such file.
     """
     try:
         file = find_image(path).stat()
@@ -129,11 +137,11 @@ def file_stamp(path: Path) -> str:
 
 def list_images(folder: Path) -> list[Path]:
     """
-    The images in a folder and the folders in it, in order, by their extensions: those of every format that Pillow
-    reads. Links are followed. A warning counts what is left out, by reason.
+    The sorted paths of the images in a folder and its subfolders: the files with an extension of a format that Pillow
+    reads. Links are followed. A warning counts the files that are left out, by reason.
 
     Raises:
-        FileNotFoundError: if there are none.
+        FileNotFoundError: if there are no images.
     """
     skipped: dict[str, list[str]] = defaultdict(list)
     paths = sorted(_walk(folder, skipped))
@@ -147,18 +155,18 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def name_some(names: list[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, joined by commas, and the number of others."""
     more = f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is called as an image is; those that the system hides do not count."""
+    """Whether the name of a file has the extension of an image, and does not start with a dot."""
     return path.suffix.lower() in _extensions() and not path.name.startswith(".")
 
 
 def read_column(dataset: Dataset, name: str) -> list[Any]:
-    """A column without the images, which `dataset[name]` would open one by one as well."""
+    """The values of a column. Unlike `dataset[name]`, this does not open the images."""
     return dataset.select_columns(name).with_format(None)[:][name]
 
 
@@ -174,13 +182,13 @@ def _extensions() -> frozenset[str]:
     return frozenset(suffix for suffix, format in PILImage.registered_extensions().items() if format in readable)
 
 
-def _twins(name: str) -> list[str]:
+def _extension_cases(name: str) -> list[str]:
     path = Path(name)
     return [f"{path.stem}{suffix}" for suffix in (path.suffix.lower(), path.suffix.upper())]
 
 
 def _walk(root: Path, skipped: dict[str, list[str]]) -> Iterator[Path]:
-    """The images below a folder. A linked folder is followed unless it is, or holds, one that is walked anyway."""
+    """The images below a folder. Links are followed, but not to folders that are walked anyway, or above these."""
     seen = {os.path.realpath(root)}
     unreadable = partial(_note_unreadable, root, skipped)
     for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
@@ -221,7 +229,7 @@ def _note_unreadable(root: Path, skipped: dict[str, list[str]], error: OSError) 
 
 
 def _contains(folder: str, target: str) -> bool:
-    """Whether a folder holds another, or the other way round."""
+    """Whether one of two folders contains the other."""
     return os.path.commonpath([folder, target]) in (folder, target)
 
 

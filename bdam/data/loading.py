@@ -1,4 +1,4 @@
-"""Data sets on disk: one spelling for all of them."""
+"""Loads data sets from disk, by one notation for all kinds."""
 
 import os
 from pathlib import Path
@@ -44,20 +44,30 @@ def load_data(source: str | Path) -> DatasetDict:
 
 def load_split(source: str | Path, split: str) -> Dataset:
     """
-    Loads one split of a data set; see [`load_data`].
+    One split of a data set.
+
+    Args:
+        source: see [`load_data`].
+        split: `train`, `validation` or `test`.
 
     Raises:
-        ValueError: besides, if there is no such split.
+        FileNotFoundError: see [`load_data`].
+        ValueError: see [`load_data`]; also if there is no such split.
     """
     return choose_split(load_data(source), split, str(source))
 
 
 def load_training_data(source: str | Path) -> DatasetDict:
     """
-    Loads a data set to train on; see [`load_data`].
+    A data set to train on, by split.
+
+    Args:
+        source: see [`load_data`].
 
     Raises:
-        ValueError: besides, if the split train or validation is missing, or lacks captions.
+        FileNotFoundError: see [`load_data`].
+        ValueError: see [`load_data`]; also if the split train or validation is missing, an image of train has no
+            caption, or no image of validation has one.
     """
     data = load_data(source)
     for split in ("train", "validation"):
@@ -71,8 +81,8 @@ def load_training_data(source: str | Path) -> DatasetDict:
 
 
 def resolve_source(source: str) -> str:
-    """The same data set, as [`load_data`] reads it, by absolute paths; what is not there stays as it is."""
-    return "+".join(_resolve(part) if _is_there(part) else part for part in split_source(source))
+    """The same source (see [`load_data`]) with absolute paths; parts that do not exist are not changed."""
+    return "+".join(_resolve(part) if _exists(part) else part for part in split_source(source))
 
 
 def _resolve(part: str) -> str:
@@ -81,25 +91,25 @@ def _resolve(part: str) -> str:
 
 
 def split_source(source: str) -> list[str]:
-    """The data sets between `+`, which may be part of a folder's name as well."""
+    """The parts of a source that `+` joins. The name of a folder may also contain `+`."""
     pieces, parts = source.split("+"), []
     while pieces:
-        # The longest name of what is there; else, what is not there ends where the name of a benchmark follows.
-        there = (n for n in range(len(pieces), 0, -1) if _is_there("+".join(pieces[:n])))
+        # The longest part that exists or, if none does, all up to the name of the next benchmark.
+        existing = (n for n in range(len(pieces), 0, -1) if _exists("+".join(pieces[:n])))
         ends = (n for n in range(1, len(pieces)) if pieces[n].partition(":")[0] in BENCHMARKS)
-        length = next(there, None) or next(ends, len(pieces))
+        length = next(existing, None) or next(ends, len(pieces))
         parts.append("+".join(pieces[:length]))
         del pieces[:length]
     return parts
 
 
-def _is_there(part: str) -> bool:
+def _exists(part: str) -> bool:
     name, root = _name_root(part)
     return name in ("", *BENCHMARKS) and os.path.exists(os.path.expanduser(root))
 
 
 def _name_root(part: str) -> tuple[str, str]:
-    """The benchmark's name and folder; no name for the folder of a data set that was saved."""
+    """The name and the root of a benchmark; an empty name for a saved data set."""
     name, separator, root = part.partition(":")
     return (name, root) if separator and not os.path.exists(part) else ("", part)
 

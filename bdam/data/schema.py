@@ -1,4 +1,4 @@
-"""The columns and splits of every data set: one row per image, under the same names from the reader to the loss."""
+"""The columns and splits of all data sets, which have one row per image."""
 
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 
@@ -38,17 +38,17 @@ FEATURES = Features(
         "image": Image(),
         "image_id": Value("string"),
         "person_id": Value("int64"),
-        # Unique over all persons; None where a benchmark does not know who changed clothes.
+        # Different for different persons; None in benchmarks without outfits.
         "outfit_id": Value("int64"),
-        # What people write when they search, as opposed to the two descriptions of the image in the gallery.
+        # Queries that people wrote. The two descriptions below belong to the image in the gallery.
         "captions": List(Value("string")),
         "identity_description": Value("string"),
         "clothing_description": Value("string"),
     }
 )
 
-# How far several descriptions of an image agree: the share that says the same, in (0, 1], mean over attributes.
-# None where there was one description; data without any such image lacks the columns.
+# How far several descriptions of an image agree: the share of equal values, in (0, 1], mean over attributes. None if
+# there was one description; a data set without any value lacks the columns.
 AGREEMENT_FEATURES = Features({"identity_agreement": Value("float32"), "clothing_agreement": Value("float32")})
 
 PEDESTRIAN_FEATURES = Features(
@@ -63,7 +63,7 @@ CLOTHES_CHANGED_FEATURES = Features(
     {
         **FEATURES,
         "camera_id": Value("int64"),
-        # What the official protocol has the image for, "query" or "gallery"; None outside the test split.
+        # "query" or "gallery" in the official protocol; None outside the test split.
         "role": Value("string"),
     }
 )
@@ -71,8 +71,15 @@ CLOTHES_CHANGED_FEATURES = Features(
 
 def choose_split(data: DatasetDict, split: str, source: str) -> Dataset:
     """
+    One split of a data set.
+
+    Args:
+        data: the splits.
+        split: the name of one of them.
+        source: the name of the data set in errors.
+
     Raises:
-        ValueError: if `data`, which came from `source`, has no such split.
+        ValueError: if there is no such split.
     """
     if split not in data:
         raise ValueError(f"{source} has no split {split!r}: it has {', '.join(data)}.")

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writes files completely or not at all."""
 
 import json
 import os
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 
-# What a run that was killed may leave behind.
+# The ending of unfinished files, which remain if a process is killed.
 PARTIAL = ".partial"
 
 
 def check_writable(path: Path) -> None:
     """
-    Sees that a file can be written, before the work that is to fill it.
+    Checks that a file can be written, before the work that produces its content.
 
     Raises:
-        OSError: naming the path, and what stands in its way.
+        OSError: if it cannot, naming the path and the reason.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file.")
@@ -31,8 +31,8 @@ def check_writable(path: Path) -> None:
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """
-    A path to write to; what was written takes the place of `path` at the end, unless there was an error. Its folder is
-    made if it is not there.
+    A temporary path to write to. At the end it replaces `path`, unless there was an error. The folder is created if it
+    does not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
@@ -44,6 +44,6 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, whole or not at all."""
+    """Writes a value as indented JSON, completely or not at all."""
     with written_whole(path) as aside:
         aside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Models, images and sentences → embeddings."""
+"""Encoders: loading models, and computing embeddings of images and sentences."""

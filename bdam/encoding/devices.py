@@ -1,4 +1,4 @@
-"""Where models run."""
+"""The default device of models."""
 
 import torch
 

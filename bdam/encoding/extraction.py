@@ -1,4 +1,4 @@
-"""Embeddings of many items: in batches, shared among processes, and kept on disk so that nothing is embedded twice."""
+"""Embeds many items in batches, in several processes, and keeps the embeddings on disk."""
 
 import hashlib
 import json
@@ -28,15 +28,18 @@ AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 BATCHES_PER_CHUNK = 16
 
 Embeddings = dict[str, torch.Tensor]
+# From a list of items to the inputs of a model, on the CPU; and from inputs on the model's device to embeddings.
+Prepare = Callable[[list], Mapping[str, torch.Tensor]]
+Embed = Callable[[dict[str, torch.Tensor]], Embeddings]
 Value = TypeVar("Value")
 
 
 class FeatureStore:
     """
-    A folder of embeddings, chunk by chunk, each written whole or not at all.
+    A folder of embeddings with a file per chunk, written completely or not at all.
 
     Args:
-        folder: the place of one checkpoint, data set and setting; see [`feature_store`].
+        folder: the folder for one checkpoint, data set and setting; see [`feature_store`].
     """
 
     def __init__(self, folder: Path):
@@ -59,8 +62,13 @@ class FeatureStore:
 
 def feature_store(checkpoint: str, dataset: Dataset, **settings) -> FeatureStore:
     """
-    Where embeddings are kept, in the assets cache of the Hub's libraries: a folder of its own for all that they depend
-    on, which is the files of the checkpoint, the rows of the data set, the settings and the versions.
+    The store of embeddings in the assets cache of the Hub's libraries. Its folder depends on everything that the
+    embeddings depend on: the files of the checkpoint, the rows of the data set, the settings and the versions.
+
+    Args:
+        checkpoint: folder of a model, or its name on the Hub.
+        dataset: the rows to embed.
+        **settings: the batch size and precision of the embeddings.
     """
     key = hashlib.sha256()
 
@@ -84,8 +92,8 @@ def feature_store(checkpoint: str, dataset: Dataset, **settings) -> FeatureStore
 
 def embed_in_batches(
     model,
-    prepare: Callable[[list], Mapping[str, torch.Tensor]],
-    embed: Callable[[dict[str, torch.Tensor]], Embeddings],
+    prepare: Prepare,
+    embed: Embed,
     items,
     label: str,
     batch_size: int = 64,
@@ -93,11 +101,13 @@ def embed_in_batches(
     store: FeatureStore | None = None,
 ) -> Embeddings:
     """
-    Embeds N items: tensors (N, …) by name. A name that one batch lacks is left out.
+    The embeddings of N items: tensors (N, …) by name, without names that a batch lacks.
 
-    Processes share the work, chunk by chunk, and each returns all of it. Where a store is given, the chunks that it
-    holds are read, and the others written to it as soon as they are there: what was interrupted goes on. The
-    other arguments are those of [`embed_chunks`].
+    Processes embed different chunks, and each returns all embeddings. Chunks in the store are read, and the others are
+    written to it when they are finished, so that an interrupted call can be repeated without embedding them again.
+
+    Args:
+        store: where embeddings are kept; None (default) keeps none. The others are those of [`embed_chunks`].
     """
     rank, num_processes = place_among_processes()
     chunk_size = batch_size * BATCHES_PER_CHUNK
@@ -106,34 +116,30 @@ def embed_in_batches(
     missing = [chunk for chunk in mine if chunk not in chunks]
     rows = [row for chunk in missing for row in range(len(items))[chunk * chunk_size : (chunk + 1) * chunk_size]]
     embeddings = embed_chunks(model, prepare, embed, Subset(items, rows), label, batch_size, mixed_precision)
-    for chunk, of_chunk in zip(missing, embeddings, strict=True):
-        chunks[chunk] = of_chunk
+    for chunk, embeds in zip(missing, embeddings, strict=True):
+        chunks[chunk] = embeds
         if store is not None:
-            store.save(label, chunk, of_chunk)
-    chunks = {chunk: of_chunk for of_process in gather(chunks) for chunk, of_chunk in of_process.items()}
+            store.save(label, chunk, embeds)
+    chunks = {chunk: embeds for gathered in gather(chunks) for chunk, embeds in gathered.items()}
     return _join([chunks[chunk] for chunk in sorted(chunks)])
 
 
 @torch.inference_mode()
 def embed_chunks(
-    model,
-    prepare: Callable[[list], Mapping[str, torch.Tensor]],
-    embed: Callable[[dict[str, torch.Tensor]], Embeddings],
-    items,
-    label: str,
-    batch_size: int = 64,
-    mixed_precision: str = "no",
+    model, prepare: Prepare, embed: Embed, items, label: str, batch_size: int = 64, mixed_precision: str = "no"
 ) -> Iterator[Embeddings]:
     """
-    Embeds items in evaluation mode, on the model's device: tensors by name, on the CPU and if they are floats in
-    float32, of `batch_size * BATCHES_PER_CHUNK` items at a time.
+    Yields the embeddings of `batch_size * BATCHES_PER_CHUNK` items at a time: tensors by name, on the CPU, floats in
+    float32. The model runs in evaluation mode, on its device.
 
     Args:
-        prepare: a list of items → what `embed` needs, on the CPU; runs in worker processes if the model is on a GPU.
-        embed: that, on the model's device → embeddings of the batch by name.
+        model: the model that `embed` calls.
+        prepare: converts a list of items to inputs on the CPU; runs in worker processes if the model is on a GPU.
+        embed: converts inputs on the model's device to embeddings of the batch, by name.
         items: a sequence, such as a list or a `Dataset`.
-        label: what the items are, for the progress bar.
-        mixed_precision: `"no"`, `"fp16"` or `"bf16"`.
+        label: the name of the items in the progress bar and the store.
+        batch_size: items per forward pass.
+        mixed_precision: `"no"` (default), `"fp16"` or `"bf16"`.
     """
     was_training = model.training
     model.eval()
@@ -153,20 +159,20 @@ def embed_chunks(
 
 
 def embed_images(encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, **options) -> Embeddings:
-    """Embeddings of the images by name: identity embeddings of the galleries (see [`Encoder`]), and `clothing`."""
+    """Embeddings (N, D) of N images by name: those of the galleries (see [`Encoder`]), and `clothing`."""
     prepare = partial(encoder.prepare_images, use_descriptions=use_descriptions)
     return embed_in_batches(encoder.model, prepare, encoder.embed_images, dataset, "images", **options)
 
 
 def embed_sentences(encoder: Encoder, sentences: list[str], label: str = "sentences", **options) -> Embeddings:
-    """`identity` and, if the model has a clothing stream, `clothing` embeddings of the sentences."""
+    """Embeddings (N, D) of N sentences: `identity` and, if the model has a clothing stream, `clothing`."""
     return embed_in_batches(
         encoder.model, encoder.prepare_sentences, encoder.embed_sentences, sentences, label, **options
     )
 
 
 def _load(items, prepare: Callable, batch_size: int, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches on the device. On a CPU, workers would take from the model what they give."""
+    """Yields batches on the device. On a CPU without worker processes, which would compete with the model."""
     on_gpu = device.type != "cpu"
     loader = DataLoader(
         items,
@@ -190,12 +196,13 @@ def _join(parts: list[Embeddings]) -> Embeddings:
 
 
 def place_among_processes() -> tuple[int, int]:
-    """Our rank, and how many we are."""
+    """The rank of this process, and the number of processes."""
     is_shared = distributed.is_available() and distributed.is_initialized()
     return (distributed.get_rank(), distributed.get_world_size()) if is_shared else (0, 1)
 
 
 def wait_for_all_processes() -> None:
+    """Waits until all processes have called this function."""
     _, num_processes = place_among_processes()
     if num_processes > 1:
         distributed.barrier()

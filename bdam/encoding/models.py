@@ -1,4 +1,4 @@
-"""Models on disk, whole or not at all."""
+"""Saves and loads models, and reads facts of their files."""
 
 import hashlib
 import re
@@ -23,7 +23,7 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
-    """Writes weights, code, processor and recipe aside, then swaps them in: no half-written model is left."""
+    """Writes weights, code, processor and recipe to `directory`, completely or not at all."""
     aside = directory.with_name(f"{directory.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
@@ -35,15 +35,16 @@ def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
 
 def load_model(checkpoint: str | Path):
     """
-    Model and processor, in float32: of a folder, through the code that was saved with it; of the Hub, through the code
-    that is installed, so that no stranger's code runs. Texts are cut to what the model takes.
+    A model in float32 and its processor, which cuts texts at the limit of the model. A folder is loaded with the code
+    in it, a name on the Hub with the installed code, so that no untrusted code runs.
 
-    A folder may hold whatever `AutoModel` reads: safetensors or `pytorch_model.bin`, in one file or in shards, and
-    also the only variant that there is, such as `model.fp16.safetensors`.
+    Args:
+        checkpoint: a folder with any weights that `AutoModel` reads: safetensors or `pytorch_model.bin`, in one file
+            or in shards, or a single variant such as `model.fp16.safetensors`; or a name on the Hub.
 
     Raises:
-        FileNotFoundError: if the folder holds no model, or a model without weights, or the Hub has no such model.
-        ValueError: if a file is broken, or weights are missing or of another shape, or there is no whole processor.
+        FileNotFoundError: if the folder has no model or no weights, or the Hub has no such model.
+        ValueError: if a file is broken, weights are missing or have another shape, or the processor is incomplete.
     """
     folder = Path(checkpoint)
     variant = _find_variant(folder) if folder.is_dir() else None
@@ -59,7 +60,7 @@ def load_model(checkpoint: str | Path):
         processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=folder.is_dir())
     except ImportError:
         raise
-    except Exception as error:  # of the readers of configs, weights and tokenizers, which have no class in common
+    except Exception as error:  # of readers of configs, weights and tokenizers, without a common class
         if isinstance(error, OSError) and not folder.is_dir():
             message = f"No model at {checkpoint}: there is no such folder, nor one on the Hub."
             raise FileNotFoundError(message) from error
@@ -73,8 +74,10 @@ def load_model(checkpoint: str | Path):
 
 def _check_whole(checkpoint: str | Path, loading: dict, processor) -> None:
     """
+    Checks that `from_pretrained` did not fill gaps with new values.
+
     Raises:
-        ValueError: about what `from_pretrained` makes up: weights that are missing or do not fit, an empty tokenizer.
+        ValueError: if weights are missing or have another shape, or the processor is incomplete.
     """
     reshaped = [f"{name} {tuple(found)} in place of {tuple(own)}" for name, found, own in loading["mismatched_keys"]]
     for problem, names in (
@@ -86,13 +89,13 @@ def _check_whole(checkpoint: str | Path, loading: dict, processor) -> None:
             raise ValueError(f"{checkpoint} {problem}: {some}. Save or download it again.")
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
-            raise ValueError(f"{checkpoint} has no {part.replace('_', ' ')}: save the processor beside the model.")
+            raise ValueError(f"{checkpoint} has no {part.replace('_', ' ')}: save the processor next to the model.")
     if len(processor.tokenizer) <= len(processor.tokenizer.all_special_ids):
-        raise ValueError(f"The tokenizer of {checkpoint} knows no word: save the processor beside the model.")
+        raise ValueError(f"The tokenizer of {checkpoint} knows no word: save the processor next to the model.")
 
 
 def weight_files(directory: str | Path) -> list[Path]:
-    """The files of weights in a folder: safetensors or ONNX, which are read first; only without them PyTorch's own."""
+    """The files of weights in a folder: safetensors and ONNX or, if there are none, `pytorch_model*.bin`."""
     for kinds in (("*.safetensors", "*.onnx*"), ("pytorch_model*.bin",)):
         if paths := sorted(path for kind in kinds for path in Path(directory).glob(kind)):
             return paths
@@ -101,18 +104,18 @@ def weight_files(directory: str | Path) -> list[Path]:
 
 def _find_variant(folder: Path) -> str | None:
     """
-    What `from_pretrained` is to be told to find the weights of a folder: nothing, or the only variant.
+    The argument `variant` with which `from_pretrained` finds the weights of a folder; None if it needs none.
 
     Raises:
-        FileNotFoundError: if there is no model, or none with weights, or there are several variants alone.
-        ValueError: if the weights were not downloaded.
+        FileNotFoundError: if there is no model, or there are no weights, or only several variants.
+        ValueError: if the weights are only pointers of Git LFS.
     """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no model: there is no config.json. Train one first.")
     paths = weight_files(folder)
     if not paths:
         raise FileNotFoundError(
-            f"{folder} holds no weights: there is no model.safetensors nor pytorch_model.bin beside config.json."
+            f"{folder} holds no weights: there is no model.safetensors nor pytorch_model.bin next to config.json."
         )
     for path in paths:
         with path.open("rb") as file:
@@ -127,7 +130,7 @@ def _find_variant(folder: Path) -> str | None:
 
 
 def _find_broken(checkpoint: Path) -> Path:
-    """The file of weights that cannot be read, if that is why the checkpoint cannot; otherwise the checkpoint."""
+    """The first file of weights that cannot be read; the checkpoint if all can."""
     for path in weight_files(checkpoint):
         try:
             if path.suffix == ".bin":
@@ -135,15 +138,15 @@ def _find_broken(checkpoint: Path) -> Path:
             else:
                 with safe_open(path, framework="pt"):
                     pass
-        except Exception:  # of two libraries, whose errors have no class in common
+        except Exception:  # of two libraries, without a common class
             return path
     return checkpoint
 
 
 def limit_texts(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> None:
     """
-    Lowers `model_max_length` of the tokenizer, to which it cuts texts, to what the text encoder of the model takes.
-    Where neither of them has a limit, it is 512 tokens.
+    Lowers `model_max_length` of the tokenizer, at which it cuts texts, to the limit of the model's text encoder. If
+    neither has a limit, it is 512 tokens.
     """
     limit = min(text_capacity(getattr(model, "text_model", model)) or NO_LIMIT, tokenizer.model_max_length)
     tokenizer.model_max_length = limit if limit < NO_LIMIT else 512
@@ -151,10 +154,10 @@ def limit_texts(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> None:
 
 def text_capacity(text_model: nn.Module) -> int | None:
     """
-    How many tokens an encoder takes, special ones included; None if it takes any number, as T5 and XLNet do.
+    The largest number of tokens of a text encoder, including special ones; None without a limit, as for T5 and XLNet.
 
-    Not all rows of a table of positions are for tokens: RoBERTa and what is built like it count from the row after
-    that of the padding, BART from an offset.
+    Not all rows of a position table are for tokens: RoBERTa and similar models start after the row of the padding, and
+    BART at an offset.
     """
     limits = [getattr(text_model.config, "max_position_embeddings", None)]
     for name, module in text_model.named_modules():
@@ -166,7 +169,7 @@ def text_capacity(text_model: nn.Module) -> int | None:
 
 
 def fingerprint(directory: str | Path) -> str | None:
-    """What tells these weights from all others; None if they are not in a folder."""
+    """A hash of the files of weights in a folder, 16 hexadecimal digits; None if there are none."""
     paths = weight_files(directory)
     digest = hashlib.sha256()
     for path in paths:
@@ -177,6 +180,6 @@ def fingerprint(directory: str | Path) -> str | None:
 
 
 def training_seed(directory: str | Path) -> int | None:
-    """The seed that the model was trained with; None if it does not say."""
+    """The seed in the recipe next to a model; None if there is none."""
     path = Path(directory) / RECIPE
     return read_recipe(path).get("seed") if path.is_file() else None

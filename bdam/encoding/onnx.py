@@ -1,4 +1,4 @@
-"""BDAM for ONNX Runtime: its image and query encoders as two files, and these files as an encoder."""
+"""Exports the image and query encoders of BDAM as two ONNX files, and loads these as an encoder."""
 
 import ast
 import logging
@@ -39,30 +39,35 @@ except ImportError as error:
 
 
 AGREES_TO = 1e-4
-# The parts that see every token, which takes the time. What comes after them sees one vector per image: in int8, it
-# would save nothing and add most of the error.
+# The parts that process every token, which takes most of the time. The parts after them process one vector per image:
+# in int8 they would save no time, and cause most of the error.
 QUANTIZED = {"model.vision_model", "model.text_model", "model.decoupler"}
-# Two of each, unlike in size, to trace the encoders with and to compare them by.
+# Two of each, of different sizes, to trace and compare the encoders.
 IMAGES = [Image.linear_gradient("L").convert("RGB"), Image.radial_gradient("L").convert("RGB").resize((60, 120))]
 SENTENCES = ["A tall man.", "A young woman with glasses, in a red coat and black boots, carries a blue handbag."]
 
 
 def export_onnx(checkpoint: str, folder: Path, quantize: bool = False) -> None:
     """
-    Writes what a search needs to a new folder, whole or not at all: `image_encoder.onnx`, from `pixel_values` of any
-    number of images to `image` and `clothing`, `query_encoder.onnx`, from `input_ids` and `attention_mask` of any
-    number and length of sentences to `identity` and `clothing`, the processor's files, `config.json`, and
-    `exported_weights.txt`, which says whose galleries it can search. Embeddings are (B, D), L2-normalised, those of an
-    image without description; a model without clothing stream has no `clothing`.
+    Writes a BDAM as ONNX files to a new folder, completely or not at all.
+
+    - `image_encoder.onnx`: from `pixel_values` of any number of images to `image` and `clothing`, without descriptions
+    - `query_encoder.onnx`: from `input_ids` and `attention_mask` of any number and length of sentences to `identity`
+      and `clothing`
+    - `config.json` and the files of the processor
+    - `exported_weights.txt`: the fingerprint of the weights, whose galleries the export can search
+
+    Embeddings are (B, D), L2-normalized. A model without a clothing stream has no `clothing`.
 
     Args:
         checkpoint: a BDAM in a folder or on the Hub.
-        quantize: whether the encoders and the decoupler multiply by their weights in int8. The activations' steps are
-            found for each batch, so that an embedding depends a little on what else is in it.
+        folder: the folder to write.
+        quantize: whether the matrix products of the encoders and the decoupler are in int8; by default not.
+            Activations are quantized per batch, so that an embedding depends slightly on the other items of its batch.
 
     Raises:
-        FileExistsError: if the folder is there already.
-        ValueError: if the checkpoint is no BDAM or cannot be exported, or what was exported gives other embeddings.
+        FileExistsError: if the folder exists.
+        ValueError: if the checkpoint is no BDAM or cannot be exported, or the export gives other embeddings.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: remove it, or give another folder.")
@@ -71,23 +76,23 @@ def export_onnx(checkpoint: str, folder: Path, quantize: bool = False) -> None:
         raise ValueError(f"{checkpoint} is no checkpoint of a BDAM: nothing else can be exported.")
     encoder.model.float()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
-        aside = Path(place) / folder.name
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        aside = Path(temporary) / folder.name
         encoder.processor.save_pretrained(aside)
         encoder.model.config.to_json_file(aside / "config.json")
         (aside / EXPORTED_WEIGHTS).write_text(f"{weights_of(checkpoint)}\n", encoding="utf-8")
         nodes = _export(encoder, aside)
         _check_agreement(encoder, OnnxEncoder(aside))
         if quantize:
-            for file, of_file in nodes.items():
-                _quantize(aside / file, of_file)
+            for file, names in nodes.items():
+                _quantize(aside / file, names)
         aside.rename(folder)
 
 
 class OnnxModel(nn.Module):
     """
-    Two ONNX files, run on the CPU by as many threads as PyTorch has. A module only so that what moves and switches
-    models can do so with this one, to no effect: it holds no weights of PyTorch's.
+    Two ONNX files, run on the CPU with PyTorch's number of threads. It is a module without parameters, so that code
+    which moves models or sets their mode accepts it.
     """
 
     device = torch.device("cpu")
@@ -100,11 +105,14 @@ class OnnxModel(nn.Module):
 
 class OnnxEncoder(Encoder):
     """
-    A folder written by [`export_onnx`]. It embeds images alone, whether or not they are described.
+    The encoder of a folder that [`export_onnx`] wrote. It embeds images without their descriptions.
+
+    Args:
+        folder: the folder.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if one is broken.
+        ValueError: if a file is broken.
     """
 
     def __init__(self, folder: Path):
@@ -132,7 +140,7 @@ def _open(path: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of ONNX Runtime's errors, which have no class in common
+    except Exception as error:  # ONNX Runtime's errors have no common class
         raise ValueError(f"{path} is broken: `bdam export` it again. ({error})") from error
 
 
@@ -143,7 +151,7 @@ def _run(session: onnxruntime.InferenceSession, inputs: Mapping[str, torch.Tenso
 
 
 class _Embedding(nn.Module):
-    """One of an encoder's two functions, as a module to be traced."""
+    """One of the two functions of an encoder, as a module that can be traced."""
 
     def __init__(self, model: nn.Module, embed: Callable):
         super().__init__()
@@ -156,7 +164,7 @@ class _Embedding(nn.Module):
 
 @torch.no_grad()
 def _export(encoder: BDAMEncoder, folder: Path) -> dict[str, list[str]]:
-    """Writes both files to the folder; returns the nodes to quantise in each."""
+    """Writes both files to the folder; returns the nodes to quantize in each."""
     images, sentences = _prepare(encoder, [0, 1])
     embed_images = _Embedding(encoder.model, encoder.embed_images)
     embed_sentences = _Embedding(encoder.model, encoder.embed_sentences)
@@ -175,13 +183,13 @@ def _export(encoder: BDAMEncoder, folder: Path) -> dict[str, list[str]]:
 
 def _write(path: Path, module: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: list[str]) -> list[str]:
     """
-    Writes a module as a file that takes inputs of any size along the first axes, which get the given names. Returns
-    the names of its nodes in the parts to quantise.
+    Writes a module as an ONNX file, with `dynamic_axes` as the names of its first axes, whose sizes are free. Returns
+    the names of the nodes to quantize.
     """
     axes = {name: dict(enumerate(dynamic_axes)) for name in inputs}
     shapes = {name: dict.fromkeys(of_input, torch.export.Dim.DYNAMIC) for name, of_input in axes.items()}
     with patch.object(BDAMSelectiveScan, "apply", _selective_scan), _quiet():
-        # Traced here, since the exporter itself would rather fix an axis than give up.
+        # Traced here, because the exporter would fix the size of an axis rather than raise an error.
         program = torch.export.export(module.eval(), (inputs,), dynamic_shapes=(shapes,), strict=False)
         exported: Any = torch.onnx.export(
             program,
@@ -205,7 +213,7 @@ def _scopes(node: Any) -> list[str]:
 def _selective_scan(
     u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor
 ) -> torch.Tensor:
-    """[`selective_scan`] as a loop in the graph, where the loop of Python would be written out step by step."""
+    """[`selective_scan`] as one loop node; the Python loop would be unrolled."""
 
     def step(state: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         u, delta, B, C = inputs
@@ -219,7 +227,7 @@ def _selective_scan(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the tools say of themselves: outdated calls, packages and steps to try, axes with equal names."""
+    """A context without warnings of the exporter that need no action."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -237,7 +245,7 @@ def _prepare(encoder: BDAMEncoder, rows: list[int]) -> tuple[dict[str, torch.Ten
 
 @torch.no_grad()
 def _check_agreement(encoder: BDAMEncoder, exported: OnnxEncoder) -> None:
-    """On batches and lengths of text other than those that were traced."""
+    """Compares both encoders on other batch sizes and text lengths than those that were traced."""
     for rows in ([0], [1, 0, 1]):
         images, sentences = _prepare(encoder, rows)
         _compare(IMAGE_ENCODER, encoder.embed_images(images), exported.embed_images(images))
@@ -258,6 +266,6 @@ def _quantize(path: Path, nodes: list[str]) -> None:
     aside = path.with_suffix(".int8.onnx")
     with _quiet():
         quantize_dynamic(path, aside, op_types_to_quantize=["MatMul", "Gemm"], nodes_to_quantize=nodes)
-    for part in path.parent.glob(f"{path.name}*"):  # a large model has its weights beside it
+    for part in path.parent.glob(f"{path.name}*"):  # a large model has its weights in files next to it
         part.unlink()
     aside.rename(path)

@@ -1,4 +1,4 @@
-"""What a model reads of a sentence: where it is cut, and which of its words are known."""
+"""Finds what a model does not read of a sentence: words beyond its limit, and unknown words."""
 
 import unicodedata
 from bisect import bisect_right
@@ -9,16 +9,16 @@ from tokenizers.models import WordPiece
 from transformers import PreTrainedTokenizerBase
 
 
-# Kana and Chinese characters stand without spaces between words: each counts as a word, as in BERT's tokenizer.
+# Kana and Chinese characters, of which each counts as a word, as in BERT's tokenizer.
 UNSPACED = (("\u3040", "\u30ff"), ("\u3400", "\u4dbf"), ("\u4e00", "\u9fff"), ("\uf900", "\ufaff"))
 JOINERS = "'\u2019-\u2010\u200c\u200d"
-SPACE = "\u2581"  # what SentencePiece puts before a word, also before one that it does not know
+SPACE = "\u2581"  # SentencePiece puts this before each word, also before unknown ones
 QUOTED_WORDS, QUOTED_LETTERS, NAMED_WORDS = 3, 40, 10
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a sentence, which it is `sentence[start:end]` of."""
+    """A word of a sentence, which is `sentence[start:end]`."""
 
     text: str
     start: int
@@ -27,27 +27,29 @@ class Word:
 
 def read_sentence(tokenizer: PreTrainedTokenizerBase, sentence: str, max_length: int) -> list[str]:
     """
-    What is lost of a sentence when a model reads it, in plain words: `The sentence was cut after "… red coat" (word 61
-    of 80): the model reads 77 tokens.` and `The model does not know: "xqzt", "ñandú".` Empty if nothing is lost.
+    Warnings about words of a sentence that a model does not read, such as `The sentence was cut after "… red coat"
+    (word 61 of 80): the model reads 77 tokens.` and `The model does not know: "xqzt", "ñandú".` Empty if it reads all.
 
-    A word is unknown if the tokenizer has no token for it, or for a part of it. One whose vocabulary holds whole words
-    and single letters, as that of `learn_tokenizer` does, spells every other word by letters, which tell the model
-    nothing: there, a word is known if one entry of the vocabulary makes up more than half of it, as "coat" of "coats".
-    Byte-level tokenizers, such as those of CLIP and RoBERTa, know every word.
+    A word is unknown if the tokenizer has no token for it or for a part of it. A tokenizer whose vocabulary has whole
+    words and single letters, such as that of `learn_tokenizer`, splits other words into letters, which have no meaning
+    for the model. There, a word is known if one token is more than half of it, as "coat" of "coats". For byte-level
+    tokenizers, such as those of CLIP and RoBERTa, all words are known.
 
     Args:
-        max_length: how many tokens the model reads, special ones included.
+        tokenizer: the tokenizer of the model.
+        sentence: the sentence.
+        max_length: the number of tokens that the model reads, including special ones.
 
     Raises:
-        ValueError: if the sentence holds no word that the model knows.
+        ValueError: if the model knows no word of the sentence.
     """
     words = list(split_words(sentence))
     if not any(letter.isalnum() for word in words for letter in word.text):
         raise ValueError(f'There is no word in the sentence "{_shorten(sentence)}": describe a person in words.')
 
     end, where = _find_cut(tokenizer, sentence, words, max_length)
-    unknown, is_anything_left = _find_unknown(tokenizer, sentence[:end])
-    if not is_anything_left:
+    unknown, is_any_known = _find_unknown(tokenizer, sentence[:end])
+    if not is_any_known:
         raise ValueError(f'The model knows no word of the sentence "{_shorten(sentence)}": use other words.')
     warnings = []
     if where:
@@ -61,8 +63,12 @@ def read_sentence(tokenizer: PreTrainedTokenizerBase, sentence: str, max_length:
 
 def split_words(text: str, joiners: str = JOINERS) -> Iterator[Word]:
     """
-    Runs of letters and digits with their marks, joined by an apostrophe or a hyphen; and each symbol, such as an
-    emoji, by itself. Punctuation is no word.
+    Yields the words of a text: sequences of letters, digits and combining marks, which apostrophes and hyphens may
+    join; and each symbol, such as an emoji. Punctuation is no word.
+
+    Args:
+        text: the text.
+        joiners: the characters that join letters to one word.
     """
     start, kind = 0, None
     for end, character in enumerate(f"{text} "):
@@ -76,7 +82,7 @@ def split_words(text: str, joiners: str = JOINERS) -> Iterator[Word]:
 
 
 def _kind(character: str) -> str | None:
-    """What a character is in a word; None if it belongs to none."""
+    """The kind of a character in a word: letter, mark or symbol; None if it is not part of words."""
     category = unicodedata.category(character or " ")
     if any(first <= character <= last for first, last in UNSPACED) or (category[0] == "S" and not character.isascii()):
         return "symbol"
@@ -87,8 +93,8 @@ def _find_cut(
     tokenizer: PreTrainedTokenizerBase, sentence: str, words: list[Word], max_length: int
 ) -> tuple[int, str]:
     """
-    How many characters are read, and in words, where that is; nothing if it is the last word. Texts that end earlier
-    and earlier are tokenized until one fits, which needs no offsets, and less than three times the work of the first.
+    The number of characters that are read, and a phrase for the last word that is read; an empty one if the sentence
+    is not cut. A binary search tokenizes shorter texts until one fits, which works without offsets, too.
     """
 
     def count_tokens(end: int) -> int:
@@ -106,9 +112,9 @@ def _find_cut(
 
 
 def _find_unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[str], bool]:
-    """The words that are unknown, at least in part, each once; and whether one is known for the most part."""
+    """The words that are unknown, at least in part, each once; and whether any word is mostly known."""
     spells = _spells_by_letters(tokenizer)
-    unknown, is_anything_left = [], False
+    unknown, is_any_known = [], False
     for word in dict.fromkeys(word.text for word in split_words(text, joiners="")):
         ids = tokenizer.encode(word, add_special_tokens=False, verbose=False)
         known = [token for token in ids if token != tokenizer.unk_token_id]
@@ -119,12 +125,12 @@ def _find_unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[s
         is_known = num_letters > 0 and len(known) == len(ids)
         if not is_known:
             unknown.append(word)
-        is_anything_left = is_anything_left or is_known or 2 * num_letters > len(word)
-    return unknown, is_anything_left
+        is_any_known = is_any_known or is_known or 2 * num_letters > len(word)
+    return unknown, is_any_known
 
 
 def _spells_by_letters(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether its vocabulary holds whole words, and of parts of words single letters alone."""
+    """Whether the vocabulary has whole words, and only single letters as parts of words."""
     if not isinstance(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), WordPiece):
         return False
     continuations = [piece for piece in tokenizer.get_vocab() if piece.startswith("##")]

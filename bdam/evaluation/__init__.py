@@ -1,1 +1,1 @@
-"""Weights → numbers and images."""
+"""Evaluation: metrics, protocols, studies, analyses and figures."""

@@ -1,4 +1,4 @@
-"""What goes on inside a trained model: its gates, what its features tell, and where it succeeds and fails."""
+"""The analysis of a trained model: its gates, what its features encode, and where it succeeds and fails."""
 
 import json
 import re
@@ -38,19 +38,19 @@ except ImportError as error:
     raise ImportError("The analysis needs scikit-learn: pip install bdam[analysis]") from error
 
 
-# §IV-B of the paper; of its balanced fusion weights it does not say which is the image's.
+# §IV-B of the paper, which does not say which of its two fusion weights is the image's.
 PAPER = {
     "gates": {"identity": MeanStd(mean=0.61, std=0.17), "clothing": MeanStd(mean=0.38)},
     "fusion_weights": {"image": MeanStd(mean=0.52), "description": MeanStd(mean=0.48)},
 }
-# Quantities of a training log, with the prefix that they put before the name of a task.
+# Quantities of a training log, each with the prefix of its keys, which end in the name of a task.
 LOGGED = {
     "task losses": "",
     "loss weights": "weight/",
     "gradient norms": "gradient_norm/",
     "loss ratios": "loss_ratio/",
 }
-# Attributes of people whom a model may find more or less reliably.
+# Attributes whose values a model may serve unequally.
 GROUPS = ("gender", "age", "skin_tone")
 RIDGE_PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 
@@ -59,19 +59,18 @@ def analyze_run(
     run: Path, data: str | None = None, split: str = "test", output: Path | None = None, seed: int = 0
 ) -> Analysis:
     """
-    Analyzes the model of a training run, on the accelerator where there is one, and writes `analysis.json` and
-    figures.
+    The analysis of a training run's model, which is also written as `analysis.json` with figures. It runs on the
+    accelerator, if there is one.
 
     Args:
         run: folder with `model/` and `log.jsonl`.
-        data: what to analyze it on, as for [`bdam.evaluation.evaluate.evaluate_checkpoint`]; by default, what it was
-            trained on.
-        split: `train`, `validation` or `test`.
+        data: the data set, see [`load_data`]; by default, the one that the model was trained on.
+        split: `train`, `validation` or `test` (default).
         output: folder to write; by default, `run/analysis`.
-        seed: what examples, maps and probes are drawn with.
+        seed: the seed of the examples, maps and probes.
 
     Raises:
-        FileNotFoundError: if the model, the log or the data is not there.
+        FileNotFoundError: if the model, the log or the data does not exist.
         ValueError: if the log is not JSON.
     """
     model, processor = load_model(run / "model")
@@ -116,8 +115,16 @@ def analyze_run(
 
 def image_parts(encoder: BDAMEncoder, dataset: Dataset, batch_size: int = 64) -> dict[str, torch.Tensor]:
     """
-    What the model makes of N images inside: `f_id` and, with BDAM, `f_clo` and `gate`, all (N, hidden_size); with
-    fusion, `fusion_weights` (M, 2) of image and description, for the M images that have a description.
+    Internal features of N images, by name, float32 on the CPU.
+
+    Args:
+        encoder: the model.
+        dataset: rows of the N images.
+        batch_size: images per forward pass.
+
+    Returns:
+        `f_id` and, with BDAM, `f_clo` and `gate`, all (N, hidden_size); with fusion, `fusion_weights` (M, 2) of image
+        and description, for the M images that have a description.
     """
     model = encoder.model
     described = torch.tensor([bool(text) for text in read_column(dataset, "identity_description")])
@@ -139,7 +146,7 @@ def image_parts(encoder: BDAMEncoder, dataset: Dataset, batch_size: int = 64) ->
 
 
 def gate_values(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """All `gates` of identity (g) and of clothing (1 - g), and all `fusion_weights`; none where there are none."""
+    """All `gates`, by `identity` (g) and `clothing` (1 - g), and all `fusion_weights`; empty without such parts."""
     values: dict[str, dict[str, torch.Tensor]] = {"gates": {}, "fusion_weights": {}}
     if "gate" in parts:
         gate = parts["gate"].flatten()
@@ -151,13 +158,13 @@ def gate_values(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Ten
 
 
 def gate_statistics(parts: dict[str, torch.Tensor]) -> dict[str, dict[str, GateStatistics]]:
-    """Mean and standard deviation of each of the [`gate_values`], with the paper's beside them."""
+    """Mean and standard deviation of the [`gate_values`], with those of the paper (§IV-B)."""
     return {
         kind: {
             name: GateStatistics(mean=value.mean().item(), std=value.std(correction=0).item(), paper=PAPER[kind][name])
-            for name, value in of_kind.items()
+            for name, value in values.items()
         }
-        for kind, of_kind in gate_values(parts).items()
+        for kind, values in gate_values(parts).items()
     }
 
 
@@ -165,110 +172,121 @@ def disentanglement(parts: dict[str, torch.Tensor], dataset: Dataset, seed: int 
     """
     How well linear probes read identity and clothing from `f_id` and from `f_clo`.
 
-    The probes answer yes-or-no questions about the image: whether it has an attribute, where the data set knows
-    attributes, or whether a word stands in its description. They are fitted on the images of one half of the
-    persons and scored on the other half. A feature that says nothing about a term has an area under the ROC curve of
-    0.5, so a disentangled model has high areas for its own terms and 0.5 for the other's. Compare areas
-    on the same images only: more persons fit better probes, and with 120 persons a feature of pure noise gets
-    0.50 ± 0.02.
+    A probe predicts a term of the image: an attribute, if the data set has attributes, or a word of its description.
+    Probes are fitted on the images of one half of the persons and scored on the other half. A feature without
+    information about a term has an area under the ROC curve of 0.5, so a disentangled model has high areas for terms
+    of a feature's own kind and 0.5 for the others. Compare areas on the same images only: more persons fit better
+    probes, and with 120 persons a feature of pure noise gets 0.50 ± 0.02.
+
+    Args:
+        parts: `f_id` and `f_clo`, (N, hidden_size); see [`image_parts`].
+        dataset: rows of the N images.
+        seed: the seed that splits the persons in halves.
 
     Returns:
-        Probes by kind, `identity` and `clothing`. A kind without any term to ask for is left out, and so is a feature
-        that the model does not have.
+        Probes by kind, `identity` and `clothing`; without kinds that have no terms, and features that the model does
+        not have.
     """
     descriptions = {kind: list(dataset[f"{kind}_description"]) for kind in ("identity", "clothing")}
-    described = [row for row, of_image in enumerate(zip(*descriptions.values(), strict=True)) if all(of_image)]
+    described = [row for row, texts in enumerate(zip(*descriptions.values(), strict=True)) if all(texts)]
     images = dataset.select(described)
-    said = {kind: _terms(images, kind) for kind in descriptions}
+    terms_by_kind = {kind: _terms(images, kind) for kind in descriptions}
     person_ids, outfit_ids = (np.array(list(dataset[name]))[described] for name in ("person_id", "outfit_id"))
     subjects = {"identity": person_ids, "clothing": person_ids if None in outfit_ids else outfit_ids}
     is_fitted = np.isin(person_ids, np.random.default_rng(seed).permutation(np.unique(person_ids))[::2])
     results = {}
     for kind, other in (("identity", "clothing"), ("clothing", "identity")):
-        terms, presence = telling_terms(said[kind], said[other], subjects[kind])
+        terms, presence = distinctive_terms(terms_by_kind[kind], terms_by_kind[other], subjects[kind])
         halves = presence[is_fitted], presence[~is_fitted]
-        asked = np.flatnonzero(np.all([half.any(axis=0) & ~half.all(axis=0) for half in halves], axis=0))
-        if not len(asked):
+        varying = np.flatnonzero(np.all([half.any(axis=0) & ~half.all(axis=0) for half in halves], axis=0))
+        if not len(varying):
             continue
         areas: dict[str, list[float]] = {
-            name: probe_areas(parts[name][described].numpy(), presence[:, asked], is_fitted)
+            name: probe_areas(parts[name][described].numpy(), presence[:, varying], is_fitted)
             for name in ("f_id", "f_clo")
             if name in parts
         }
-        columns: dict[str, list] = {"term": [terms[index] for index in asked], **areas}
+        columns: dict[str, list] = {"term": [terms[index] for index in varying], **areas}
         results[kind] = Probes(
-            areas={name: float(np.mean(of_terms)) for name, of_terms in areas.items()},
+            areas={name: float(np.mean(term_areas)) for name, term_areas in areas.items()},
             terms=[dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
         )
     return results
 
 
 def _terms(dataset: Dataset, kind: str) -> list[set[str]]:
-    """What is said of each image: its attributes if the data set has them, else the words of its description."""
+    """The terms of each image: its attributes if the data set has them, otherwise the words of its description."""
     if f"{kind}_attributes" in dataset.column_names:
         return [{f"{name} {value}" for name, value in row.items()} for row in dataset[f"{kind}_attributes"]]
     return [set(re.findall(r"[^\W\d_]+", (text or "").lower())) for text in dataset[f"{kind}_description"]]
 
 
-def telling_terms(
+def distinctive_terms(
     tokens: list[set[str]], other_tokens: list[set[str]], subjects: np.ndarray, agreement: float = 0.2
 ) -> tuple[list[str], np.ndarray]:
     """
-    Terms T that tell the N described subjects apart, and which subject has which: (N, T) of bool.
+    The T terms that distinguish subjects, and which of the N images have which, (N, T) of bool.
 
-    They are said of 5 to 95 % of the subjects, and in less than 1 % of the other kind of description. And they speak
-    of the subject rather than of the writer's mood, as "depicts" does: between the descriptions of one subject, they
-    agree beyond chance, by a kappa over `agreement` (slight, according to Landis and Koch, 1977).
+    Such a term occurs in 5 to 95 % of the images, and in less than 1 % of the descriptions of the other kind. The
+    descriptions of one subject agree on it beyond chance, by a kappa above `agreement` (slight, according to Landis
+    and Koch, 1977), which excludes words such as "depicts" that depend on the writer.
+
+    Args:
+        tokens: the terms of each image, of one kind.
+        other_tokens: the terms of each image, of the other kind.
+        subjects: (N,) the person or outfit in each image.
+        agreement: the lowest kappa.
     """
-    counts, other_counts = (Counter(term for of_image in of for term in of_image) for of in (tokens, other_tokens))
+    counts, other_counts = (Counter(term for image in images for term in image) for images in (tokens, other_tokens))
     terms = [
         term
         for term, count in sorted(counts.items())
         if 0.05 <= count / len(tokens) <= 0.95 and other_counts[term] < 0.01 * len(tokens)
     ]
     presence = np.zeros((len(tokens), len(terms)), bool)
-    for row, of_image in enumerate(tokens):
-        presence[row] = [term in of_image for term in terms]
+    for row, image in enumerate(tokens):
+        presence[row] = [term in image for term in terms]
 
     _, subject, sizes = np.unique(subjects, return_inverse=True, return_counts=True)
-    have = np.zeros((len(sizes), len(terms)))
-    np.add.at(have, subject, presence)
+    num_present = np.zeros((len(sizes), len(terms)))
+    np.add.at(num_present, subject, presence)
     num_pairs = max(1, (sizes * (sizes - 1)).sum())
-    rate = ((sizes - 1) @ have) / num_pairs
-    both = (have * (have - 1)).sum(axis=0) / num_pairs
-    telling = both - rate**2 > agreement * (rate - rate**2)
-    return [term for term, tells in zip(terms, telling, strict=True) if tells], presence[:, telling]
+    rate = ((sizes - 1) @ num_present) / num_pairs
+    both = (num_present * (num_present - 1)).sum(axis=0) / num_pairs
+    agrees = both - rate**2 > agreement * (rate - rate**2)
+    return [term for term, is_kept in zip(terms, agrees, strict=True) if is_kept], presence[:, agrees]
 
 
 def probe_areas(features: np.ndarray, presence: np.ndarray, is_fitted: np.ndarray) -> list[float]:
     """
-    Areas under the ROC curves of ridge probes from features (N, D) to terms (N, T), fitted where `is_fitted` and
-    scored elsewhere. The penalty of each term is chosen among the fitted, by leave-one-out.
+    The T areas under the ROC curves of ridge probes from features to terms. The penalty of each term is chosen on the
+    fitted images, by leave-one-out.
+
+    Args:
+        features: (N, D) of the images.
+        presence: (N, T) bool, which images have which terms.
+        is_fitted: (N,) bool, the images that the probes are fitted on; they are scored on the others.
     """
     probes = make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES, alpha_per_target=True))
     probes.fit(features[is_fitted], presence[is_fitted].astype(float))
     truth = presence[~is_fitted]
     scores = probes.predict(features[~is_fitted]).reshape(truth.shape)
-    return [float(roc_auc_score(*of_term)) for of_term in zip(truth.T, scores.T, strict=True)]
+    return [float(roc_auc_score(*columns)) for columns in zip(truth.T, scores.T, strict=True)]
 
 
 def image_maps(features: Features, seed: int = 0, max_images: int = 1000) -> ImageMaps:
     """
-    t-SNE (van der Maaten and Hinton, 2008) of the identity and, if there are any, the clothing embeddings of images,
-    person by person in random order, at most `max_images`.
+    t-SNE (van der Maaten and Hinton, 2008) of the identity and, if there are any, clothing embeddings of at most
+    `max_images` images: all images of a person, then of the next one, in random order.
     """
     persons, person = features.person_ids[features.gallery_images].unique(return_inverse=True)
-    place = torch.randperm(len(persons), generator=torch.Generator().manual_seed(seed))
-    entries = place[person].argsort(stable=True)[:max_images]
+    order = torch.randperm(len(persons), generator=torch.Generator().manual_seed(seed))
+    entries = order[person].argsort(stable=True)[:max_images]
     images = features.gallery_images[entries]
     embeds = {"identity": features.galleries["image"], "clothing": features.clothing}
     tsne = TSNE(perplexity=min(30, (len(entries) - 1) / 3), init="pca", random_state=seed)
     return ImageMaps(
-        {
-            name: tsne.fit_transform(of_images[entries].numpy())
-            for name, of_images in embeds.items()
-            if of_images is not None
-        },
+        {name: tsne.fit_transform(rows[entries].numpy()) for name, rows in embeds.items() if rows is not None},
         features.person_ids[images],
         None if features.outfit_ids is None else features.outfit_ids[images],
     )
@@ -278,15 +296,23 @@ def examples(
     features: Features, dataset: Dataset, clothing_weight: float, seed: int = 0, count: int = 4, k: int = 8
 ) -> dict[str, list[RankedQuery]]:
     """
-    Captions, searched among images alone: random `successes`, whose best image is right, and the `failures` whose
-    first right image comes latest; it stands as the last of the k. At most one of each per person, and none where
-    nobody wrote captions.
+    Searches by caption in the gallery of images: random `successes`, whose best image is right, and the `failures`
+    whose first right image has the highest rank; it is shown as the last of the k images. Both are empty without
+    captions.
+
+    Args:
+        features: the embedded split.
+        dataset: its rows.
+        clothing_weight: how much clothing counts, c.
+        seed: the seed of the random successes.
+        count: the largest number of successes and of failures, each of different persons.
+        k: images per search.
     """
     if "caption" not in features.queries:
         return {"successes": [], "failures": []}
     query_embeds, gallery_embeds = mix(features, "image", "caption", clothing_weight)
-    captions = [caption for of_image in read_column(dataset, "captions") for caption in of_image]
-    persons, searched = _who_is_asked_for(features)
+    captions = [caption for texts in read_column(dataset, "captions") for caption in texts]
+    persons, searched = _caption_and_gallery_persons(features)
     first_rank = rank_queries(query_embeds, gallery_embeds, persons, searched).first_rank
     shuffled = torch.randperm(len(captions), generator=torch.Generator().manual_seed(seed))
     successes = shuffled[first_rank[shuffled] == 1]
@@ -296,15 +322,15 @@ def examples(
     def rank(query: int) -> RankedQuery:
         scores, order = (gallery_embeds @ query_embeds[query]).sort(descending=True, stable=True)
         right = searched[order] == persons[query]
-        places = list(range(min(k, len(order))))
-        if not right[places].any():
-            places[-1] = int(right.nonzero()[0])
+        shown = list(range(min(k, len(order))))
+        if not right[shown].any():
+            shown[-1] = int(right.nonzero()[0])
         return RankedQuery(
             captions[query],
-            [dataset[int(features.gallery_images[order[place]])]["image"] for place in places],
-            scores[places].tolist(),
-            right[places].tolist(),
-            [place + 1 for place in places],
+            [dataset[int(features.gallery_images[order[index]])]["image"] for index in shown],
+            scores[shown].tolist(),
+            right[shown].tolist(),
+            [index + 1 for index in shown],
         )
 
     def first_of_each_person(queries: torch.Tensor) -> list[int]:
@@ -321,13 +347,18 @@ def examples(
 
 def recall_by_group(features: Features, dataset: Dataset, clothing_weight: float) -> dict[str, dict[str, GroupRecall]]:
     """
-    How reliably whom is found, by attribute and value that the data set says of the person: captions, searched among
-    images alone. Empty where it says nothing, or has no captions.
+    R-1 of searches by caption in the gallery of images, by attribute and value of the person; empty without attributes
+    or captions.
+
+    Args:
+        features: the embedded split.
+        dataset: its rows.
+        clothing_weight: how much clothing counts, c.
     """
     if "caption" not in features.queries or "identity_attributes" not in dataset.column_names:
         return {}
     is_found = rank_queries(
-        *mix(features, "image", "caption", clothing_weight), *_who_is_asked_for(features)
+        *mix(features, "image", "caption", clothing_weight), *_caption_and_gallery_persons(features)
     ).first_rank.eq(1)
     attributes = read_column(dataset, "identity_attributes")
     groups: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in GROUPS}
@@ -337,25 +368,24 @@ def recall_by_group(features: Features, dataset: Dataset, clothing_weight: float
     return {
         name: {
             value: GroupRecall(r1=100 * sum(found) / len(found), num_queries=len(found))
-            for value, found in sorted(of_name.items())
+            for value, found in sorted(values.items())
         }
-        for name, of_name in groups.items()
+        for name, values in groups.items()
     }
 
 
-def _who_is_asked_for(features: Features) -> tuple[torch.Tensor, torch.Tensor]:
-    """The persons of the captions, and those in the gallery."""
-    asked = features.person_ids[features.query_images["caption"]]
-    return asked, features.person_ids[features.gallery_images]
+def _caption_and_gallery_persons(features: Features) -> tuple[torch.Tensor, torch.Tensor]:
+    """The person of each caption, and of each gallery entry."""
+    return features.person_ids[features.query_images["caption"]], features.person_ids[features.gallery_images]
 
 
 def read_curves(path: Path) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
     """
-    Curves `(steps, values)` of a training log by quantity and task: `task losses`, `loss weights`, `gradient norms`
-    and `loss ratios`; only what was logged.
+    Curves `(steps, values)` of a training log, by quantity and task. The quantities are `task losses`, `loss weights`,
+    `gradient norms` and `loss ratios`, as far as they were logged.
 
     Raises:
-        FileNotFoundError: if there is no log.
+        FileNotFoundError: if there is no log at `path`.
         ValueError: if a line of it is not JSON.
     """
     if not path.is_file():
@@ -369,7 +399,7 @@ def read_curves(path: Path) -> dict[str, dict[str, tuple[list[int], list[float]]
         for quantity, prefix in LOGGED.items():
             for task in LOSSES:
                 if prefix + task in values:
-                    steps, of_task = panels.setdefault(quantity, {}).setdefault(task, ([], []))
+                    steps, curve = panels.setdefault(quantity, {}).setdefault(task, ([], []))
                     steps.append(values["step"])
-                    of_task.append(values[prefix + task])
+                    curve.append(values[prefix + task])
     return panels

@@ -1,4 +1,4 @@
-"""The evaluation of checkpoints: load, embed, score, and say where the scores come from."""
+"""Evaluates checkpoints: loads them, embeds a split, and scores it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,19 +28,22 @@ def evaluate_checkpoint(
     use_cache: bool = True,
 ) -> Results:
     """
-    Scores a checkpoint, or several, by all protocols that the data allows, on all galleries, with all kinds of
-    queries; see [`bdam.evaluation.protocols.evaluate`]. Runs on the accelerator where there is one; processes that
-    `accelerate launch` started share the work, and all return the same results.
+    Results of one or several checkpoints, by all protocols that the data allows, on all galleries, with all kinds of
+    queries; see [`bdam.evaluation.protocols.evaluate`]. It runs on the accelerator, if there is one. Processes that
+    `accelerate launch` started share the work and return the same results.
 
     Args:
-        checkpoint: folder, or name on the Hub, of a BDAM, an exported or another dual encoder; or several of them.
-        data: folder of a data set, or benchmarks as `NAME:ROOT[+NAME:ROOT …]`.
-        split: `train`, `validation` or `test`.
+        checkpoint: folder, or name on the Hub, of a BDAM, of its ONNX export or of another dual encoder; or several.
+        data: folder of a data set, or benchmarks as `NAME:ROOT[+NAME:ROOT …]`; see [`load_data`].
+        split: `train`, `validation` or `test` (default).
         clothing_weights: the values of c, how much clothing counts; by default 0 and the model's own.
-        image_to_text: whether to search captions by image as well.
+        image_to_text: whether to search captions by image as well; by default not.
         batch_size: images per forward pass.
-        mixed_precision: `no`, `fp16` or `bf16`.
-        use_cache: whether to keep embeddings in the Hub's assets cache, and to use those that are there.
+        mixed_precision: `no` (default), `fp16` or `bf16`.
+        use_cache: whether to read and write embeddings in the assets cache of the Hub's libraries.
+
+    Returns:
+        A result per checkpoint, protocol, gallery, kind of query and clothing weight.
 
     Returns:
         A list with one [`Result`] for each checkpoint, protocol, query, gallery and clothing weight, which has `r1`,
@@ -68,15 +71,19 @@ def evaluate_checkpoint(
         features = extract_features(encoder, dataset, **settings, store=store)
         own_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
         weights = clothing_weights or tuple(dict.fromkeys((0.0, own_weight)))
-        origin = Origin(
-            split=split,
-            checkpoint=checkpoint,
-            weights=fingerprint(checkpoint),
-            data=data_source(dataset, data),
-            seed=training_seed(checkpoint),
-            commit=commit(),
-            mixed_precision=mixed_precision,
-        ).model_dump(exclude_unset=True)
+        origin = _origin(checkpoint, split, data_source(dataset, data), mixed_precision)
         scores = evaluate(features, weights, image_to_text)
-        results += [Result(**score.model_dump(), **origin) for score in scores]
+        results += [Result(**score.model_dump(), **origin.model_dump(exclude_unset=True)) for score in scores]
     return results
+
+
+def _origin(checkpoint: str, split: str, data: str, mixed_precision: str) -> Origin:
+    return Origin(
+        split=split,
+        checkpoint=checkpoint,
+        weights=fingerprint(checkpoint),
+        data=data,
+        seed=training_seed(checkpoint),
+        commit=commit(),
+        mixed_precision=mixed_precision,
+    )

@@ -1,4 +1,4 @@
-"""A model's view of a split: the embeddings of its images and texts."""
+"""The embeddings of a split: those of its images and of its texts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,27 +12,28 @@ from bdam.encoding.encoders import Encoder
 from bdam.encoding.extraction import FeatureStore, embed_images, embed_sentences
 
 
-# What a gallery entry is made of; every evaluation shows them side by side.
+# What a gallery entry is computed from. Every evaluation shows all three.
 GALLERIES = ("image", "image+description", "description")
 
 
 @dataclass
 class Features:
     """
-    Embeddings of a split, float32 on the CPU, L2-normalised. N images have G entries in the gallery: one each, or
-    those that an official protocol puts there.
+    Embeddings of a split, float32 on the CPU, L2-normalized. N images have G entries in the gallery: one each, or
+    those of the official protocol.
 
     Args:
-        galleries: identity embeddings (G, D) by what an entry is made of; only those that the data and model have.
+        galleries: identity embeddings (G, D), by one of `GALLERIES`; only those that the data and the model have.
         clothing: clothing embeddings (G, D); None without a clothing stream.
-        queries: identity embeddings of the queries by kind.
-        clothing_queries: clothing embeddings of the same queries.
-        query_images: the image that each query was written for, by kind of query.
-        gallery_images: the image of each entry (G,).
-        person_ids, outfit_ids, camera_ids: who is on each image (N,), in which outfit, seen by which camera; None
-            where the data does not know.
-        single_shots: how many random galleries of one image per person the official protocol averages over; 0 if
-            its gallery is what it is.
+        queries: identity embeddings (Q, D), by kind of query.
+        clothing_queries: clothing embeddings (Q, D) of the same queries; empty without a clothing stream.
+        query_images: (Q,) the image that each query was written for, by kind of query.
+        gallery_images: (G,) the image of each entry.
+        person_ids: (N,) the person in each image.
+        outfit_ids: (N,) the outfit; None if the data has no outfits.
+        camera_ids: (N,) the camera; None if the data has no cameras.
+        single_shots: the number of random galleries with one image per person that the official protocol averages
+            over; 0 (default) if there is one gallery.
     """
 
     galleries: dict[str, torch.Tensor]
@@ -55,23 +56,30 @@ def extract_features(
     store: FeatureStore | None = None,
 ) -> Features:
     """
-    Embeds the gallery and the queries of a split: all images, captions and identity descriptions, or those that an
-    official protocol has in these roles. A gallery of descriptions alone needs one of each image; the other
-    galleries do with the image where there is none. Arguments are those of [`embed_in_batches`].
+    The embeddings of a split: all images, captions and identity descriptions, or those with a role in the official
+    protocol. The gallery of descriptions requires one of each image; in `image+description`, images without a
+    description are embedded alone.
+
+    Args:
+        encoder: the model.
+        dataset: rows of the split.
+        batch_size: images or texts per forward pass.
+        mixed_precision: `no` (default), `fp16` or `bf16`.
+        store: where embeddings are kept; None (default) keeps none.
 
     Raises:
-        ValueError: if there is nothing to search by, neither captions nor descriptions of identity.
+        ValueError: if there are neither captions nor identity descriptions.
     """
     images = range(len(dataset))
     roles = read_column(dataset, "role") if "role" in dataset.column_names else [None] * len(dataset)
     gallery_images = [row for row in images if roles[row] != "query"]
-    asking = [row for row in images if roles[row] != "gallery"]
+    query_images = [row for row in images if roles[row] != "gallery"]
     captions, descriptions = read_column(dataset, "captions"), read_column(dataset, "identity_description")
     sentences = {
-        "caption": [(row, caption) for row in asking for caption in captions[row]],
-        "identity_description": [(row, descriptions[row]) for row in asking if descriptions[row]],
+        "caption": [(row, caption) for row in query_images for caption in captions[row]],
+        "identity_description": [(row, descriptions[row]) for row in query_images if descriptions[row]],
     }
-    sentences = {kind: of_kind for kind, of_kind in sentences.items() if of_kind}
+    sentences = {kind: pairs for kind, pairs in sentences.items() if pairs}
     if not sentences:
         raise ValueError(
             "The split has nothing to search by: give its images captions, or describe them in descriptions.jsonl."
@@ -80,8 +88,8 @@ def extract_features(
     options: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision, "store": store}
     gallery = embed_images(encoder, dataset.select(gallery_images), described, **options)
     queries = {
-        kind: embed_sentences(encoder, [sentence for _, sentence in of_kind], f"{kind}s", **options)
-        for kind, of_kind in sentences.items()
+        kind: embed_sentences(encoder, [sentence for _, sentence in pairs], f"{kind}s", **options)
+        for kind, pairs in sentences.items()
     }
     benchmark = BENCHMARKS.get(dataset.info.dataset_name or "")
     return Features(
@@ -89,7 +97,7 @@ def extract_features(
         clothing=gallery.get("clothing"),
         queries={kind: embeds["identity"] for kind, embeds in queries.items()},
         clothing_queries={kind: embeds["clothing"] for kind, embeds in queries.items() if "clothing" in embeds},
-        query_images={kind: torch.tensor([row for row, _ in of_kind]) for kind, of_kind in sentences.items()},
+        query_images={kind: torch.tensor([row for row, _ in pairs]) for kind, pairs in sentences.items()},
         gallery_images=torch.tensor(gallery_images),
         person_ids=torch.tensor(read_column(dataset, "person_id")),
         outfit_ids=_ids(dataset, "outfit_id"),

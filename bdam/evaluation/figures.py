@@ -1,4 +1,4 @@
-"""Figures of results."""
+"""Figures of evaluations, analyses and studies, as PNG files."""
 
 import textwrap
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from bdam.evaluation.report import headline_rows
 from bdam.evaluation.results import StudyRow
 
 
-# What a study's figure shows, side by side: in each panel some of the HEADLINES, under the name that is theirs there.
+# The panels of a study's figure: in each, some of the HEADLINES with their labels and colors.
 PANELS = {
     "Caption → image\nstandard": {
         "identity: image": ("identity alone", "tab:blue"),
@@ -36,8 +36,17 @@ PANELS = {
 
 @dataclass
 class RankedQuery:
-    """A query with the images found for it, best first; `right` says which show the person meant, None if
-    unknown; `ranks` are 1, 2, 3, … unless given; `example` is the image that was searched by, if there was one."""
+    """
+    A query with its ranked images.
+
+    Args:
+        sentence: the query.
+        images: the images found, best first.
+        scores: their scores.
+        right: whether each shows the person of the query; None (default) if unknown.
+        ranks: their ranks; by default 1, 2, 3, …
+        example: the image that was searched by; None (default) if there was none.
+    """
 
     sentence: str
     images: list[Image.Image]
@@ -49,7 +58,7 @@ class RankedQuery:
 
 @dataclass
 class ImageMaps:
-    """Images as points (N, 2), by the name of the embedding, with their (N,) person and, if known, outfit ids."""
+    """Images as points (N, 2), by embedding, with their (N,) person ids and, if known, outfit ids."""
 
     points: dict[str, np.ndarray]
     person_ids: torch.Tensor
@@ -58,8 +67,12 @@ class ImageMaps:
 
 def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = None) -> None:
     """
-    Draws each query above its ranked images, framed green where right and red where wrong, into a PNG, which notes
-    the `weights` of the model that ranked them.
+    Draws each query above its ranked images, with a green frame if right and a red one if wrong.
+
+    Args:
+        queries: the queries to draw.
+        path: the PNG to write.
+        weights: fingerprint of the model, which is noted in the metadata of the PNG.
     """
     rows = [[*_example(query), *_found(query)] for query in queries]
     columns = max(map(len, rows))
@@ -69,41 +82,47 @@ def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = No
         sentence = "\n".join(textwrap.wrap(query.sentence, 14 * columns))
         strip.suptitle(sentence, x=0.01, horizontalalignment="left", fontsize=9)
         axes = strip.subplots(1, columns, squeeze=False)[0]
-        for axis, (image, label, colour) in zip(axes, row, strict=False):
+        for axis, (image, label, color) in zip(axes, row, strict=False):
             axis.set(xticks=[], yticks=[])
             axis.imshow(image)
             axis.set_xlabel(label, fontsize=8)
             for spine in axis.spines.values():
-                spine.set(color=colour, linewidth=2.5)
+                spine.set(color=color, linewidth=2.5)
         for axis in axes[len(row) :]:
             axis.set_axis_off()
     _save(figure, path, metadata={"weights": weights} if weights and path.suffix == ".png" else None)
 
 
 def _example(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
-    """The image searched by, its label and the colour of its frame."""
+    """The image searched by, its label and the color of its frame."""
     return [] if query.example is None else [(query.example, "like this", "black")]
 
 
 def _found(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
-    """Images found, their labels and the colours of their frames."""
+    """Images found, their labels and the colors of their frames."""
     ranks = query.ranks or range(1, 1 + len(query.images))
     labels = [f"{rank}.  {score:.2f}" for rank, score in zip(ranks, query.scores, strict=True)]
     frames = {None: "0.7", True: "tab:green", False: "tab:red"}
-    colours = [frames[None]] * len(labels) if query.right is None else [frames[is_right] for is_right in query.right]
-    return list(zip(query.images, labels, colours, strict=True))
+    colors = [frames[None]] * len(labels) if query.right is None else [frames[is_right] for is_right in query.right]
+    return list(zip(query.images, labels, colors, strict=True))
 
 
 def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> None:
-    """Draws how often each value of the gates and of the fusion weights occurs, a panel per kind, into a PNG."""
-    values = {kind: of_kind for kind, of_kind in values.items() if of_kind}
+    """
+    Draws histograms of gates and fusion weights, a panel per kind.
+
+    Args:
+        values: (N,) numbers in [0, 1], by kind and name; see [`bdam.evaluation.analysis.gate_values`].
+        path: the PNG to write.
+    """
+    values = {kind: by_name for kind, by_name in values.items() if by_name}
     figure, axes = plt.subplots(1, len(values), figsize=(4.5 * len(values), 3), squeeze=False, layout="constrained")
-    for axis, (kind, of_kind) in zip(axes[0], values.items(), strict=True):
-        for (name, value), colour in zip(of_kind.items(), ("tab:blue", "tab:orange"), strict=True):
+    for axis, (kind, by_name) in zip(axes[0], values.items(), strict=True):
+        for (name, value), color in zip(by_name.items(), ("tab:blue", "tab:orange"), strict=True):
             mean = value.mean().item()
             shares = torch.full_like(value, 1 / len(value))
-            axis.hist(value, bins=50, range=(0, 1), weights=shares, color=colour, alpha=0.5)
-            axis.axvline(mean, color=colour, linestyle="--", label=f"{name}, mean {mean:.2f}")
+            axis.hist(value, bins=50, range=(0, 1), weights=shares, color=color, alpha=0.5)
+            axis.axvline(mean, color=color, linestyle="--", label=f"{name}, mean {mean:.2f}")
         axis.set_xlim(0, 1)
         axis.yaxis.set_major_formatter(PercentFormatter(1))
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False, fontsize=8)
@@ -113,8 +132,14 @@ def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> N
 
 def embedding_maps(maps: ImageMaps, path: Path, num_persons: int = 10) -> None:
     """
-    Draws each map once by person and once by outfit into a PNG. The first persons have a colour each and their
-    outfits a shade of it; a star joins what belongs together. All others are grey.
+    Draws each map once by person and, if outfits are known, once by outfit. Each of the first persons has a color, and
+    each of their outfits a shade of it. Lines join the points of a person or outfit to their mean. All others are
+    gray.
+
+    Args:
+        maps: the points.
+        path: the PNG to write.
+        num_persons: the number of persons in color.
     """
     labels = {"person": maps.person_ids} | ({} if maps.outfit_ids is None else {"outfit": maps.outfit_ids})
     persons = list(dict.fromkeys(maps.person_ids.tolist()))[:num_persons]
@@ -123,25 +148,25 @@ def embedding_maps(maps: ImageMaps, path: Path, num_persons: int = 10) -> None:
     for row, (embedding, points) in zip(axes, maps.points.items(), strict=True):
         for axis, (kind, label) in zip(row, labels.items(), strict=True):
             axis.scatter(points[:, 0], points[:, 1], s=6, color="0.85", linewidths=0)
-            for place, person in enumerate(persons):
+            for index, person in enumerate(persons):
                 stars = label[maps.person_ids == person].unique()
                 for star, tint in zip(stars, np.linspace(0, 0.6, len(stars)), strict=True):
-                    colour = (1 - tint) * np.array(to_rgb(f"C{place % 10}")) + tint
-                    _star(axis, points[(label == star).numpy()], colour)
+                    color = (1 - tint) * np.array(to_rgb(f"C{index % 10}")) + tint
+                    _star(axis, points[(label == star).numpy()], color)
             axis.set(xticks=[], yticks=[], box_aspect=1)
             axis.set_title(f"{embedding} embedding: a star per {kind}", fontsize=9, loc="left")
     _save(figure, path)
 
 
 def training_curves(panels: dict[str, dict[str, tuple[list[int], list[float]]]], path: Path) -> None:
-    """Draws the curves `(steps, values)` of the tasks, a panel per quantity, into a PNG."""
+    """Draws the curves `(steps, values)` of the tasks, a panel per quantity, into the PNG `path`."""
     size = (7.5, 2.2 * len(panels))
     figure, axes = plt.subplots(len(panels), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
     lines: dict[str, Line2D] = {}
     for axis, (quantity, curves) in zip(axes[:, 0], panels.items(), strict=True):
         for task, (steps, values) in curves.items():
-            colour = lines[task].get_color() if task in lines else f"C{len(lines)}"
-            (line,) = axis.plot(steps, values, color=colour, marker="o", markersize=2.5, linewidth=1.2)
+            color = lines[task].get_color() if task in lines else f"C{len(lines)}"
+            (line,) = axis.plot(steps, values, color=color, marker="o", markersize=2.5, linewidth=1.2)
             lines.setdefault(task, line)
         logged = [value for _, values in curves.values() for value in values]
         if 0 < 10 * min(logged) < max(logged):
@@ -155,14 +180,14 @@ def training_curves(panels: dict[str, dict[str, tuple[list[int], list[float]]]],
 
 def study_figure(rows: list[StudyRow], path: Path) -> None:
     """
-    Draws the R-1 of every recipe as dots, mean ± standard deviation over the seeds, with chance as a dashed line.
+    Draws R-1 of every recipe, mean ± standard deviation over the seeds, with chance as a dashed line.
 
     Args:
-        rows: those of [`bdam.evaluation.study.aggregate`].
+        rows: the rows of [`bdam.evaluation.study.aggregate`].
         path: the PNG to write.
     """
     recipes = headline_rows(rows)
-    # Recipes of one family, such as table2_…, stand together.
+    # Recipes of one family, such as table2_…, are next to each other.
     families = [recipe.split("_")[0] for recipe in recipes]
     steps = (1.5 if family != above else 1.0 for above, family in pairwise(families))
     heights = list(accumulate(steps, initial=0.0))
@@ -171,11 +196,11 @@ def study_figure(rows: list[StudyRow], path: Path) -> None:
     for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
         for chance in {row[name].chance for row in recipes.values() for name in names if name in row}:
             axis.axvline(chance, color="0.5", linewidth=1, linestyle="--", zorder=1, label="chance")
-        for name, (label, colour) in names.items():
+        for name, (label, color) in names.items():
             dots = [(height, row[name]) for height, row in zip(heights, recipes.values(), strict=True) if name in row]
             means, deviations = [row.r1 for _, row in dots], [row.r1_std or 0 for _, row in dots]
-            places = [height for height, _ in dots]
-            axis.errorbar(means, places, xerr=deviations, fmt="o", color=colour, label=label, markersize=5)
+            centers = [height for height, _ in dots]
+            axis.errorbar(means, centers, xerr=deviations, fmt="o", color=color, label=label, markersize=5)
         axis.set_title(title, fontsize=10, loc="left", pad=20)
         axis.set_xlabel("R-1 (%)", fontsize=9)
         axis.set_xlim(left=0)
@@ -191,25 +216,30 @@ def study_figure(rows: list[StudyRow], path: Path) -> None:
 
 def style_maps(points: np.ndarray, sizes: np.ndarray, labels: dict[str, np.ndarray], path: Path) -> None:
     """
-    Draws wordings of captions at their places (P, 2), the larger the more captions they stand for, `sizes` (P,), into
-    a PNG: a panel per method, coloured by style, `labels` (P,) of integers from 0.
+    Draws the styles of captions on a map, a panel per method.
+
+    Args:
+        points: (P, 2) positions.
+        sizes: (P,) the number of captions that each point stands for.
+        labels: (P,) the style of each point, an integer from 0, by method.
+        path: the PNG to write.
     """
     figure, axes = plt.subplots(1, len(labels), figsize=(4.5 * len(labels), 4.7), squeeze=False, layout="constrained")
     areas = 4 + 300 * sizes / sizes.sum()
-    for axis, (method, of_method) in zip(axes[0], labels.items(), strict=True):
-        colours = plt.get_cmap("tab20")(of_method % 20)
-        axis.scatter(points[:, 0], points[:, 1], s=areas, color=colours, alpha=0.8, linewidths=0)
+    for axis, (method, styles) in zip(axes[0], labels.items(), strict=True):
+        colors = plt.get_cmap("tab20")(styles % 20)
+        axis.scatter(points[:, 0], points[:, 1], s=areas, color=colors, alpha=0.8, linewidths=0)
         axis.set(xticks=[], yticks=[], box_aspect=1)
-        axis.set_title(f"{method}: {len(np.unique(of_method))} styles", fontsize=9, loc="left")
+        axis.set_title(f"{method}: {len(np.unique(styles))} styles", fontsize=9, loc="left")
     _save(figure, path)
 
 
-def _star(axis: Axes, points: np.ndarray, colour: np.ndarray) -> None:
+def _star(axis: Axes, points: np.ndarray, color: np.ndarray) -> None:
     """The points (N, 2), each joined to their center."""
     center = points.mean(axis=0)
     for point in points:
-        axis.plot(*zip(point, center, strict=True), color=colour, linewidth=0.8)
-    axis.scatter(points[:, 0], points[:, 1], s=22, color=colour[None], edgecolors="white", linewidths=0.5, zorder=3)
+        axis.plot(*zip(point, center, strict=True), color=color, linewidth=0.8)
+    axis.scatter(points[:, 0], points[:, 1], s=22, color=color[None], edgecolors="white", linewidths=0.5, zorder=3)
 
 
 def _finish(axis: Axes, title: str) -> None:

@@ -1,4 +1,4 @@
-"""Training in processes of its own, none of which outlives the one that started them."""
+"""Runs `accelerate launch`, and stops all its processes together with this one."""
 
 import os
 import signal
@@ -10,16 +10,20 @@ from typing import BinaryIO
 import psutil
 
 
-# Seconds that a training which was asked to stop has to end its step and to write its checkpoint.
+# Seconds that a training has, after a signal, to finish its step and to write its checkpoint.
 PATIENCE = 300.0
 
 
 def run_launcher(command: list[str], log: BinaryIO) -> int:
     """
-    Runs `accelerate launch …` until all processes that it started have ended, and writes what they print to `log`.
+    The signal that stopped `accelerate launch …`, after all its processes have ended.
 
-    SIGTERM, SIGINT and, unless it is ignored as under nohup, SIGHUP ask training to write a checkpoint and stop. What
-    is still there after `PATIENCE` seconds, or at a second signal, is killed.
+    SIGTERM, SIGINT and, unless it is ignored as under nohup, SIGHUP ask training to write a checkpoint and stop.
+    Processes that still run after `PATIENCE` seconds, or at a second signal, are killed.
+
+    Args:
+        command: the command with its arguments.
+        log: a binary file that receives the output.
 
     Returns:
         The signal that stopped training; 0 if none did.
@@ -35,7 +39,7 @@ def run_launcher(command: list[str], log: BinaryIO) -> int:
         stopping.watch(launcher.pid)
         assert launcher.stdout is not None
         with launcher.stdout:
-            # The pipe ends with the last of its writers; the launcher may well be the first.
+            # The pipe ends when the last process that writes to it ends, which need not be the launcher.
             while block := launcher.stdout.read(1 << 16):
                 log.write(block)
                 log.flush()
@@ -47,10 +51,10 @@ def run_launcher(command: list[str], log: BinaryIO) -> int:
 
 class _Stopping:
     """
-    A context in which signals stop a launcher and all that it launched, and which leaves none of them behind.
+    A context in which signals stop a launcher and all processes that it started. None of them runs after it.
 
     Attributes:
-        received: the signal that came, 0 if none.
+        received: the signal that was received, 0 if none.
     """
 
     def __init__(self) -> None:
@@ -88,14 +92,14 @@ class _Stopping:
 
     def _stop(self) -> None:
         """
-        Training processes are the launcher's children. The launcher itself would leave one behind, or signal several
-        for a second time; their own children load data, and would fail the training if they were signaled.
+        Signals the children of the launcher, which are the training processes. The launcher itself would leave one
+        running, or signal several twice. Their own children load data; if these got the signal, training would fail.
         """
-        trainings = self._look(recursive=False)
+        trainings = self._find_processes(recursive=False)
         if self.launcher is not None and not trainings:
-            self._kill()  # nothing has begun
+            self._kill()  # no training has started
             return
-        self._look(recursive=True)
+        self._find_processes(recursive=True)
         self.timer.start()
         for training in trainings:
             with suppress(psutil.NoSuchProcess):
@@ -105,15 +109,15 @@ class _Stopping:
         if self.launcher is None:
             return
         with suppress(psutil.NoSuchProcess):
-            self.launcher.suspend()  # so that it launches no more
-        self._look(recursive=True)
+            self.launcher.suspend()  # so that it starts no more processes
+        self._find_processes(recursive=True)
         with suppress(ProcessLookupError):
             os.killpg(self.launcher.pid, signal.SIGKILL)
         for process in self.launched:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def _look(self, recursive: bool) -> list[psutil.Process]:
+    def _find_processes(self, recursive: bool) -> list[psutil.Process]:
         """The launcher's children, or all its descendants, as long as it lives."""
         if self.launcher is None:
             return []

@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict, Unpack
 
 
 PROTOCOLS = ("standard", "same-clothes", "clothes-changed")
 
 
 class NoPositivesError(ValueError):
-    """No query has a positive in the gallery."""
+    """Raised when no query has a positive in the gallery."""
 
 
 class QueryRanks(NamedTuple):
-    """How each of the Q queries fared: (Q,) tensors on the CPU, 0 for a query that has no positive.
+    """The ranks of Q queries: (Q,) tensors on the CPU, 0 for a query that has no positive.
 
     Attributes:
         first_rank: Rank of the best positive, counted from 1 (int64).
@@ -33,19 +34,24 @@ class QueryRanks(NamedTuple):
     chance: Tensor
 
 
+class RankingOptions(TypedDict, total=False):
+    """The optional arguments of [`rank_queries`]."""
+
+    query_outfit_ids: Tensor | None
+    gallery_outfit_ids: Tensor | None
+    query_camera_ids: Tensor | None
+    gallery_camera_ids: Tensor | None
+    own_images: Tensor | None
+    protocol: str
+    chunk_size: int
+
+
 def retrieval_metrics(
     query_embeds: Tensor,
     gallery_embeds: Tensor,
     query_person_ids: Tensor,
     gallery_person_ids: Tensor,
-    *,
-    query_outfit_ids: Tensor | None = None,
-    gallery_outfit_ids: Tensor | None = None,
-    query_camera_ids: Tensor | None = None,
-    gallery_camera_ids: Tensor | None = None,
-    own_images: Tensor | None = None,
-    protocol: str = "standard",
-    chunk_size: int = 256,
+    **options: Unpack[RankingOptions],
 ) -> dict[str, float | int]:
     """R-k, mAP and mINP (Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", 2021).
 
@@ -80,6 +86,7 @@ def retrieval_metrics(
         ValueError: Unknown protocol, shapes that do not match, missing outfit or camera ids, an own image that does
             not show the query's person, or a score that is not finite.
         NoPositivesError: No query has a positive.
+        ValueError: An argument does not fit; see [`rank_queries`].
 
     Example:
 
@@ -90,24 +97,13 @@ def retrieval_metrics(
     >>> retrieval_metrics(torch.eye(2), torch.eye(2), persons, persons)["r1"]
     100.0
     ```"""
-    queries = rank_queries(
-        query_embeds,
-        gallery_embeds,
-        query_person_ids,
-        gallery_person_ids,
-        query_outfit_ids=query_outfit_ids,
-        gallery_outfit_ids=gallery_outfit_ids,
-        query_camera_ids=query_camera_ids,
-        gallery_camera_ids=gallery_camera_ids,
-        own_images=own_images,
-        protocol=protocol,
-        chunk_size=chunk_size,
-    )
+    queries = rank_queries(query_embeds, gallery_embeds, query_person_ids, gallery_person_ids, **options)
     counted = queries.first_rank > 0
     if not counted.any():
         raise NoPositivesError(
             f"none of the {len(counted)} queries has a positive among {len(gallery_embeds)} gallery images under "
-            f"the {protocol!r} protocol: check that both sides use the same person and outfit ids"
+            f"the {options.get('protocol', 'standard')!r} protocol: check that both sides use the same person and "
+            "outfit ids"
         )
 
     def percentage(values: Tensor) -> float:
@@ -155,7 +151,7 @@ def rank_queries(
 
 
 class _Side(NamedTuple):
-    """Embeddings (N, D) of queries or gallery with their ids (N,), those only that the protocol looks at."""
+    """Embeddings (N, D) of queries or gallery, with the (N,) ids that the protocol uses."""
 
     embeds: Tensor
     persons: Tensor
@@ -174,7 +170,7 @@ def _check_arguments(query_embeds: Tensor, gallery_embeds: Tensor, protocol: str
 
 
 def _side(name: str, embeds: Tensor, ids: tuple[Tensor | None, ...], by_outfit: bool, by_camera: bool) -> _Side:
-    """The embeddings with those of their person, outfit and camera ids that the protocol looks at."""
+    """Embeddings with those of their person, outfit and camera ids that the protocol uses."""
     persons, outfits, cameras = ids
     return _Side(
         embeds,
@@ -208,20 +204,20 @@ def _rank(query: _Side, gallery: _Side, own_images: Tensor | None, protocol: str
         last = length[rows, None] - 1
         offsets = torch.arange(int(last.max()) + 1, device=rows.device)
         images = by_person[start[rows, None] + offsets.minimum(last)]
-        is_positive = (offsets <= last) & _counts(query, gallery, rows, images, protocol)
+        is_positive = (offsets <= last) & _is_counted(query, gallery, rows, images, protocol)
         if own_images is not None:
             is_positive &= images != own_images[rows, None]
 
         scores = _finite_scores(query.embeds, gallery.embeds, rows)
         ranks = _positive_ranks(scores, images, is_positive)
         num_negatives = len(gallery.embeds) - length[rows]
-        for values, chunk_values in zip(queries, _summarise(ranks.cpu(), num_negatives.cpu()), strict=True):
+        for values, chunk_values in zip(queries, _summarize(ranks.cpu(), num_negatives.cpu()), strict=True):
             values[rows.cpu()] = chunk_values
     return queries
 
 
-def _counts(query: _Side, gallery: _Side, rows: Tensor, images: Tensor, protocol: str) -> Tensor:
-    """Which of the images (B, P) of the persons of some queries the protocol and the cameras let count."""
+def _is_counted(query: _Side, gallery: _Side, rows: Tensor, images: Tensor, protocol: str) -> Tensor:
+    """Which of the images (B, P) of the queries' persons the protocol and the cameras count."""
     counts = torch.ones_like(images, dtype=torch.bool)
     if query.outfits is not None and gallery.outfits is not None:
         same_outfit = gallery.outfits[images] == query.outfits[rows, None]
@@ -232,7 +228,7 @@ def _counts(query: _Side, gallery: _Side, rows: Tensor, images: Tensor, protocol
 
 
 def _finite_scores(query_embeds: Tensor, gallery_embeds: Tensor, rows: Tensor) -> Tensor:
-    """Inner products (B, G) of some rows of the queries with the gallery, in the precision of the gallery."""
+    """Inner products (B, G) of B queries with the gallery, in the precision of the gallery."""
     with torch.autocast(rows.device.type, enabled=False):
         scores = query_embeds[rows].to(gallery_embeds.dtype) @ gallery_embeds.T
     if not torch.stack(scores.aminmax()).isfinite().all():
@@ -248,19 +244,19 @@ def _positive_ranks(scores: Tensor, images: Tensor, is_positive: Tensor) -> Tens
     """
     num_positives = is_positive.sum(1)
     thresholds = scores.gather(1, images).masked_fill(~is_positive, -torch.inf).sort(1, descending=True).values
-    # What remains to be outranked by are the negatives: the images of everybody else.
+    # Only the negatives, the images of other persons, keep their scores.
     scores.scatter_(1, images, -torch.inf)
     ranks = torch.zeros_like(images)
     # Ones and zeros in the dtype of the scores are summed several times faster than booleans, exactly up to 2**24.
     ahead = torch.empty_like(scores)
-    for place in range(int(num_positives.max())):
-        torch.ge(scores, thresholds[:, place, None], out=ahead)
-        ranks[:, place] = (place + 1 + ahead.sum(1)) * (place < num_positives)
+    for index in range(int(num_positives.max())):
+        torch.ge(scores, thresholds[:, index, None], out=ahead)
+        ranks[:, index] = (index + 1 + ahead.sum(1)) * (index < num_positives)
     return ranks
 
 
-def _summarise(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
-    """How queries fared whose positives have the ranks (B, P), which end in zeros, among `num_negatives` (B,)."""
+def _summarize(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
+    """The result for queries whose positives have the ranks (B, P), padded with zeros, among (B,) negatives."""
     found = ranks > 0
     num_positives = found.sum(1).double()
     precision = torch.where(found, found.cumsum(1).double() / ranks, 0.0)
@@ -273,7 +269,7 @@ def _summarise(ranks: Tensor, num_negatives: Tensor) -> QueryRanks:
 
 
 def _one_per_row(name: str, values: Tensor | None, embeds: Tensor) -> Tensor:
-    """The ids, on the device of the embeddings, once there is one for each of them."""
+    """The ids on the device of the embeddings, after a check that there is one per embedding."""
     if values is None:
         raise ValueError(
             f"{name} is missing: the protocols about clothes need the outfit, and the rule about cameras the camera, "
@@ -289,6 +285,6 @@ def _check_own_images(own_images: Tensor, query_persons: Tensor, gallery_persons
     if ((own_images < -1) | (own_images >= len(gallery_persons))).any():
         raise ValueError(f"own_images must be -1 or an index below {len(gallery_persons)}, the size of the gallery")
     queries = (own_images >= 0).nonzero()[:, 0]
-    strangers = queries[gallery_persons[own_images[queries]] != query_persons[queries]]
-    if len(strangers):
-        raise ValueError(f"own_images: the image of query {int(strangers[0])} shows another person than the query")
+    wrong = queries[gallery_persons[own_images[queries]] != query_persons[queries]]
+    if len(wrong):
+        raise ValueError(f"own_images: the image of query {int(wrong[0])} shows another person than the query")

@@ -1,4 +1,4 @@
-"""Where numbers come from: the code and the machine that made them."""
+"""The origin of results: code, machine and data."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from bdam.data.loading import split_source
 
 
 def commit() -> str:
-    """The commit of this code, or its version where it was installed without a history."""
+    """The git commit of this code, or its version if it is installed without a repository."""
     root = Path(bdam.__file__).parents[1]
     if (root / ".git").exists() and shutil.which("git"):
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
@@ -26,6 +26,7 @@ def commit() -> str:
 
 
 def machine() -> str:
+    """The number of CPU cores, the GPUs, and the version of PyTorch, as text."""
     gpus = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     devices = [f"{count} × {name}" for name, count in gpus.items()]
     return ", ".join([f"{os.cpu_count()} CPU cores", *devices, f"torch {torch.__version__}"])
@@ -33,14 +34,14 @@ def machine() -> str:
 
 def data_source(dataset: Dataset, source: str) -> str:
     """
-    What a split was read from: `source`, or what a benchmark says of itself, which includes whom it held out of train.
-    A joined data set has the names of all its parts in `source` only.
+    What a split was read from: for a benchmark its description, which includes the number of held-out persons; for
+    other and for joined data sets `source`.
     """
     return dataset.info.description if dataset.info.dataset_name in BENCHMARKS else source
 
 
 def benchmark_of(source: str) -> str | None:
-    """The benchmark that a [`data_source`] names; None for other data, and for several data sets."""
+    """The name of the benchmark in a [`data_source`]; None for other data, and for several data sets."""
     parts = split_source(source)
     name, separator, _ = parts[0].partition(":")
     return name if separator and len(parts) == 1 and name in BENCHMARKS else None

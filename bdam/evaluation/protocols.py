@@ -1,4 +1,4 @@
-"""The evaluation of an embedded split: protocols × galleries × queries."""
+"""Scores an embedded split by all protocols, galleries and kinds of queries."""
 
 from random import Random
 from statistics import mean
@@ -15,21 +15,21 @@ def evaluate(
     features: Features, clothing_weights: tuple[float, ...] = (0.0,), image_to_text: bool = False
 ) -> list[Score]:
     """
-    Scores every protocol that the data allows on every gallery, with every kind of query.
+    The scores of a split, by all protocols that the data allows, on all galleries, with all kinds of queries.
 
-    A search scores `(1 - c)·identity + c·clothing`. Queries by identity description say nothing about clothes, so they
-    run at c = 0 only, and without the image that they were written for in the gallery, since its own description is
-    the very same text. A gallery of descriptions has no clothing either. A setting in which no query has a positive,
-    such as same-clothes where each outfit was seen once, is left out.
+    The score of a pair is `(1 - c)·identity + c·clothing`. Queries by identity description have no clothing, so c is
+    0, and the image that they were written for is ignored, because its description is the same text. A gallery of
+    descriptions has no clothing either. A setting in which no query has a positive is left out, such as same-clothes
+    if there is one image per outfit.
 
-    Where cameras are known, a person's other images by the same camera count neither way, and where the official
-    gallery is one random image per person (PRCC), the metrics are means over several draws.
+    If cameras are known, a person's images from the query's own camera are ignored. If the official gallery is one
+    random image per person (PRCC), the metrics are means over several random galleries.
 
     Args:
         features: the embedded split.
-        clothing_weights: the values of c.
-        image_to_text: whether to search captions by gallery entries as well, which are then the `query`, and `caption`
-            the `gallery`.
+        clothing_weights: the values of c, in [0, 1].
+        image_to_text: whether to search captions by gallery entries as well. Then `query` is the kind of gallery, and
+            `gallery` is `caption`.
     """
     scores = []
     for protocol in PROTOCOLS if features.outfit_ids is not None else ("standard",):
@@ -50,19 +50,26 @@ def evaluate(
 
 def score(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> Score:
     """
-    What one search scores; see [`evaluate`].
+    The score of one setting; see [`evaluate`].
+
+    Args:
+        features: the embedded split.
+        protocol: one of `PROTOCOLS`.
+        gallery: one of `features.galleries`.
+        query: one of `features.queries`.
+        clothing_weight: c, in [0, 1].
 
     Raises:
         NoPositivesError: if no query has a positive.
     """
     query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
-    asking = features.query_images[query]
+    query_images = features.query_images[query]
     draws = [
         retrieval_metrics(
             query_embeds,
             gallery_embeds[entries],
-            **_ids(features, asking, features.gallery_images[entries]),
-            own_images=_places(features, entries)[asking] if query == "identity_description" else None,
+            **_ids(features, query_images, features.gallery_images[entries]),
+            own_images=_entry_of_image(features, entries)[query_images] if query == "identity_description" else None,
             protocol=protocol,
         )
         for entries in _draw_galleries(features)
@@ -73,7 +80,7 @@ def score(features: Features, protocol: str, gallery: str, query: str, clothing_
 
 def score_image_to_text(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> Score:
     """
-    What the same search scores the other way round: gallery entries ask, and all queries of a kind are searched.
+    The score of the opposite search, with gallery entries as queries, and queries as the gallery; see [`score`].
 
     Raises:
         NoPositivesError: if no gallery entry has a positive.
@@ -84,11 +91,11 @@ def score_image_to_text(features: Features, protocol: str, gallery: str, query: 
     return Score(protocol=protocol, gallery=query, query=gallery, clothing_weight=clothing_weight, **metrics)
 
 
-def _ids(features: Features, asking: torch.Tensor, searched: torch.Tensor) -> dict[str, Any]:
-    """Person, outfit and camera ids of both sides of a search, as [`retrieval_metrics`] takes them."""
+def _ids(features: Features, query_images: torch.Tensor, gallery_images: torch.Tensor) -> dict[str, Any]:
+    """Person, outfit and camera ids of queries and gallery, as arguments of [`retrieval_metrics`]."""
     return {
         f"{side}_{name}_ids": None if ids is None else ids[images]
-        for side, images in (("query", asking), ("gallery", searched))
+        for side, images in (("query", query_images), ("gallery", gallery_images))
         for name, ids in (
             ("person", features.person_ids),
             ("outfit", features.outfit_ids),
@@ -98,7 +105,7 @@ def _ids(features: Features, asking: torch.Tensor, searched: torch.Tensor) -> di
 
 
 def _draw_galleries(features: Features, seed: int = 3) -> list[torch.Tensor]:
-    """Entries of the galleries to average over: all of them, or for each draw one random entry per person."""
+    """The entries of each gallery to average over: all entries, or one random entry per person, several times."""
     entries = torch.arange(len(features.gallery_images))
     if not features.single_shots:
         return [entries]
@@ -110,17 +117,23 @@ def _draw_galleries(features: Features, seed: int = 3) -> list[torch.Tensor]:
     return draws
 
 
-def _places(features: Features, entries: torch.Tensor) -> torch.Tensor:
-    """Where each image (N,) stands among the entries; -1 for those that do not."""
-    places = torch.full_like(features.person_ids, -1)
-    places[features.gallery_images[entries]] = torch.arange(len(entries))
-    return places
+def _entry_of_image(features: Features, entries: torch.Tensor) -> torch.Tensor:
+    """The index among `entries` of each image (N,); -1 for images that have no entry."""
+    indices = torch.full_like(features.person_ids, -1)
+    indices[features.gallery_images[entries]] = torch.arange(len(entries))
+    return indices
 
 
 def mix(features: Features, gallery: str, query: str, clothing_weight: float) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Queries `[(1 - c)·identity ; c·clothing]` and gallery rows `[identity ; clothing]`, whose inner product is the
-    score for any c.
+    Queries `[(1 - c)·identity ; c·clothing]`, (Q, D), and gallery entries `[identity ; clothing]`, (G, D), whose inner
+    products are the scores.
+
+    Args:
+        features: the embedded split.
+        gallery: one of `features.galleries`.
+        query: one of `features.queries`.
+        clothing_weight: c, in [0, 1].
     """
     query_embeds, gallery_embeds = features.queries[query], features.galleries[gallery]
     if clothing_weight == 0 or features.clothing is None:
@@ -133,7 +146,7 @@ def mix(features: Features, gallery: str, query: str, clothing_weight: float) ->
 
 
 def best_clothing_weight(features: Features) -> float:
-    """The weight of clothing, in tenths, that gives a validation split the best R-1 by caption and image alone."""
+    """The clothing weight 0, 0.1, … or 1 with the best R-1 of a validation split, by caption on images."""
     if features.clothing is None:
         return 0.0
     tenths = [step / 10 for step in range(11)]
@@ -141,6 +154,6 @@ def best_clothing_weight(features: Features) -> float:
 
 
 def selection_score(scores: list[Score]) -> float:
-    """The validation score that picks the best epoch: mean R-1 over all settings that search by image alone."""
+    """The validation score that selects the best epoch: mean R-1 over all settings on the gallery of images."""
     of_images = [score.r1 for score in scores if score.gallery == "image"]
     return sum(of_images) / len(of_images)

@@ -1,14 +1,14 @@
 """
-What the paper publishes: numbers that nobody measured here, and that are marked as published wherever they stand.
+Results that the paper publishes. They were not measured here, and are always marked as published.
 
-All are percentages, R-1 / R-5 / R-10 / mAP, of the standard protocol, searched by caption on the test split.
+All are percentages of the standard protocol, by caption on the test split.
 """
 
 from typing import NamedTuple
 
 
 class Scores(NamedTuple):
-    """Percentages; `map` is None where the paper has a dash."""
+    """R-1, R-5, R-10 and mAP in percent; `map` is None where the paper has a dash."""
 
     r1: float
     r5: float
@@ -17,13 +17,13 @@ class Scores(NamedTuple):
 
 
 class Method(NamedTuple):
-    """The backbone of its vision encoder, and who published it."""
+    """The backbone of a method's vision encoder, and its authors."""
 
     backbone: str
     source: str
 
 
-# Table I, whose numbers of others are given as it cites them.
+# Table I, with the results of others as it cites them.
 METHODS = {
     "IRRA": Method("CLIP-ViT", "Jiang and Ye 2023"),
     "IRLT": Method("CLIP-ViT", "Liu et al. 2024"),
@@ -103,5 +103,5 @@ ABLATION_TABLES = {
     "table4_without_triplet": Scores(74.89, 88.15, 93.12, 67.22),
     "table4_without_alignment": Scores(76.92, 89.53, 94.22, 69.15),
     "table4_without_decoupling": Scores(77.81, 90.11, 94.98, 70.03),
-    "table4_without_gate_regulariser": Scores(79.23, 91.35, 95.71, 71.98),
+    "table4_without_gate_regularizer": Scores(79.23, 91.35, 95.71, 71.98),
 }

@@ -1,4 +1,4 @@
-"""Results for people and for programs."""
+"""Tables and reports of results, for terminals, Markdown, CSV and JSON."""
 
 import csv
 from collections import defaultdict
@@ -17,8 +17,8 @@ from bdam.evaluation.published import METHODS, TABLE_I
 from bdam.evaluation.results import METRICS, Analysis, MeanStd, Result, Results, StudyRow
 
 
-# What a study is read by, the R-1 of these settings: `(protocol, gallery, query, clothing)`. The last three are one
-# search of the three galleries, side by side.
+# The main settings of a study, whose R-1 its tables show: `(protocol, gallery, query, clothing)`. The last three
+# compare the three galleries.
 HEADLINES = {
     "mix: image": ("standard", "image", "caption", "mix"),
     "clothes changed: image": ("clothes-changed", "image", "identity_description", "identity alone"),
@@ -31,19 +31,19 @@ R-1 in percent: mean ± standard deviation over the seeds. *Mix* and *identity* 
 protocol; the mix counts clothing as much as validation chose for each run, identity leaves it out. *Clothes changed*
 searches by identity description among the person's images in other clothes. A dash: the model has no such stream or
 gallery. The last column is published by the paper, on CUHK-PEDES: another data set, not comparable with the others."""
-# What the results of one table may differ in beside the search.
+# Fields in which the results of one table may differ, besides the setting.
 SOURCES = ("data", "split", "checkpoint")
 
 
 def results_table(results: Results) -> Table:
     """
-    One line per result, `c` being how much clothing counts; the models and the three galleries of a setting stand
-    together.
+    A terminal table with a line per result, where `c` is the clothing weight. The models and galleries of a setting
+    are next to each other.
     """
-    data, splits, models = (dict.fromkeys(getattr(one, name) for one in results) for name in SOURCES)
+    data, splits, models = (dict.fromkeys(getattr(result, name) for result in results) for name in SOURCES)
     title = f"Person retrieval, {', '.join(splits)} split of {', '.join(data)} (%)"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    # Names of models are long: they are numbered where there are several, and told below.
+    # Names of models are long: several models are numbered, and the caption has their names.
     numbers = {model: str(number) for number, model in enumerate(models, 1)} if len(models) > 1 else {}
     table.caption = ", ".join(f"model {number}: {model}" for model, number in numbers.items()) or None
     for name in ("protocol", "query", "c", *(["model"] if numbers else []), "gallery"):
@@ -55,18 +55,22 @@ def results_table(results: Results) -> Table:
             table.add_section()
         protocol, query, clothing_weight = setting
         cells = [protocol, _words(query), f"{clothing_weight}"]
-        for one in group:
-            model = [numbers[one.checkpoint]] if numbers else []
-            values = (f"{getattr(one, name):.2f}" for name in METRICS)
-            table.add_row(*cells, *model, one.gallery, *values, str(one.num_queries), str(one.num_gallery))
+        for result in group:
+            model = [numbers[result.checkpoint]] if numbers else []
+            values = (f"{getattr(result, name):.2f}" for name in METRICS)
+            table.add_row(*cells, *model, result.gallery, *values, str(result.num_queries), str(result.num_gallery))
             cells = ["", "", ""]
     return table
 
 
 def published_table(results: Results, benchmark: str) -> Table:
     """
-    What was measured on the test split of a benchmark, and what Table I of the paper publishes, marked as such; where
-    the split is not as it was published, the table says that the two do not compare.
+    A terminal table of measured results on the test split of a benchmark, and of the published ones (Table I), which
+    are marked. Its caption warns if the split is not as published.
+
+    Args:
+        results: the measured results.
+        benchmark: a key of `TABLE_I`.
     """
     names = [name for name in METRICS if name != "minp"]
     table = Table(title=f"{benchmark}, standard protocol, by caption (%)", box=SIMPLE, padding=(0, 1, 0, 0))
@@ -74,10 +78,10 @@ def published_table(results: Results, benchmark: str) -> Table:
         table.add_column(name, overflow="fold")
     for name in names:
         table.add_column(METRICS[name], justify="right", no_wrap=True)
-    for one in results:
-        if (one.protocol, one.query, one.gallery) == ("standard", "caption", "image"):
-            label = f"{one.checkpoint}, clothing {one.clothing_weight}"
-            table.add_row(label, "", "measured", *(f"{getattr(one, name):.2f}" for name in names))
+    for result in results:
+        if (result.protocol, result.query, result.gallery) == ("standard", "caption", "image"):
+            label = f"{result.checkpoint}, clothing {result.clothing_weight}"
+            table.add_row(label, "", "measured", *(f"{getattr(result, name):.2f}" for name in names))
     table.add_section()
     held, expected = results[0].num_gallery, BENCHMARKS[benchmark].published["test"].images
     if held != expected:
@@ -89,22 +93,22 @@ def published_table(results: Results, benchmark: str) -> Table:
 
 
 def analysis_table(analysis: Analysis) -> Table:
-    """Gates, fusion weights and probes beside the paper's figures; what there is nothing of says so."""
+    """A terminal table of an analysis: gates, fusion weights and probes, next to the values of the paper."""
     title = f"Inside {analysis.run}: {analysis.split} split, {analysis.num_images} images"
     table = Table("", "", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for name in ("this run", "paper"):
         table.add_column(name, justify="right")
-    for label, of_kind in (("gate", analysis.gates), ("fusion weight", analysis.fusion_weights)):
-        for name, gate in of_kind.items():
-            table.add_row(label, name, _mean_and_std(gate), _mean_and_std(gate.paper))
-        if not of_kind:
+    for label, weights in (("gate", analysis.gates), ("fusion weight", analysis.fusion_weights)):
+        for name, weight in weights.items():
+            table.add_row(label, name, _mean_and_std(weight), _mean_and_std(weight.paper))
+        if not weights:
             table.add_row(label, "", "none")
         table.add_section()
     for kind, probes in analysis.probes.items():
         for name, area in probes.areas.items():
             table.add_row(f"ROC AUC of {len(probes.terms)} {kind} terms", f"from {name}", f"{area:.2f}", "chance 0.50")
     if not analysis.probes:
-        table.add_row("ROC AUC of terms", "", "no terms to ask for")
+        table.add_row("ROC AUC of terms", "", "no terms to predict")
     table.add_section()
     for name, groups in analysis.groups.items():
         for value, group in groups.items():
@@ -118,7 +122,7 @@ def analysis_table(analysis: Analysis) -> Table:
 
 
 def headline_rows(rows: Iterable[StudyRow]) -> dict[str, dict[str, StudyRow]]:
-    """The rows of HEADLINES by recipe and name; a recipe is without those that its model or data does not have."""
+    """The rows of `HEADLINES`, by recipe and name; without those that a recipe's model or data does not have."""
     names = {setting: name for name, setting in HEADLINES.items()}
     found: dict[str, dict[str, StudyRow]] = defaultdict(dict)
     for row in rows:
@@ -129,11 +133,11 @@ def headline_rows(rows: Iterable[StudyRow]) -> dict[str, dict[str, StudyRow]]:
 
 
 def study_table(rows: list[StudyRow]) -> Table:
-    """The headlines of a study for a terminal; `rows` are those of [`bdam.evaluation.study.aggregate`]."""
+    """A terminal table of `HEADLINES`, from the rows of [`bdam.evaluation.study.aggregate`]."""
     header, *lines = _headlines(rows)
     table = Table(title="R-1 (%), mean ± standard deviation over the seeds", box=SIMPLE, padding=(0, 1, 0, 0))
-    for place, name in enumerate(header):
-        table.add_column(name, justify="right" if place else "left", no_wrap=not place)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index else "left", no_wrap=not index)
     for line in lines:
         table.add_row(*line)
     return table
@@ -141,13 +145,13 @@ def study_table(rows: list[StudyRow]) -> Table:
 
 def write_study(folder: Path, rows: list[StudyRow], header: dict[str, str]) -> None:
     """
-    Writes what a study found: `report.md` to read, which shows `report.png` beside it, and every number as
-    `report.csv` and `report.json`.
+    Writes the report of a study: `report.md`, which shows `report.png`, and all numbers as `report.csv` and
+    `report.json`.
 
     Args:
-        folder: where to write.
-        rows: those of [`bdam.evaluation.study.aggregate`], at least one.
-        header: how the numbers came about, by the name of each circumstance.
+        folder: the folder to write to.
+        rows: the rows of [`bdam.evaluation.study.aggregate`], at least one.
+        header: the circumstances of the study, by name; see [`bdam.evaluation.study.describe`].
     """
     records = [asdict(row) for row in rows]
     write_json(folder / "report.json", {**header, "rows": records})
@@ -172,19 +176,19 @@ def _setting(result: Result) -> tuple[str, str, float]:
 
 
 def _headlines(rows: list[StudyRow]) -> list[list[str]]:
-    """Header and lines of the table that leads a study: a line per recipe, and chance."""
+    """Header and lines of the first table of a report: a line per recipe, and chance."""
     recipes = headline_rows(rows)
     lines = [["recipe", "runs", *HEADLINES, "paper, CUHK-PEDES"]]
     for recipe, found in recipes.items():
         cells = [_spread(found[name], "r1") if name in found else "–" for name in HEADLINES]
-        always = found["identity: image"]
-        lines.append([recipe, str(always.runs), *cells, _published(always, ["r1"])])
+        row = found["identity: image"]  # which every recipe has
+        lines.append([recipe, str(row.runs), *cells, _published(row, ["r1"])])
     chances = {name: f"{row.chance:.1f}" for found in recipes.values() for name, row in found.items()}
     return [*lines, ["chance", "", *(chances.get(name, "–") for name in HEADLINES), ""]]
 
 
 def _full_table(rows: Iterable[StudyRow]) -> list[list[str]]:
-    """Header and lines of one setting: every recipe on every gallery, and what the paper publishes of the recipe."""
+    """Header and lines of one setting: every recipe on every gallery, with the published results of the recipe."""
     names = [name for name in METRICS if name != "minp"]
     header = ["recipe", "gallery", "c", *(METRICS[name] for name in names), "chance R-1"]
     lines = [[*header, f"paper, CUHK-PEDES: {' / '.join(METRICS[name] for name in names)}"]]
@@ -207,38 +211,41 @@ def _published(row: StudyRow, names: list[str]) -> str:
 
 def markdown_results(results: Results, also: Iterable[str] = ()) -> str:
     """
-    The table of a model card: one line per result, the galleries of a search together.
+    The Markdown table of a model card, with a line per result.
 
     Args:
-        also: fields of the results that have columns of their own, after the metrics.
+        results: the results.
+        also: fields of the results to show in columns after the metrics.
     """
     lines = [["protocol", "query", "c", "gallery", *METRICS.values(), "queries", "among", *map(_words, also)]]
     for (protocol, query, weight), group in _by_search(results).items():
-        for one in group:
-            values = (f"{getattr(one, name):.2f}" for name in METRICS)
-            others = (getattr(one, name) for name in ("num_queries", "num_gallery", *also))
+        for result in group:
+            values = (f"{getattr(result, name):.2f}" for name in METRICS)
+            others = (getattr(result, name) for name in ("num_queries", "num_gallery", *also))
             cells = ("–" if other is None else str(other) for other in others)
-            lines.append([protocol, _words(query), f"{weight}", one.gallery, *values, *cells])
+            lines.append([protocol, _words(query), f"{weight}", result.gallery, *values, *cells])
     return markdown_table(lines)
 
 
 def markdown_summary(results: Results) -> str:
-    """The table of the README: one line per search, its R-1 on each gallery side by side, and its mAP by image."""
+    """The Markdown table of the README: a line per search, with R-1 on each gallery, and mAP on images."""
     galleries = ("image", "image+description", "description")
     first, *others = (gallery.replace("+", " + ") for gallery in galleries)
     lines = [["protocol", "query", "clothing weight", f"R-1: {first}", *others, f"mAP: {first}"]]
     for (protocol, query, weight), group in _by_search(results).items():
-        of_gallery = {one.gallery: one for one in group}
-        r1 = (f"{of_gallery[name].r1:.1f}" if name in of_gallery else "–" for name in galleries)
-        lines.append([protocol, _words(query), f"{weight:g}", *r1, f"{of_gallery['image'].map:.1f}"])
+        by_gallery = {result.gallery: result for result in group}
+        r1 = (f"{by_gallery[name].r1:.1f}" if name in by_gallery else "–" for name in galleries)
+        lines.append([protocol, _words(query), f"{weight:g}", *r1, f"{by_gallery['image'].map:.1f}"])
     return markdown_table(lines)
 
 
 def _by_search(results: Iterable[Result]) -> dict[tuple[str, str, float], list[Result]]:
     """Results by protocol, query and clothing weight, in this order."""
     groups: dict[tuple[str, str, float], list[Result]] = defaultdict(list)
-    for one in sorted(results, key=lambda one: (PROTOCOLS.index(one.protocol), one.query, one.clothing_weight)):
-        groups[one.protocol, one.query, one.clothing_weight].append(one)
+    for result in sorted(
+        results, key=lambda result: (PROTOCOLS.index(result.protocol), result.query, result.clothing_weight)
+    ):
+        groups[result.protocol, result.query, result.clothing_weight].append(result)
     return groups
 
 
@@ -247,6 +254,7 @@ def _words(name: str) -> str:
 
 
 def markdown_table(lines: list[list[str]]) -> str:
+    """A Markdown table, whose first line is the header; all columns but the first are aligned to the right."""
     header, *body = lines
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *body))

@@ -1,4 +1,4 @@
-"""Results of evaluations, studies and analyses: their types, their files, and what must hold of these."""
+"""The types of results of evaluations, studies and analyses, and their files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +12,23 @@ from bdam.evaluation.metrics import PROTOCOLS
 
 RESULTS = "results.json"
 ANALYSIS = "analysis.json"
-# The metrics of a score, percentages, under their names in print.
+# The metrics of a score, in percent, with their printed names.
 METRICS = {"r1": "R-1", "r5": "R-5", "r10": "R-10", "map": "mAP", "minp": "mINP"}
 
 
 class Score(BaseModel, frozen=True, strict=True, extra="forbid"):
     """
-    What one search of a split scored; see [`bdam.evaluation.metrics.retrieval_metrics`].
+    The metrics of one setting; see [`bdam.evaluation.metrics.retrieval_metrics`].
 
     Args:
-        protocol: which images of the query's person count as right.
-        gallery: what is searched: `image`, `image+description`, `description` or, image-to-text, `caption`.
-        query: what it is searched by: `caption`, `identity_description` or, image-to-text, a kind of gallery.
+        protocol: `standard`, `same-clothes` or `clothes-changed`.
+        gallery: `image`, `image+description`, `description` or, image-to-text, `caption`.
+        query: `caption`, `identity_description` or, image-to-text, a kind of gallery.
         clothing_weight: how much clothing counts, c in `(1 - c)·identity + c·clothing`.
         r1, r5, r10, map, minp: percentages, 0 to 100.
-        chance: the `r1` of a random order, a percentage.
-        num_queries, num_gallery: how many; means where the protocol averages over several galleries.
+        chance: the `r1` of a random order, in percent.
+        num_queries: the number of queries with a positive.
+        num_gallery: the number of gallery entries. Both are means if the protocol averages over several galleries.
     """
 
     protocol: str = Field(pattern=f"^({'|'.join(PROTOCOLS)})$")
@@ -46,19 +47,19 @@ class Score(BaseModel, frozen=True, strict=True, extra="forbid"):
 
 class Origin(BaseModel, frozen=True, strict=True, extra="forbid"):
     """
-    Where a score comes from.
+    The origin of a score.
 
     Args:
         split: `train`, `validation` or `test`.
         checkpoint: the folder of the model, or its name on the Hub.
         weights: the fingerprint of the weights; None for a model of the Hub.
-        data: what the split was read from.
-        seed: what the model was trained with; None where it does not say.
-        commit: the code that evaluated.
+        data: the data set; see [`bdam.evaluation.origin.data_source`].
+        seed: the seed of the training; None if it is not known.
+        commit: the commit of the code that evaluated the model.
         mixed_precision: `no`, `fp16` or `bf16`.
-        recipe: the name of the recipe in a study; None elsewhere, as are the following.
-        machine: what the study ran on.
-        seconds: how long training and evaluation took.
+        recipe: the name of the recipe in a study; None elsewhere, as are the following two.
+        machine: the machine that the study ran on.
+        seconds: the duration of training and evaluation.
     """
 
     split: str
@@ -93,17 +94,17 @@ class Results(list[Result]):
     """
 
     def to_json(self, path: Path) -> None:
-        """Writes the results as a list of flat records, whole or not at all."""
+        """Writes the results as a list of flat JSON objects, completely or not at all."""
         write_json(path, [result.model_dump(exclude_unset=True) for result in self])
 
     @classmethod
     def from_json(cls, path: Path) -> "Results":
         """
-        Reads what [`to_json`] wrote.
+        The results in a file that [`to_json`] wrote.
 
         Raises:
-            FileNotFoundError: if there is no file.
-            ValueError: if it holds anything else.
+            FileNotFoundError: if there is no such file.
+            ValueError: if its content is not valid.
         """
         return cls(_read(path, TypeAdapter(list[Result]), "results"))
 
@@ -111,16 +112,16 @@ class Results(list[Result]):
 @dataclass(frozen=True)
 class StudyRow:
     """
-    What the runs of one recipe score in one setting: means, and standard deviations over the seeds (n − 1).
+    The metrics of a recipe in one setting: means and standard deviations (n − 1) over its runs.
 
     Args:
         recipe, protocol, gallery, query: the setting.
-        clothing: `identity alone`, or `mix` for as much clothing as validation chose for each run.
-        clothing_weight: how much that was, a mean.
-        runs: how many; of one alone, the deviations are None.
-        chance: the `r1` of a random order, a percentage.
+        clothing: `identity alone`, or `mix` for the clothing weight that validation chose for each run.
+        clothing_weight: the mean clothing weight.
+        runs: the number of runs; if it is 1, the standard deviations are None.
+        chance: the `r1` of a random order, in percent.
         r1, r1_std, r5, …, map_std: percentages.
-        published_r1, …, published_map: what the paper publishes of the recipe; None where it has no such row.
+        published_r1, …, published_map: the results of the recipe in the paper; None if it has no such row.
     """
 
     recipe: str
@@ -146,25 +147,25 @@ class StudyRow:
 
 
 class MeanStd(BaseModel, frozen=True, extra="forbid"):
-    """A mean and its standard deviation; None where the paper does not give it."""
+    """A mean, and a standard deviation; None if the paper does not give it."""
 
     mean: float
     std: float | None = None
 
 
 class GateStatistics(MeanStd, frozen=True, extra="forbid"):
-    """Mean and standard deviation over images and channels, and the paper's."""
+    """Mean and standard deviation over images and channels, and those of the paper."""
 
     paper: MeanStd
 
 
 class Probes(BaseModel, frozen=True, extra="forbid"):
     """
-    What linear probes read from features.
+    The areas under the ROC curves of linear probes.
 
     Args:
-        areas: areas under the ROC curve by feature, `f_id` or `f_clo`: means over the terms.
-        terms: `{"term": term, "f_id": area, "f_clo": area}` for each term, without the features that there are not.
+        areas: means over the terms, by feature, `f_id` and `f_clo`.
+        terms: `{"term": term, "f_id": area, "f_clo": area}` for each term; without features that the model lacks.
     """
 
     areas: dict[str, float]
@@ -172,7 +173,7 @@ class Probes(BaseModel, frozen=True, extra="forbid"):
 
 
 class GroupRecall(BaseModel, frozen=True, extra="forbid"):
-    """R-1 of the queries that ask for people of one group, in percent, and how many queries these are."""
+    """R-1, in percent, of the queries for persons of one group, and the number of these queries."""
 
     r1: float
     num_queries: int
@@ -180,20 +181,23 @@ class GroupRecall(BaseModel, frozen=True, extra="forbid"):
 
 class Analysis(BaseModel, frozen=True, extra="forbid"):
     """
-    What `bdam analyze` finds in a run: `analysis.json`.
+    The analysis of a run, as `bdam analyze` writes it to `analysis.json`.
 
     Args:
         run: the folder of the run.
-        seed: what it was trained with; None where it does not say.
-        sampling_seed: what examples, maps and probes were drawn with.
+        seed: the seed of the training; None if it is not known.
+        sampling_seed: the seed of the examples, maps and probes.
         weights: the fingerprint of the weights.
         clothing_weight: the model's own.
-        data, split, num_images: what it was analyzed on.
-        gates, fusion_weights: by stream; empty where the model has none.
-        probes: by kind of description, `identity` and `clothing`; only kinds with terms to ask for.
-        groups: by attribute and value; empty where the data knows none.
+        data: the data set; see [`bdam.data.loading.load_data`].
+        split: `train`, `validation` or `test`.
+        num_images: the number of images in the split.
+        gates: statistics by stream, `identity` and `clothing`; empty if the model has no gate.
+        fusion_weights: statistics by input, `image` and `description`; empty if the model has no fusion.
+        probes: by kind of term, `identity` and `clothing`; only kinds that have terms.
+        groups: by attribute and value; empty if the data has no attributes.
         logged: the quantities of the training log.
-        figures: whether there was anything to draw, by name of the file.
+        figures: whether each figure was drawn, by file name.
     """
 
     run: str
@@ -212,12 +216,12 @@ class Analysis(BaseModel, frozen=True, extra="forbid"):
     figures: dict[str, bool]
 
     def to_json(self, path: Path) -> None:
-        """Writes the analysis, whole or not at all."""
+        """Writes the analysis as JSON, completely or not at all."""
         write_json(path, self.model_dump(exclude_unset=True))
 
     @classmethod
     def from_json(cls, path: Path) -> "Analysis":
-        """Reads what [`to_json`] wrote; raises what [`Results.from_json`] does."""
+        """The analysis in a file that [`to_json`] wrote. Errors are those of [`Results.from_json`]."""
         return _read(path, TypeAdapter(cls), "analysis")
 
 

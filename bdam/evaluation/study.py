@@ -1,4 +1,4 @@
-"""Studies: recipes × seeds, each trained and evaluated once, and what the seeds say together."""
+"""Studies: trains and evaluates several recipes with several seeds, and averages over the seeds."""
 
 import os
 import shutil
@@ -24,20 +24,20 @@ from bdam.recipes.recipe import RECIPE, Recipe, changed_keys, load_recipe
 from configuration_bdam import BDAMConfig
 
 
-# Arguments of `accelerate launch` for one process, as in the Makefile, and of `bdam train`.
+# Arguments of `accelerate launch` for one process, and of `bdam train`.
 LAUNCH = (
     "--num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no "
     f"--num_cpu_threads_per_process {os.cpu_count()}"
 ).split()
 TRAINING = ["--keep-checkpoints", "1", "--resume"]
-# How much clothing counts: not at all, or as much as validation chose for the run.
+# The two clothing weights of a result: 0, and the one that validation chose for the run.
 CLOTHING = ("identity alone", "mix")
 METRICS = ("r1", "r5", "r10", "map")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One recipe with one seed; `sources` are what `recipe` was loaded from."""
+    """One recipe with one seed; `sources` are the files and overrides of `recipe`."""
 
     name: str
     recipe: Recipe
@@ -49,12 +49,12 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """What training and evaluation said."""
+        """The file with the output of training and evaluation."""
         return self.folder / "train.log"
 
     @property
     def results(self) -> Path:
-        """The results; written whole or not at all, so that a run is done once they are there."""
+        """The file with the results. A run is finished if it exists, since it is written completely or not at all."""
         return self.folder / RESULTS
 
 
@@ -62,13 +62,19 @@ def plan_study(
     recipes: list[Path], overrides: list[str], base: list[Path], seeds: list[int], output: Path
 ) -> list[Run]:
     """
-    The runs of a study, recipe by recipe: each recipe is stacked on `base`, and the overrides on both. A run lives in
-    `output/<stem of its recipe>/seed-<seed>`.
+    The runs of a study, recipe by recipe.
+
+    Args:
+        recipes: YAML files.
+        overrides: `KEY=VALUE` for all recipes.
+        base: YAML files that all recipes override.
+        seeds: the seeds of each recipe.
+        output: the folder of the study; a run is in `output/<stem of its recipe>/seed-<seed>`.
 
     Raises:
-        FileNotFoundError: if a recipe or the data is not there.
-        ValueError: if two recipes have the same name, a recipe, an override or the data is not valid, or a folder
-            holds what this study did not make.
+        FileNotFoundError: if a recipe or the data does not exist.
+        ValueError: if two recipes have the same name; if a recipe, an override or the data is not valid; or if a
+            folder has files of another study.
     """
     if not recipes:
         raise ValueError("A study needs a recipe at least: give YAML files, such as recipes/ablations/*.yaml.")
@@ -82,8 +88,8 @@ def plan_study(
     runs = []
     for path in recipes:
         for seed in seeds:
-            place = f"output_dir={output / path.stem / f'seed-{seed}'}"
-            sources = (*map(str, base), str(path), *overrides, place, f"seed={seed}")
+            folder = output / path.stem / f"seed-{seed}"
+            sources = (*map(str, base), str(path), *overrides, f"output_dir={folder}", f"seed={seed}")
             runs.append(Run(path.stem, load_recipe(*sources), sources))
     _check_data({run.recipe.data for run in runs})
     for run in runs:
@@ -93,15 +99,16 @@ def plan_study(
 
 def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
     """
-    Trains and evaluates the runs that are not done, seed by seed, so that a study that is stopped compares all its
-    recipes by the seeds it has. What was interrupted goes on from its last checkpoint. A signal that asks the study to
-    stop ends the training process too, which writes a checkpoint; see [`run_launcher`].
+    Trains and evaluates the runs that are not finished, seed by seed, so that a stopped study has all recipes with the
+    same seeds. Interrupted runs resume from their last checkpoint. A signal that stops the study also stops the
+    training, which writes a checkpoint; see [`run_launcher`].
 
     Args:
-        launch: arguments of `accelerate launch`, which win over those for one process.
+        runs: the runs of the study.
+        launch: arguments of `accelerate launch`, which override those for one process.
 
     Returns:
-        The runs that failed; their logs say why.
+        The runs that failed. Their logs have the errors.
 
     Raises:
         SystemExit: with 128 + signal, if a signal stopped a training.
@@ -118,13 +125,13 @@ def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
                 start = time.perf_counter()
                 if stopped_by := _train(run, launch, log):
                     progress.close()
-                    print(f"Stopped by signal {stopped_by}; the same command goes on.", file=sys.stderr)
+                    print(f"Stopped by signal {stopped_by}; the same command resumes the study.", file=sys.stderr)
                     raise SystemExit(128 + stopped_by)
                 results = _evaluate(run)
                 stamp = {"recipe": run.name, **origin, "seconds": time.perf_counter() - start}
                 Results(result.model_copy(update=stamp) for result in results).to_json(run.results)
-                shutil.rmtree(run.folder / "checkpoints")  # a run that is done does not go on
-            except Exception:  # whatever it is, it must not cost the other runs
+                shutil.rmtree(run.folder / "checkpoints")  # a finished run is not resumed
+            except Exception:  # the other runs continue after any error
                 traceback.print_exc(file=log)
                 failed.append(run)
     return failed
@@ -132,10 +139,10 @@ def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
 
 def read_results(run: Run) -> Results:
     """
-    The results of a run, with recipe, machine and seconds; none if it is not done.
+    The results of a run, with recipe, machine and seconds; empty if it is not finished.
 
     Raises:
-        ValueError: if something else wrote them.
+        ValueError: if they were not written by a study.
     """
     if not run.results.is_file():
         return Results()
@@ -151,24 +158,24 @@ def read_results(run: Run) -> Results:
 
 def aggregate(results: Iterable[Result]) -> list[StudyRow]:
     """
-    Means over the seeds, in the order of the results.
+    Means and standard deviations over the seeds, in the order of the results.
 
     Args:
-        results: those of studies, for the clothing weights 0 and the model's own, in this order.
+        results: results of studies; each setting has first the clothing weight 0, then the model's own.
     """
-    of_run: dict[tuple, list[Result]] = defaultdict(list)
+    by_run: dict[tuple, list[Result]] = defaultdict(list)
     for result in results:
-        of_run[result.recipe, result.protocol, result.gallery, result.query, result.seed].append(result)
+        by_run[result.recipe, result.protocol, result.gallery, result.query, result.seed].append(result)
     groups: dict[tuple, list[Result]] = defaultdict(list)
-    for (*setting, _), weighed in of_run.items():
-        # The order tells the two apart even where the model's own weight is 0; without clothing there is but one.
+    for (*setting, _), weighed in by_run.items():
+        # By order, since the model's own weight may be 0 too; without clothing there is only one result.
         for clothing, result in zip(CLOTHING, weighed, strict=False):
             groups[(*setting, clothing)].append(result)
     return [_row(setting, group) for setting, group in groups.items()]
 
 
 def describe(runs: list[Run], results: Results, command: str) -> dict[str, str]:
-    """The circumstances of a study, for its report; where the runs differ in one, all its values."""
+    """The circumstances of a study for its report, by name; if the runs differ in one, all its values."""
 
     def values(name: str) -> str:
         return "; ".join(sorted({str(getattr(result, name)) for result in results}))
@@ -186,8 +193,8 @@ def describe(runs: list[Run], results: Results, command: str) -> dict[str, str]:
     }
     if missing := [f"{run.name} seed {run.recipe.seed}" for run in runs if not run.results.is_file()]:
         header["missing"] = ", ".join(missing)
-    if twins := _twins(runs):
-        header["one and the same on this base"] = "; ".join(" = ".join(names) for names in twins)
+    if groups := _equal_recipes(runs):
+        header["equal on this base"] = "; ".join(" = ".join(names) for names in groups)
     return header
 
 
@@ -216,8 +223,8 @@ def _row(setting: tuple, group: list[Result]) -> StudyRow:
     )
 
 
-def _twins(runs: list[Run]) -> list[list[str]]:
-    """Names of recipes that differ in name only, such as one that drops a loss which its base does not have."""
+def _equal_recipes(runs: list[Run]) -> list[list[str]]:
+    """Groups of names of equal recipes, such as one that removes a loss which its base does not have."""
     names: dict[str, dict[str, None]] = defaultdict(dict)
     for run in runs:
         names[run.recipe.model_dump_json(exclude={"output_dir", "seed"})][run.name] = None
@@ -225,7 +232,7 @@ def _twins(runs: list[Run]) -> list[list[str]]:
 
 
 def _train(run: Run, launch: list[str], log: TextIO) -> int:
-    """Returns the signal that stopped it, 0 if none. In processes of its own: it may use several, and die alone."""
+    """Trains in other processes, whose errors do not end this one; returns the signal that stopped it, or 0."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, *launch]
     return run_launcher([*launcher, "-m", "bdam.cli", "train", *run.sources, *TRAINING], log.buffer)
 
@@ -253,7 +260,7 @@ def _check_data(folders: set[str]) -> None:
 
 
 def _check_folder(run: Run) -> None:
-    """What is there must be the work of the same recipe: otherwise a report would mix two studies."""
+    """Checks that the folder of a run has no results or model of another recipe."""
     read_results(run)
     model = run.folder / "model"
     if (model / RECIPE).is_file() and (changed := changed_keys(model, run.recipe)):

@@ -1,1 +1,1 @@
-"""Recipes: what to train, as data."""
+"""Recipes: the settings of a training run, as YAML files."""

@@ -1,4 +1,4 @@
-"""Recipes: what to train is data, not code."""
+"""Recipes: the settings of a training run, and how they are read, checked and compared."""
 
 import os
 import re
@@ -28,14 +28,14 @@ from configuration_bdam import BDAMConfig
 from losses_bdam import LOSSES, TASKS
 
 
-# The name of its file, next to the weights.
+# The name of a recipe's file next to the weights.
 RECIPE = "recipe.yaml"
-# Keys that change where and how fast a run goes, not what it learns.
+# Keys that change where and how fast a run works, but not its result.
 FREE_KEYS = ("output_dir", "num_workers", "keep_in_memory", "eval_batch_size", "checkpoint_every", "report_to")
-# A value is of the type that it is written in: `1_0` is no number, and `no` neither true nor false.
+# Values are not converted: `1_0` is no number, and `no` no truth value.
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 Probability = Annotated[float, Field(ge=0, le=1)]
-# A path, or a name: whatever it looks like, it is a word.
+# A path or a name, which is not empty.
 Word = Annotated[str, Field(min_length=1)]
 
 
@@ -46,7 +46,7 @@ def _encoder(value: Any) -> Any:
 
 
 Encoder = Annotated[str | dict[str, Any], BeforeValidator(_encoder)]
-# Fields of BDAMConfig, but for the two encoders. Any float may be written as a whole number.
+# The fields of BDAMConfig without the two encoders. A float may be written as a whole number.
 MODEL_FIELDS = {
     name: float if kind == float | int else kind
     for name, kind in BDAMConfig.__annotations__.items()
@@ -57,12 +57,12 @@ ModelFields.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
 KEY = re.compile(r"[A-Za-z_]\w*(\.[\w-]+)*")
 
 
-# A recipe that states some weights keeps the others as they are here.
+# The weights of losses that a recipe does not set.
 DEFAULT_WEIGHTS = {**dict.fromkeys(TASKS, 1.0), "gate_loss": 0.0, "clothing_query_loss": 0.0}
 
 
 def _by_loss(kind: Any) -> GetPydanticSchema:
-    """A mapping from names of losses to values of that kind; whatever else it has is an unknown key."""
+    """The type of mappings from names of losses to values of a type; other names are unknown keys."""
     mapping = TypedDict("mapping", dict.fromkeys(LOSSES, kind), total=False)  # type: ignore[misc]
     mapping.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
     return GetPydanticSchema(lambda _, handler: handler.generate_schema(mapping))
@@ -74,18 +74,17 @@ def _with_defaults(weights: dict[str, float]) -> dict[str, float]:
 
 class Recipe(BaseModel):
     """
-    One training run. The defaults are the paper's (§IV-A) where it gives a number; where it gives none, they are the
-    field's custom.
+    The settings of a training run. The defaults are those of the paper (§IV-A) or, if it gives none, usual values.
     """
 
     model_config = STRICT
 
-    # What to learn from, as `load_data` reads it, and where the run goes.
+    # The data set, see `load_data`, and the folder to write.
     data: Word
     output_dir: Word
     seed: int = Field(default=0, ge=0, lt=2**32)
 
-    # Encoders: a Hub id or folder of a pretrained one, or the config of one to train from scratch.
+    # Encoders: the Hub id or folder of a pretrained one, or the config of one to train from scratch.
     vision_encoder: Encoder = "google/vit-base-patch16-224"
     text_encoder: Encoder = "google-bert/bert-base-uncased"
     image_size: tuple[PositiveInt, PositiveInt] = Field(default=(224, 224), strict=False)
@@ -97,13 +96,13 @@ class Recipe(BaseModel):
     images_per_person: int = Field(default=4, ge=2)
     description_dropout: Probability = 0.0
     identity_query: Probability = 0.0
-    # Not the paper's: what is learned from a description weighs as much as several samples of it agree.
+    # Not in the paper: weigh the losses of a description by the agreement of several samples of it.
     weigh_by_agreement: bool = False
     augment: bool = True
     num_workers: NonNegativeInt = 4
     keep_in_memory: bool = False
 
-    # Optimisation.
+    # Optimization.
     num_epochs: PositiveInt = 60
     learning_rate: PositiveFloat = 1e-4
     weight_decay: NonNegativeFloat = 1e-3
@@ -115,15 +114,15 @@ class Recipe(BaseModel):
     gradnorm_alpha: NonNegativeFloat = 1.5
     gradnorm_lambda: NonNegativeFloat = 0.1
     gradnorm_renormalize: bool = False
-    # Weights of the losses in the total (Eq. 6): fixed, or where GradNorm starts from. At 0 a loss is off.
+    # Weights of the losses in the total (Eq. 6): fixed, or factors before GradNorm. A loss of weight 0 is off.
     loss_weights: Annotated[dict[str, float], _by_loss(NonNegativeFloat), AfterValidator(_with_defaults)] = (
         DEFAULT_WEIGHTS
     )
-    # Epochs before a loss joins in. Both streams start as copies of each other, and what the decoupling loss takes
-    # from them before they know what they are for is lost to both.
+    # Epochs before each loss is used. Both streams start with equal weights; a decoupling loss from the first epoch
+    # removes information from them before they have specialized.
     loss_delays: Annotated[dict[str, int], _by_loss(NonNegativeInt)] = {}
 
-    # Evaluation, in epochs; logs and checkpoints, in optimisation steps.
+    # Evaluation, in epochs; logs and checkpoints, in optimization steps.
     eval_every: PositiveInt = 1
     eval_batch_size: PositiveInt = 64
     log_every: PositiveInt = 50
@@ -165,16 +164,16 @@ def load_recipe(*sources: str | Path) -> Recipe:
     except ValidationError as error:
         problems = [f"{_origin(problem['loc'], stated)}: {_explain(problem)}" for problem in error.errors()]
         raise ValueError(f"Recipe {'; '.join(problems)}.") from None
-    return recipe.model_copy(update=resolve_places(recipe.model_dump(include={*PLACES})))
+    return recipe.model_copy(update=resolve_paths(recipe.model_dump(include={*RESOLVERS})))
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """
-    What a recipe's file states, as it stands.
+    The values in a recipe's file, without defaults and checks.
 
     Raises:
-        OSError: if there is no such file, or it cannot be read.
-        ValueError: naming the file, the line and what is wrong with it.
+        OSError: if the file does not exist or cannot be read.
+        ValueError: if it is no YAML mapping, naming the file, the line and the reason.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the YAML file of a recipe.")
@@ -187,23 +186,24 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return values
 
 
-def resolve_places(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a recipe, what is local in absolute paths, so that they mean the same in any folder."""
+def resolve_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a recipe with absolute paths, so that they do not depend on the working directory."""
     return {
-        key: PLACES[key](value) if key in PLACES and isinstance(value, str) else value for key, value in values.items()
+        key: RESOLVERS[key](value) if key in RESOLVERS and isinstance(value, str) else value
+        for key, value in values.items()
     }
 
 
 def write_recipe(directory: Path, recipe: Recipe) -> None:
-    """Writes the recipe to `directory`, next to the weights that were trained by it."""
+    """Writes the recipe to `directory`, next to its weights."""
     (directory / RECIPE).write_text(dump_yaml(recipe.model_dump(mode="json")), encoding="utf-8")
 
 
 def changed_keys(directory: Path, recipe: Recipe) -> dict[str, tuple]:
-    """Where `recipe` would learn something else than the recipe in `directory`: the values then and now, by key."""
-    # A key that was not there yet was as it is where a recipe does not state it.
+    """The values `(then, now)` by which `recipe` differs from the recipe in `directory`, without `FREE_KEYS`."""
+    # Keys that did not exist then have their defaults.
     defaults = Recipe.model_construct().model_dump(mode="json")
-    then = {**defaults, **resolve_places(read_recipe(directory / RECIPE))}
+    then = {**defaults, **resolve_paths(read_recipe(directory / RECIPE))}
     now = recipe.model_dump(mode="json")
     return {
         key: (then.get(key), now.get(key))
@@ -217,12 +217,12 @@ def _absolute(path: str) -> str:
 
 
 def _resolve_encoder(name: str) -> str:
-    """Folders win over names on the Hub, as in transformers."""
+    """The absolute path of a folder, which precedes a name on the Hub, as in transformers; otherwise the name."""
     return _absolute(name) if os.path.isdir(os.path.expanduser(name)) else name
 
 
 HINTS = {"string_type": ": put it in quotes", "bool_type": ": write true or false"}
-PLACES = {
+RESOLVERS = {
     "data": resolve_source,
     "output_dir": _absolute,
     "vision_encoder": _resolve_encoder,
@@ -231,7 +231,7 @@ PLACES = {
 
 
 def _read_source(source: str | Path) -> tuple[str, dict[str, Any]]:
-    """What errors call a file or an override, and what it states. A file may have `=` in its name."""
+    """The name of a file or an override in errors, and its values. A file may have `=` in its name."""
     if isinstance(source, Path) or "=" not in source or os.path.isfile(source):
         return f"{source}", read_recipe(Path(source))
     key, _, word = source.partition("=")
@@ -251,7 +251,7 @@ def _read_source(source: str | Path) -> tuple[str, dict[str, Any]]:
 
 
 def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Updates `values` in place, descending into mappings that both sides have."""
+    """Updates `values`, recursively for mappings that both sides have."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(values.get(key), dict):
             _merge(values[key], value)
@@ -260,7 +260,7 @@ def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
 
 
 def _origin(keys: tuple[int | str, ...], stated: list[tuple[str, dict[str, Any]]]) -> str:
-    """The source whose value counts; all files, where none has the key."""
+    """The last source that has the key; all files if none has it."""
     for source, values in reversed(stated):
         if _states(values, keys):
             return source
@@ -268,7 +268,7 @@ def _origin(keys: tuple[int | str, ...], stated: list[tuple[str, dict[str, Any]]
 
 
 def _states(values: Any, keys: tuple[int | str, ...]) -> bool:
-    """Whether the first of nested keys is there, and each next one unless the value ends before it."""
+    """Whether `values` has the nested keys, or ends at one of them with another value than a mapping."""
     return not keys or not isinstance(values, dict) or (keys[0] in values and _states(values[keys[0]], keys[1:]))
 
 

@@ -1,4 +1,4 @@
-"""YAML as recipes are written in it: by the core schema of YAML 1.2, in which `no` is a word and `1e-3` a number."""
+"""Reads and writes YAML by the core schema of YAML 1.2, in which `no` is a word and `1e-3` a number."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,14 @@ import yaml
 from yamlcore import CoreLoader
 
 
-# Far more than any recipe has, and far less than aliases of aliases make of a short text.
+# Limits far above any recipe. Nested aliases can expand a short text beyond them.
 MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the words that readers of YAML 1.1, or those of 1.2, would take for something else."""
+    """Quotes strings that YAML 1.1 or 1.2 would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -30,11 +30,11 @@ def parse_yaml(text: str | bytes, source: str) -> Any:
     The value of a YAML document.
 
     Args:
-        text: in bytes, UTF-8, or UTF-16 with a byte order mark.
-        source: what an error calls it.
+        text: the document; if bytes, in UTF-8, or UTF-16 with a byte order mark.
+        source: the name of the document in errors.
 
     Raises:
-        ValueError: naming the source, the line and what is wrong with it.
+        ValueError: if it is not valid or too large, naming the source, the line and the reason.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{source} is too large for a recipe: {len(text):,} bytes, where {MAX_BYTES:,} are the most.")
@@ -44,21 +44,27 @@ def parse_yaml(text: str | bytes, source: str) -> Any:
         raise ValueError(f"{source} is not valid YAML: {_reason(error)}.") from None
     except RecursionError:
         raise ValueError(f"{source} is nested too deeply: {MAX_DEPTH} levels are the most.") from None
-    except (ValueError, LookupError):  # what the constructors raise for `!!int x` and for 5,000 digits
+    except (ValueError, LookupError):  # raised by the constructors for `!!int x` and for 5,000 digits
         raise ValueError(f"{source} is not valid YAML: a value is not what its tag says, or too long.") from None
     check_extent(value, source)
     return value
 
 
 def dump_yaml(values: Mapping[str, Any]) -> str:
-    """Text from which readers of YAML 1.1 and of YAML 1.2 read the same values, in the same order."""
+    """The values as YAML text, which YAML 1.1 and YAML 1.2 read alike, in the given order."""
     return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False)
 
 
 def check_extent(value: Any, source: str) -> None:
     """
+    Checks the size of a value after its aliases are expanded.
+
+    Args:
+        value: the value of a document.
+        source: the name of the document in errors.
+
     Raises:
-        ValueError: if a value is nested too deeply, or is too large once its aliases are written out.
+        ValueError: if it has more than `MAX_DEPTH` levels or `MAX_VALUES` values.
     """
     pending, count = [(value, 0)], 1
     while pending:
@@ -68,7 +74,7 @@ def check_extent(value: Any, source: str) -> None:
         if depth > MAX_DEPTH or count > MAX_VALUES:
             raise ValueError(
                 f"{source} is too large for a recipe: {MAX_DEPTH} levels and {MAX_VALUES:,} values are the most, with "
-                "aliases written out."
+                "aliases expanded."
             )
         pending += [(child, depth + 1) for child in children]
 

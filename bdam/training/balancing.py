@@ -1,4 +1,4 @@
-"""How the task losses become one loss (Eq. 5 and 6)."""
+"""Combines the losses of the tasks into one loss (Eq. 5 and 6)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,12 +13,12 @@ from modeling_bdam import BDAMModel
 
 class FixedWeights(nn.Module):
     """
-    The weighted sum of the losses, the weights as the recipe gives them.
+    The sum of the losses with fixed weights.
 
     Args:
-        weights: by name of the loss. A loss of weight 0 stays in the sum: its parameters then get gradients of zero,
-            where distributed training would miss having any.
-        delays: by name of the loss, the epochs before it joins in; 0 for those that are not named.
+        weights: the weight of each loss, by name. A loss of weight 0 stays in the sum, so that its parameters have
+            gradients, of 0, which distributed training requires.
+        delays: the number of epochs before each loss is used, by name; by default 0.
     """
 
     def __init__(self, weights: Mapping[str, float], delays: Mapping[str, int] | None = None):
@@ -28,14 +28,14 @@ class FixedWeights(nn.Module):
         self.present = tuple(self.weights)  # in the last step
 
     def select(self, losses: Mapping[str, torch.Tensor], epoch: int) -> dict[str, torch.Tensor]:
-        """Those of a model's losses that have a weight, in the order of the weights; 0 for one that is delayed."""
+        """The losses that have a weight, in the order of the weights, times 0 if they are delayed."""
         chosen = {name: losses[name] for name in self.weights if name in losses}
         return {name: 0 * loss if epoch < self.delays.get(name, 0) else loss for name, loss in chosen.items()}
 
     def forward(
         self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
     ) -> torch.Tensor:
-        """The loss to minimise; `shared` and `loss_scale` are for balancers that look at gradients."""
+        """The loss to minimize, a scalar. Only balancers that compute gradients use `shared` and `loss_scale`."""
         return torch.stack(list(self.weigh(losses).values())).sum()
 
     def weigh(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -44,39 +44,38 @@ class FixedWeights(nn.Module):
         return {name: self.weights[name] * loss for name, loss in losses.items()}
 
     def report(self) -> dict[str, float]:
-        """The weights of the losses of the last step, for a log."""
+        """The weights of the losses of the last step, by name of the log entry."""
         return {f"weight/{name}": self.weights[name] for name in self.present}
 
 
 class GradNorm(FixedWeights):
     r"""
-    The paper's balance of tasks: weights `w_k = exp(s_k)` learned along with the model (Eq. 5 and 6).
+    The paper's weights of the tasks, `w_k = exp(s_k)`, which are learned with the model (Eq. 5 and 6).
 
         L_Total = Σ_k w_k L_k + α L_GradNorm + λ Σ_k (log w_k)²
         L_GradNorm = Σ_k | ‖∇_θ w_k L_k‖ - r̃_k G_ref |
         r̃_k = (L_k / L_k⁰) / mean_j (L_j / L_j⁰),   G_ref = ‖∇_θ w_1 L_1‖
 
-    θ are the parameters of the last block that all tasks share. Since w_k > 0, ‖∇_θ w_k L_k‖ = w_k ‖∇_θ L_k‖, so that
-    the term needs first derivatives only; it moves the s_k alone. Targets r̃_k G_ref are constants. L_k⁰ is the first
-    loss above 0, since a task may join in later. In distributed training the norms are those of the global batch, and
-    every process holds the same s_k.
+    θ are the parameters of the last block that all tasks share. Since w_k > 0, ‖∇_θ w_k L_k‖ = w_k ‖∇_θ L_k‖, so the
+    term needs first derivatives only, and it changes only the s_k. The targets r̃_k G_ref are constants. L_k⁰ is the
+    first loss above 0, since a task may be delayed. In distributed training the norms are those of the global batch,
+    and every process has the same s_k.
 
-    The paper departs from GradNorm as Chen et al. (2018) wrote it: there α is an exponent of the loss ratio, G_ref is
-    the mean norm, only L_GradNorm moves the weights, and they are renormalised to sum to the number of tasks. In the
-    paper's form the first term of Eq. 6 moves the weights too, and always down: `∂/∂s_k Σ w_k L_k = w_k L_k > 0`.
-    With λ alone to hold them, all weights sink to where `w_k L_k + α·(±w_k G_k) = -2 λ s_k`. Adam forgives a common
-    factor of the gradient, but weight decay and the gate regulariser gain on the tasks as their weights sink.
-    `renormalize=True` is the remedy: the weights sum to the number of tasks, as in Chen et al., and the first term
-    leaves them alone.
+    The paper differs from GradNorm by Chen et al. (2018): there α is an exponent of the loss ratio, G_ref is the mean
+    norm, only L_GradNorm changes the weights, and they are renormalized to sum to the number of tasks. In the paper,
+    the first term of Eq. 6 changes the weights too, and always decreases them: `∂/∂s_k Σ w_k L_k = w_k L_k > 0`. Only
+    λ opposes this, so all weights decrease until `w_k L_k + α·(±w_k G_k) = -2 λ s_k`. Adam is invariant to a common
+    factor of the gradient, but weight decay and the gate regularizer then outweigh the tasks. With `renormalize=True`
+    the weights sum to the number of tasks, as in Chen et al., and the first term does not change them.
 
     Args:
-        weights: what each loss is multiplied by before it is balanced, by name; 1 in the paper. The first task of
-            `TASKS` that has a weight, and that the model has, is the reference. Losses that are no task (the gate
-            regularizer) or have weight 0 are not balanced.
-        alpha: α, the weight of the GradNorm term.
-        regularization: λ.
-        renormalize: whether the w_k sum to the number of tasks.
-        delays: by name of the loss, the epochs before it joins in.
+        weights: the factor of each loss before it is balanced, by name; 1 in the paper. The reference is the first
+            task of `TASKS` that has a weight and that the model has. Losses that are no task (the gate regularizer) or
+            have weight 0 are not balanced.
+        alpha: α, the weight of the GradNorm term; by default 1.5.
+        regularization: λ; by default 0.1.
+        renormalize: whether the w_k sum to the number of tasks; by default not, as in the paper.
+        delays: the number of epochs before each loss is used, by name; by default 0.
     """
 
     initial_losses: torch.Tensor
@@ -105,13 +104,13 @@ class GradNorm(FixedWeights):
         self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
     ) -> torch.Tensor:
         """
-        L_Total; its gradient reaches the model through the weighted losses alone, and the s_k.
+        L_Total, a scalar. Its gradient with respect to the model is that of the weighted losses.
 
         Args:
-            losses: the unweighted losses of the global batch, equal on all processes, by name. A task that the model
-                does not have is not among them.
+            losses: the unweighted losses of the global batch, equal on all processes, by name; without tasks that the
+                model does not have.
             shared: θ.
-            loss_scale: what mixed precision multiplies losses by before their backward pass, lest gradients vanish.
+            loss_scale: the factor that mixed precision applies to losses before the backward pass.
         """
         losses = self.weigh(losses)
         present = self._present_tasks()
@@ -130,8 +129,8 @@ class GradNorm(FixedWeights):
         targets = ratios * norms[0].detach()
         balance = self.alpha * (norms - targets).abs().sum() + self.regularization * weights.log().square().sum()
         if not self.renormalize:
-            pull = (weights * values).sum()
-            balance = balance + pull - pull.detach()
+            weighted_sum = (weights * values).sum()
+            balance = balance + weighted_sum - weighted_sum.detach()
         weighted = [weight * loss for weight, loss in zip(weights.detach(), tasks, strict=True)]
         return torch.stack([*weighted, *losses.values(), balance]).sum()
 
@@ -141,7 +140,7 @@ class GradNorm(FixedWeights):
         return weights * (len(weights) / weights.sum()) if self.renormalize else weights
 
     def report(self) -> dict[str, float]:
-        """Weights, and the gradient norms and loss ratios that they answer to."""
+        """Weights, gradient norms and loss ratios of the last step, by name of the log entry."""
         report = super().report()
         for index, weight in zip(self._present_tasks(), self.task_weights().tolist(), strict=True):
             name = self.tasks[index]
@@ -155,7 +154,7 @@ class GradNorm(FixedWeights):
 
 
 def build_balancer(recipe: Recipe) -> FixedWeights:
-    """The balancer that the recipe asks for."""
+    """The balancer of a recipe."""
     if recipe.balancer == "fixed":
         return FixedWeights(recipe.loss_weights, recipe.loss_delays)
     return GradNorm(
@@ -169,9 +168,9 @@ def build_balancer(recipe: Recipe) -> FixedWeights:
 
 def shared_parameters(model: BDAMModel) -> list[nn.Parameter]:
     """
-    θ of Eq. 5: the last weights that the tasks share, as Chen et al. choose them to save time. These are the last
-    linear layers of both streams before they are pooled, on either side of the exchange between them; without BDAM,
-    the last one of the image encoder.
+    θ of Eq. 5: the last weights that the tasks share, which Chen et al. choose to save time. These are the last linear
+    layers of both streams before pooling, after the exchange between the streams if there is one; without BDAM, the
+    last linear layer of the image encoder.
     """
     if model.config.use_bdam:
         streams: list[nn.Module] = [model.decoupler.identity_branch, model.decoupler.clothing_branch]
@@ -189,5 +188,5 @@ def _gradient_norms(losses: Sequence[torch.Tensor], shared: Sequence[nn.Paramete
         torch.autograd.grad(loss * loss_scale, shared, retain_graph=True, allow_unused=True, materialize_grads=True)
         for loss in losses
     ]
-    flat = torch.stack([torch.cat([gradient.flatten() for gradient in of_task]) for of_task in gradients])
+    flat = torch.stack([torch.cat([gradient.flatten() for gradient in task]) for task in gradients])
     return reduce(flat / loss_scale, "mean").norm(dim=1)

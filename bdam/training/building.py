@@ -1,4 +1,4 @@
-"""A model and its processor from a recipe."""
+"""Builds the model, its processor and its batches from a recipe."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
-    """The encoders' own image processor and tokenizer; from scratch, a tokenizer learned from the texts of `train`."""
+    """The processor of the pretrained encoders; from scratch, one with a tokenizer trained on the texts of `train`."""
     height, width = recipe.image_size
     size = {"height": height, "width": width}
     if isinstance(recipe.vision_encoder, str):
@@ -47,8 +47,10 @@ def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
 
 def check_agreement(recipe: Recipe, train: Dataset) -> None:
     """
+    Checks that the data has what `weigh_by_agreement` requires.
+
     Raises:
-        ValueError: if the recipe weighs descriptions by an agreement that the data does not know.
+        ValueError: if the recipe weighs descriptions by agreement, and the data has no agreements.
     """
     if recipe.weigh_by_agreement and not AGREEMENT_FEATURES.keys() & set(train.column_names):
         raise ValueError(
@@ -58,7 +60,7 @@ def check_agreement(recipe: Recipe, train: Dataset) -> None:
 
 
 def build_collator(recipe: Recipe, processor: BDAMProcessor) -> TrainingCollator:
-    """Makes batches of rows as the recipe wants them, with captions that ask for clothes if a loss needs these."""
+    """The collator of a recipe, with clothing queries if one of its losses needs these."""
     return TrainingCollator(
         processor,
         recipe.description_dropout,
@@ -71,11 +73,11 @@ def build_collator(recipe: Recipe, processor: BDAMProcessor) -> TrainingCollator
 
 def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
     """
-    Encoders that the recipe names are loaded with their pretrained weights; those it describes start from scratch.
-    The processor cuts texts to what the text encoder takes from then on, where that is less than `max_text_length`.
+    The model of a recipe, with pretrained encoders if the recipe names them, and untrained ones if it has their
+    configs. The processor then cuts texts at the limit of the text encoder, if that is below `max_text_length`.
 
     Raises:
-        ValueError: if the recipe mixes the two, names an encoder that cannot be loaded, or describes what cannot be.
+        ValueError: if the recipe mixes names and configs, an encoder cannot be loaded, or a config is not valid.
     """
     try:
         return _build_model(recipe, processor)
@@ -107,8 +109,8 @@ def _config_from_scratch(recipe: Recipe, vision: dict, text: dict, tokenizer: Pr
 
 def parameter_groups(model: BDAMModel, balancer: nn.Module, weight_decay: float) -> list[dict]:
     """
-    What the optimizer moves: the model with weight decay, but for A and D of the Mamba layers, whose authors exempt
-    them; and the balancer's own parameters without.
+    The parameter groups of the optimizer. Weight decay applies to the model without A and D of the Mamba layers, which
+    the authors of Mamba exempt, and not to the parameters of the balancer.
     """
     parameters = {True: [], False: list(balancer.parameters())}
     for name, parameter in model.named_parameters():
@@ -122,9 +124,14 @@ def parameter_groups(model: BDAMModel, balancer: nn.Module, weight_decay: float)
 
 def learn_tokenizer(texts: Iterable[str], max_length: int, vocab_size: int = 4096) -> PreTrainedTokenizerBase:
     """
-    A lower-casing tokenizer as BERT's, whose vocabulary is the letters of `texts` and their most frequent words.
+    A lower-case WordPiece tokenizer, as BERT's. Its vocabulary has the letters and the most frequent words of `texts`.
 
-    Unlike the trainers of `tokenizers`, it gives equal texts equal vocabularies, so that a seed means what it says.
+    Unlike the trainers of `tokenizers`, equal texts give equal vocabularies, so that training is reproducible.
+
+    Args:
+        texts: the texts to take words from.
+        max_length: the length that texts are cut at, in tokens.
+        vocab_size: the largest number of tokens in the vocabulary.
     """
     normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
     words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))

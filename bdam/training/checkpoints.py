@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what was stopped goes on, to the same bits as if it never had been."""
+"""Checkpoints of a training run, from which it resumes with identical results."""
 
 import math
 import re
@@ -17,14 +17,14 @@ LATEST = "latest"
 @dataclass
 class TrainingState:
     """
-    Where a run stands, beside what accelerate keeps of model, optimizer and random number generators.
+    The progress of a run; accelerate saves the model, the optimizer and the random number generators.
 
     Args:
-        step: optimisation steps done.
-        epoch: epochs done.
-        batch: batches done of the epoch that runs.
+        step: finished optimization steps.
+        epoch: finished epochs.
+        batch: finished batches of the current epoch.
         best_score: the best validation score so far.
-        num_processes: how many processes share each batch.
+        num_processes: the number of processes that share each batch.
     """
 
     step: int = 0
@@ -40,13 +40,13 @@ class TrainingState:
         if values["num_processes"] != self.num_processes:
             raise ValueError(
                 f"The checkpoint was written by {values['num_processes']} processes, this run has "
-                f"{self.num_processes}: resume with as many."
+                f"{self.num_processes}: resume with the same number."
             )
         self.__dict__.update(values)
 
 
 def save_checkpoint(accelerator: Accelerator, output_dir: Path, recipe: Recipe, step: int, keep: int) -> None:
-    """Writes `checkpoints/step_{step}` aside, renames it once it is whole, and drops all but the `keep` newest."""
+    """Writes `checkpoints/step_{step}`, completely or not at all, and deletes all but the `keep` newest."""
     directory = _step_directory(output_dir, step)
     aside = directory.with_name(f"{directory.name}.partial")
     if accelerator.is_main_process:
@@ -64,25 +64,30 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, recipe: Recipe, 
 
 
 def find_checkpoints(output_dir: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first; half-written ones have another name."""
+    """The folders of the complete checkpoints of a run, oldest first."""
     folders = [path for path in output_dir.glob("checkpoints/step_*") if re.fullmatch("step_[0-9]+", path.name)]
     return sorted(folders, key=lambda path: int(path.name.removeprefix("step_")))
 
 
 def choose_checkpoint(output_dir: Path, resume: str | None, recipe: Recipe) -> Path | None:
     """
-    The checkpoint to go on from: none for a new run, the newest one if there is one for `"latest"`, or the given one.
+    The checkpoint to resume from; None for a new run.
+
+    Args:
+        output_dir: the folder of the run.
+        resume: None for a new run; `"latest"` for the newest checkpoint, if any; or the folder of a checkpoint.
+        recipe: the recipe of the run.
 
     Raises:
-        FileExistsError: if a new run would mix its checkpoints with those of an earlier one.
-        FileNotFoundError: if the given checkpoint is not there.
-        ValueError: if another recipe wrote it.
+        FileExistsError: if a new run would have checkpoints of an earlier one in its folder.
+        FileNotFoundError: if the given checkpoint does not exist.
+        ValueError: if the checkpoint is of another recipe.
     """
     found = find_checkpoints(output_dir)
     if resume is None:
         if found:
             raise FileExistsError(
-                f"{found[-1].parent} holds checkpoints of an earlier run: go on with --resume, or choose another "
+                f"{found[-1].parent} has checkpoints of an earlier run: continue it with --resume, or choose another "
                 "output_dir."
             )
         return None

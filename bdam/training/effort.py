@@ -1,4 +1,4 @@
-"""How long a run took, and on what: beside the model, and summed over the parts that it was trained in."""
+"""The duration and the hardware of a training run, summed over its interruptions, in a file next to the model."""
 
 import json
 import os
@@ -16,12 +16,12 @@ EFFORT = "training.json"
 
 class Stopwatch:
     """
-    Measures the wall time of a run from when it is made, and adds that of the parts before the checkpoint which it
-    goes on from. Nothing is written where the time of these is not known.
+    Measures the wall time of a run from its creation, and adds the time up to the checkpoint that it resumes from. If
+    that is not known, nothing is written.
 
     Args:
-        accelerator: what the run uses.
-        checkpoint: the checkpoint that the run goes on from, if any.
+        accelerator: the accelerator of the run.
+        checkpoint: the checkpoint that the run resumes from; None for a new run.
     """
 
     def __init__(self, accelerator: Accelerator, checkpoint: Path | None):
@@ -30,23 +30,23 @@ class Stopwatch:
         processes = (f"{count} {'process' if count == 1 else 'processes'} on {name}" for name, count in names.items())
         self.hardware = ", ".join(processes)
         self.is_main_process = accelerator.is_main_process
-        # Beside the checkpoints, not in one: what they hold is the same to the bit, however long it took.
+        # Next to the checkpoints, not in them: their contents do not depend on the duration.
         self.before = read_effort(checkpoint.parent) if checkpoint is not None else {}
 
     def write(self, folder: Path) -> None:
-        """Writes the seconds so far by hardware to `folder`."""
+        """Writes the seconds until now, by hardware, to `folder`."""
         if not self.is_main_process or self.before is None:
             return
         seconds = self.before.get(self.hardware, 0.0) + time.monotonic() - self.start
         folder.mkdir(exist_ok=True)
-        # Under one name, so that a run that is killed leaves none behind for good.
+        # The next call overwrites this file if the run is killed here.
         aside = folder / f"{EFFORT}.new"
         aside.write_text(json.dumps({**self.before, self.hardware: seconds}, indent=1) + "\n", encoding="utf-8")
         aside.replace(folder / EFFORT)
 
 
 def read_effort(folder: Path) -> dict[str, float] | None:
-    """Seconds of training by hardware; None where they were not recorded."""
+    """Seconds of training, by hardware; None if they were not recorded."""
     path = folder / EFFORT
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 

@@ -37,18 +37,18 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     `checkpoints/` to resume from, and `log.jsonl`. SIGTERM and SIGINT end training after the step, with a checkpoint.
 
     Args:
-        recipe: see [`load_recipe`].
-        resume: None for a new run; `"latest"` to resume from the newest checkpoint, or start where there is none; or
-            the folder of a checkpoint.
-        keep_checkpoints: how many checkpoints to keep.
-        cpu: whether to train on the CPU even where there is an accelerator.
+        recipe: the settings; see [`load_recipe`].
+        resume: None (default) for a new run; `"latest"` to resume from the newest checkpoint, or to start if there is
+            none; or the folder of a checkpoint.
+        keep_checkpoints: the number of checkpoints to keep.
+        cpu: whether to train on the CPU even if there is an accelerator; by default not.
 
     Returns:
-        0 at the end of the recipe; the number of the signal that stopped it before.
+        0 if training is complete; the number of the signal if it was stopped.
 
     Raises:
-        ValueError: if the recipe does not fit the data, the processes or the checkpoint.
-        OSError: if the data is not there, or `output_dir` cannot be written or holds another run.
+        ValueError: if the recipe does not fit the data, the number of processes or the checkpoint.
+        OSError: if the data does not exist, `output_dir` cannot be written, or it has another run.
         FloatingPointError: if a loss is NaN or infinite.
 
     Example:
@@ -68,11 +68,11 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     data = load_training_data(recipe.data)
     run = _build_run(recipe, accelerator, stopwatch, data, keep_checkpoints)
     accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker)
-    set_seed(recipe.seed, device_specific=True)  # each process drops out its own features
+    set_seed(recipe.seed, device_specific=True)  # dropout differs between processes
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
     accelerator.init_trackers("bdam", config=hyperparameters(recipe))
-    return run.work(data["validation"])
+    return run.train(data["validation"])
 
 
 def _build_accelerator(recipe: Recipe, tracker: JSONLTracker, cpu: bool) -> Accelerator:
@@ -101,7 +101,7 @@ def _build_run(
         collate_fn=build_collator(recipe, processor),
         num_workers=recipe.num_workers,
         pin_memory=accelerator.device.type == "cuda",
-        generator=torch.Generator(),  # else each epoch draws on the random numbers that dropout uses
+        generator=torch.Generator(),  # otherwise each epoch advances the generator of dropout
     )
     balancer = build_balancer(recipe).to(accelerator.device)
     shared = shared_parameters(model)
@@ -141,7 +141,7 @@ def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> 
 
 @dataclass
 class _Run:
-    """A run: what it trains, with what, and how far it is. `model`, `optimizer` and `batches` are accelerate's."""
+    """A training run and its progress. `model`, `optimizer` and `batches` are prepared by accelerate."""
 
     recipe: Recipe
     accelerator: Accelerator
@@ -163,8 +163,8 @@ class _Run:
     def output_dir(self) -> Path:
         return Path(self.recipe.output_dir)
 
-    def work(self, validation: Dataset) -> int:
-        """Trains the epochs that are left; returns the signal that stopped it, or 0."""
+    def train(self, validation: Dataset) -> int:
+        """Trains the remaining epochs; returns the signal that stopped training, or 0."""
         recipe, state = self.recipe, self.state
         progress = tqdm(
             desc="Training",
@@ -187,7 +187,7 @@ class _Run:
         return 0
 
     def train_epoch(self, epoch: int, progress: tqdm, signals: StopSignals) -> int:
-        """Trains the batches of an epoch that are left; returns the signal that stopped it, or 0."""
+        """Trains the remaining batches of an epoch; returns the signal that stopped training, or 0."""
         recipe, state = self.recipe, self.state
         self.sampler.set_epoch(epoch)
         self.model.train()
@@ -238,7 +238,7 @@ class _Run:
         save_checkpoint(self.accelerator, self.output_dir, self.recipe, self.state.step, self.keep_checkpoints)
 
     def validate(self, dataset: Dataset) -> None:
-        """Scores the model on the validation split, and saves it if it is the best so far."""
+        """Scores the model on the validation split, and saves it if its score is the best until now."""
         model, state = self.accelerator.unwrap_model(self.model), self.state
         score, clothing_weight = validation_score(model, self.processor, dataset, self.recipe.eval_batch_size)
         self.accelerator.log({"validation_score": score, "clothing_weight": clothing_weight}, step=state.step)
@@ -252,14 +252,14 @@ class _Run:
 def validation_score(
     model: BDAMModel, processor: BDAMProcessor, dataset: Dataset, batch_size: int
 ) -> tuple[float, float]:
-    """The score that picks the best epoch, and the clothing weight that it was reached with."""
+    """The score that selects the best epoch, and its clothing weight."""
     features = extract_features(BDAMEncoder(model, processor), dataset, batch_size)
     clothing_weight = best_clothing_weight(features)
     return selection_score(evaluate(features, (0.0, clothing_weight))), clothing_weight
 
 
 def feature_statistics(outputs: BDAMOutput) -> dict[str, float]:
-    """Spread of the identity features over the batch, relative to their size, and the means of both gates."""
+    """The standard deviation of identity features over the batch, relative to their size, and means of both gates."""
     image = outputs.image_output
     features = image.identity_features.detach().float()
     spread = features.std(dim=0).square().mean().sqrt() / features.square().mean().sqrt()

@@ -1,4 +1,4 @@
-"""What keeps long runs from ending badly."""
+"""Checks of a run's folder and losses, a warning of collapse, and signals that stop a run."""
 
 import logging
 import shutil
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 def check_output_dir(directory: Path, num_bytes: int) -> None:
     """
-    Makes the folder and sees that `num_bytes` can be written to it, before an hour of work proves otherwise.
+    Creates the folder, and checks before training that `num_bytes` can be written to it.
 
     Raises:
-        OSError: naming the folder and what is wrong with it.
+        OSError: if they cannot, naming the folder and the reason.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -37,6 +37,13 @@ def check_output_dir(directory: Path, num_bytes: int) -> None:
 
 def check_finite(losses: Mapping[str, torch.Tensor], step: int, image_ids: list[str]) -> None:
     """
+    Checks that all losses are finite.
+
+    Args:
+        losses: scalars, by name.
+        step: the optimization step, for the message.
+        image_ids: the images of the batch, for the message.
+
     Raises:
         FloatingPointError: if a loss is NaN or infinite, naming the step, the losses and the images of the batch.
     """
@@ -44,14 +51,14 @@ def check_finite(losses: Mapping[str, torch.Tensor], step: int, image_ids: list[
         values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in losses.items())
         raise FloatingPointError(
             f"A loss is not finite at step {step}: {values}. Images of the batch: {', '.join(image_ids)}. "
-            "Look at these, or lower learning_rate; --resume goes on from the last checkpoint."
+            "Check these, or lower learning_rate; --resume continues from the last checkpoint."
         )
 
 
 class CollapseWarning:
     """
-    Warns, once, when identity features hardly differ between images any more (trap of hard triplets and decoupling
-    from a random start): such a model has stopped telling people apart.
+    Warns once when identity features of different images become equal. Such a model cannot distinguish persons. Hard
+    triplets, and decoupling from the first epoch, can cause this in models that are trained from scratch.
     """
 
     threshold = 1e-3
@@ -60,7 +67,13 @@ class CollapseWarning:
         self.given = False
 
     def check(self, spread: float, step: int) -> None:
-        """`spread` is the standard deviation of the identity features over a batch, relative to their size."""
+        """
+        Warns if the features have collapsed.
+
+        Args:
+            spread: standard deviation of the identity features over a batch, relative to their size.
+            step: the optimization step, for the message.
+        """
         if spread < self.threshold and not self.given:
             self.given = True
             logger.warning(
@@ -73,10 +86,10 @@ class CollapseWarning:
 
 class StopSignals:
     """
-    A context in which SIGTERM and SIGINT ask the run to stop at a good moment; a second one stops it at once.
+    A context that records SIGTERM and SIGINT, so that the run can stop after a step; a second signal stops it at once.
 
     Attributes:
-        received: the signal that came, 0 if none.
+        received: the signal that was received, 0 if none.
     """
 
     def __init__(self) -> None:
@@ -95,6 +108,6 @@ class StopSignals:
         self.__exit__()
 
     def agreed(self, accelerator: Accelerator) -> int:
-        """The signal that any process received, so that all stop after the same step."""
+        """The signal that any process received, 0 if none, so that all processes stop after the same step."""
         received = torch.tensor(self.received, device=accelerator.device)
         return int(accelerator.gather(received).max())

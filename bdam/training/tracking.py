@@ -1,4 +1,4 @@
-"""Trackers: accelerate's by name, and one that needs no service, one JSON object per line."""
+"""Trackers of training runs: those of accelerate, and a log file of JSON lines."""
 
 import json
 from collections.abc import Iterable
@@ -11,8 +11,13 @@ from bdam.recipes.recipe import Recipe
 
 def check_trackers(names: Iterable[str]) -> None:
     """
+    Checks that the trackers are installed; accelerate would continue without them.
+
+    Args:
+        names: `report_to` of a recipe.
+
     Raises:
-        ValueError: if a tracker is unknown or not installed; accelerate would go on without it.
+        ValueError: if a tracker is unknown or not installed.
     """
     available = [str(tracker) for tracker in get_available_trackers()]
     if missing := sorted(set(names) - set(available)):
@@ -23,7 +28,7 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 def hyperparameters(recipe: Recipe) -> dict[str, bool | int | float | str]:
-    """The recipe as trackers take it: flat, nested keys dotted, lists as text."""
+    """The values of a recipe for trackers: nested keys joined by dots, and lists as JSON."""
     return _flatten(recipe.model_dump(mode="json"))
 
 
@@ -39,9 +44,9 @@ def _flatten(values: dict, prefix: str = "") -> dict[str, bool | int | float | s
 
 class JSONLTracker(GeneralTracker):
     """
-    Appends what is logged to `log.jsonl` in `directory`.
+    A tracker that appends to `log.jsonl` in `directory`.
 
-    A checkpoint remembers how long the log was, so that a resumed run forgets what the lost steps had logged.
+    A checkpoint has the size of the log, so that a resumed run removes the entries of steps that it repeats.
     """
 
     name = "jsonl"
@@ -59,7 +64,7 @@ class JSONLTracker(GeneralTracker):
 
     @on_main_process
     def store_init_configuration(self, values: dict) -> None:
-        """The recipe stands beside the model; here the log is cut to where the run stands."""
+        """Cuts the log to its size at the checkpoint. The recipe is saved next to the model, not here."""
         with self.path.open("ab") as file:
             file.truncate(self.size)
 

@@ -1,4 +1,4 @@
-"""The page of the Space: type the arguments as JSON, read the metrics.
+"""The page of the Space: a form for the arguments as JSON, and the metrics.
 
 `evaluate.utils.launch_gradio_widget` passes queries only, no gallery, and needs a gradio older than 4.
 """

@@ -41,7 +41,7 @@ _CITATION = """\
 
 
 class PersonRetrieval(evaluate.Metric):
-    """Queries pass through Arrow, as `evaluate` has it; the gallery goes to the functions as it is."""
+    """R-k, mAP and mINP. Queries are stored by `evaluate` in Arrow tables; the gallery is an argument of `compute`."""
 
     def _info(self):
         return evaluate.MetricInfo(

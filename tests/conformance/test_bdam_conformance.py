@@ -3,6 +3,7 @@
 import unittest
 
 import torch
+from tiny import VISION
 from transformers.testing_utils import require_torch, torch_device
 from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor, random_attention_mask
@@ -26,15 +27,7 @@ class BDAMModelTester:
     seq_length = 7
     num_hidden_layers = 2
     is_training = True
-    vision_config = {
-        "model_type": "vit",
-        "hidden_size": 32,
-        "num_hidden_layers": num_hidden_layers,
-        "num_attention_heads": 2,
-        "intermediate_size": 37,
-        "image_size": [32, 16],
-        "patch_size": 8,
-    }
+    vision_config = {**VISION, "intermediate_size": 37}
     text_config = {
         "model_type": "bert",
         "hidden_size": 24,

@@ -84,7 +84,7 @@ def test_rows_hold_preprocessed_images(processor, keep):
             read.append(index)
             return dict(super().__getitem__(index))
 
-    images = Images({"image": Image.new("RGB", (20, 40), colour), "person_id": 0} for colour in ("red", "navy"))
+    images = Images({"image": Image.new("RGB", (20, 40), color), "person_id": 0} for color in ("red", "navy"))
     training_rows = TrainingRows(images, processor.image_processor, keep)
     for index in (0, 1, 0):
         expected = processor(images=list.__getitem__(images, index)["image"], return_tensors="pt")["pixel_values"][0]

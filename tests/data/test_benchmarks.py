@@ -313,7 +313,7 @@ def test_a_file_in_another_encoding_is_named(tmp_path):
 def test_captions_without_splits_are_refused(tmp_path):
     records = [{key: record[key] for key in ("id", "file_path", "captions")} for record in cuhk()]
     write(tmp_path / "caption_all.json", records)
-    with pytest.raises(ValueError, match=r"caption_all.json has no `split`, .*: put reid_raw.json beside it"):
+    with pytest.raises(ValueError, match=r"caption_all.json has no `split`, .*: put reid_raw.json next to it"):
         load_benchmark("cuhk-pedes", tmp_path)
 
 
@@ -362,9 +362,31 @@ def test_splits_are_for_all_of_ones_own_records_or_for_none(tmp_path):
         load_benchmark("own", tmp_path)
 
 
-def test_images_whose_names_tell_nothing_are_named(tmp_path):
+VC_CLOTHES = [
+    *("train/0001-01-01-02.jpg", "train/0001-04-03-11.jpg", "train/0002-02-01-05.jpg"),
+    *("query/0257-03-01-01.jpg", "gallery/0257-02-01-04.jpg", "gallery/0257-04-02-09.jpg"),
+]
+
+
+def test_vc_clothes_has_several_outfits_per_person(tmp_path):
+    paint(tmp_path, VC_CLOTHES)
+    paint(tmp_path, ["processed/0001-01-01-02.png"])
+    data = load_benchmark("vc-clothes", tmp_path)
+    assert persons(data) == {"train": [1, 1, 2], "test": [257] * 3}
+    assert len(set(read_column(data["train"], "outfit_id"))) == 3
+    query, same_clothes, changed_clothes = read_column(data["test"], "outfit_id")
+    assert query == same_clothes != changed_clothes
+    assert read_column(data["test"], "role") == ["query", "gallery", "gallery"]
+    assert read_column(data["test"], "camera_id") == [3, 2, 4]
+    assert read_column(data["train"], "role") == [None] * 3
+    paint(tmp_path, ["query/0257-03-hat.jpg"])
+    with pytest.raises(ValueError, match=r"0257-03-hat.jpg: the name has no person, .*: rename or remove it"):
+        load_benchmark("vc-clothes", tmp_path)
+
+
+def test_images_without_person_outfit_and_camera_in_their_names_are_named(tmp_path):
     paint(tmp_path, ["train/001_1_c2_0158.png", "test/094_2_c3_0020.png", "test/stray.png"])
-    with pytest.raises(ValueError, match=r"stray.png: the name does not tell who it is .*: rename or remove it"):
+    with pytest.raises(ValueError, match=r"stray.png: the name has no person, .*: rename or remove it"):
         load_benchmark("ltcc", tmp_path)
 
 

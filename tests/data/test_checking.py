@@ -39,7 +39,7 @@ def test_fit_data_are_fit(root):
 
 
 @pytest.mark.parametrize(
-    "content, state, place",
+    "content, state, detail",
     [
         (None, "missing", "left/1.png"),
         (b"", "unreadable", "left/1.png: it is no image"),
@@ -48,7 +48,7 @@ def test_fit_data_are_fit(root):
     ],
     ids=["missing", "zero bytes", "foreign", "cut off"],
 )
-def test_images_that_cannot_be_read_make_data_unfit(root, content, state, place):
+def test_images_that_cannot_be_read_make_data_unfit(root, content, state, detail):
     image = root / "left/1.png"
     whole = image.read_bytes()
     image.unlink()
@@ -57,7 +57,7 @@ def test_images_that_cannot_be_read_make_data_unfit(root, content, state, place)
     check = check_benchmark(f"own:{root}")
     (finding,) = check.findings
     assert check.verdict == "unfit" and finding.level == "error"
-    assert finding.text.startswith(f"1 of 4 images are {state} in ") and finding.places[0].startswith(place)
+    assert finding.text.startswith(f"1 of 4 images are {state} in ") and finding.details[0].startswith(detail)
     assert check.folders["left"] == {"found": 1, "missing": 0, "unreadable": 0} | {state: 1}
 
 
@@ -78,14 +78,14 @@ WARNINGS = {
 
 @pytest.mark.parametrize("text", WARNINGS)
 def test_what_is_odd_is_a_warning(root, text):
-    values, place = WARNINGS[text]
+    values, detail = WARNINGS[text]
     records = read(root)
     records[3].update(values)
     write(root, records)
     check = check_benchmark(f"own:{root}")
     findings = [finding for finding in check.findings if text in finding.text]
     assert check.verdict == "fit with warnings"
-    assert len(findings) == 1 and findings[0].level == "warning" and place in findings[0].places
+    assert len(findings) == 1 and findings[0].level == "warning" and detail in findings[0].details
 
 
 def test_descriptions_are_checked_where_there_are_any(root):
@@ -123,7 +123,7 @@ def test_the_exit_code_tells_the_verdict(root, bdam):
     write(root, [{**record, "person_id": index} for index, record in enumerate(read(root))])
     code, output = bdam("data", "check", f"own:{root}", "--json", root / "check.json")
     assert code == 1 and "warning: 4 persons have one image only" in output and "… and 1 more" in output
-    assert len(json.loads((root / "check.json").read_text())["findings"][0]["places"]) == 4
+    assert len(json.loads((root / "check.json").read_text())["findings"][0]["details"]) == 4
 
     (root / "annotations.jsonl").write_text("[")
     code, output = bdam("data", "check", f"own:{root}")
@@ -158,10 +158,10 @@ def test_all_bad_lines_are_listed_and_the_good_ones_looked_at(root, lines, probl
     (root / "left/2.png").unlink()
     check = check_benchmark(f"own:{root}")
     bad, missing = (finding for finding in check.findings if finding.level == "error")
-    assert len(bad.places) == len(problems)
-    for place, problem in zip(bad.places, problems, strict=True):
-        assert place.startswith(f"{path}, {problem}") and "\n" not in place
-    assert missing.places == ["left/2.png"] and check.verdict == "unfit"
+    assert len(bad.details) == len(problems)
+    for detail, problem in zip(bad.details, problems, strict=True):
+        assert detail.startswith(f"{path}, {problem}") and "\n" not in detail
+    assert missing.details == ["left/2.png"] and check.verdict == "unfit"
     assert check.splits["train"] == {"persons": 1, "images": 2, "captions": 2}
 
 
@@ -200,10 +200,10 @@ def test_as_much_of_a_damaged_list_as_can_be_read_is_looked_at(root, text, image
     path = root / "reid_raw.json"
     path.write_text(text.format(*as_cuhk(root)))
     check = check_benchmark(f"cuhk-pedes:{root}")
-    places = [place for finding in check.findings if finding.level == "error" for place in finding.places]
-    assert len(places) == len(problems)
-    for place, problem in zip(places, problems, strict=True):
-        assert place.startswith(str(path)) and problem in place and "\n" not in place
+    details = [detail for finding in check.findings if finding.level == "error" for detail in finding.details]
+    assert len(details) == len(problems)
+    for detail, problem in zip(details, problems, strict=True):
+        assert detail.startswith(str(path)) and problem in detail and "\n" not in detail
     assert (
         sum(of["images"] for of in check.splits.values())
         == images
@@ -231,7 +231,7 @@ def test_a_bad_line_of_a_table_costs_no_other(root, line, problem):
     path.write_text(CSV.format(line))
     check = check_benchmark(f"own:{root}")
     (bad,) = (finding for finding in check.findings if finding.level == "error")
-    assert len(bad.places) == 1 and bad.places[0].startswith(f"{path}, {problem}")
+    assert len(bad.details) == 1 and bad.details[0].startswith(f"{path}, {problem}")
     assert check.splits == {"train": {"persons": 1, "images": 2, "captions": 2}}
 
 
@@ -243,17 +243,19 @@ def test_all_files_are_looked_at_whatever_is_wrong_with_one(root):
     (root / "right/1.png").unlink()
     write(root, [*read(root), {"image": "left/9.png"}])
     (bad, missing, unreadable, *_) = check_benchmark(f"own:{root}").findings
-    assert [place.partition(f"{root}/")[2].partition(":")[0] for place in bad.places] == [
+    assert [detail.partition(f"{root}/")[2].partition(":")[0] for detail in bad.details] == [
         "annotations.jsonl, line 5",
         *(f"descriptions.jsonl, line {number}" for number in (2, 3, 4)),
     ]
-    assert missing.places == ["right/1.png"] and unreadable.places[0].startswith("left/1.png: ")
+    assert missing.details == ["right/1.png"] and unreadable.details[0].startswith("left/1.png: ")
 
 
 def test_a_file_that_cannot_be_read_is_told(root):
     (root / "descriptions.jsonl").write_bytes(b"\xff\xfe{}")
     (bad, *_) = check_benchmark(f"own:{root}").findings
-    assert bad.places == [f"{root}/descriptions.jsonl: is not UTF-8 (invalid start byte at byte 0): save it as UTF-8."]
+    assert bad.details == [
+        f"{root}/descriptions.jsonl: is not UTF-8 (invalid start byte at byte 0): save it as UTF-8."
+    ]
 
 
 def test_people_see_the_problems_and_how_many_more_there_are(root, bdam):

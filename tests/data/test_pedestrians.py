@@ -23,10 +23,10 @@ from bdam.data.pedestrians.attributes import (
     BAGS,
     BEARDS,
     BUILDS,
-    COLOURS,
+    COLORS,
     GENDERS,
     GLASSES,
-    HAIR_COLOURS,
+    HAIR_COLORS,
     HAIR_STYLES,
     HATS,
     HEIGHTS,
@@ -60,26 +60,26 @@ IDENTITY_VALUES = {
     "build": BUILDS,
     "height": HEIGHTS,
     "hair_style": tuple(dict.fromkeys(HAIR_STYLES["man"] + HAIR_STYLES["woman"])),
-    "hair_colour": HAIR_COLOURS,
+    "hair_colour": HAIR_COLORS,
     "skin_tone": SKIN_TONES,
     "glasses": GLASSES,
     "beard": BEARDS["man"],
 }
 CLOTHING_VALUES = {
     "upper": UPPERS,
-    "upper_colour": COLOURS,
+    "upper_colour": COLORS,
     "pattern": PATTERNS["shirt"],
-    "pattern_colour": COLOURS,
+    "pattern_colour": COLORS,
     "lower": ("trousers", "jeans", "shorts", "skirt", "leggings"),
-    "lower_colour": COLOURS,
+    "lower_colour": COLORS,
     "shoes": SHOES,
-    "shoes_colour": COLOURS,
+    "shoes_colour": COLORS,
     "bag": BAGS,
-    "bag_colour": COLOURS,
+    "bag_colour": COLORS,
     "hat": tuple(dict.fromkeys(HATS)),
-    "hat_colour": COLOURS,
+    "hat_colour": COLORS,
     "scarf": tuple(dict.fromkeys(SCARVES)),
-    "scarf_colour": COLOURS,
+    "scarf_colour": COLORS,
 }
 
 
@@ -113,7 +113,7 @@ def test_every_identity_attribute_is_visible(attribute):
 @pytest.mark.parametrize("attribute", CLOTHING_VALUES)
 def test_every_clothing_attribute_is_visible(attribute):
     values = CLOTHING_VALUES[attribute]
-    # All pairs of the small vocabularies, neighbours of the large one.
+    # All pairs of the small vocabularies, neighbors of the large one.
     for first, second in combinations(values, 2) if len(values) < 8 else zip(values, values[1:], strict=False):
         pair = [(PERSON, replace(COMPLETE, **{attribute: value})) for value in (first, second)]
         assert visible_change(*pair) >= 12, (first, second)

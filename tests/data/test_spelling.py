@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bdam.data.benchmarks import check_benchmark, read_rows
-from bdam.data.benchmarks.spelling import find_lookalikes
+from bdam.data.benchmarks.spelling import find_similar_ids
 from bdam.data.images import read_column
 
 
@@ -50,18 +50,18 @@ def test_persons_who_are_spelled_in_several_ways_stay_apart_and_are_told(tmp_pat
     source = write(tmp_path, records, kind)
     check = check_benchmark(source)
     assert check.splits["train"]["persons"] == len(words)
-    (finding,) = [finding for finding in check.findings if "spelled" in finding.text]
-    assert check.verdict == "fit with warnings" and len(finding.places) == 1
+    (finding,) = [finding for finding in check.findings if "spelling" in finding.text]
+    assert check.verdict == "fit with warnings" and len(finding.details) == 1
     found = persons(tmp_path)
     assert len(set(found)) == len(words) and found[::2] == found[1::2]
-    assert "1 groups of ids differ only in how they are spelled" in caplog.text
+    assert "1 groups of ids differ only in spelling" in caplog.text
 
 
 def test_outfits_stay_apart_too(tmp_path):
     outfits = ["1_2", "12", "012"]
     records = [{"image": f"{i}.png", "person_id": 5, "outfit_id": outfit} for i, outfit in enumerate(outfits)]
     check = check_benchmark(write(tmp_path, records, "csv"))
-    assert [finding.places for finding in check.findings if "spelled" in finding.text] == [
+    assert [finding.details for finding in check.findings if "spelling" in finding.text] == [
         ["outfits of person 5: '1_2', 12, '012'"]
     ]
     rows = read_rows("own", tmp_path)["train"]
@@ -71,7 +71,9 @@ def test_outfits_stay_apart_too(tmp_path):
 def test_a_number_is_the_same_in_json_and_in_csv(tmp_path):
     records = [{"image": f"{i}.png", "person_id": word} for i, word in enumerate([123, "123", 0, "0", 10**17])]
     assert not [
-        finding for finding in check_benchmark(write(tmp_path, records, "jsonl")).findings if "spelled" in finding.text
+        finding
+        for finding in check_benchmark(write(tmp_path, records, "jsonl")).findings
+        if "spelling" in finding.text
     ]
     found = persons(tmp_path)
     (tmp_path / "annotations.jsonl").unlink()
@@ -121,7 +123,7 @@ def test_ids_that_are_not_alike_are_not_told():
         "10" * 20 + "1",
         "1e9999999999999",
     ]
-    assert find_lookalikes(words) == []
+    assert find_similar_ids(words) == []
 
 
 @pytest.mark.parametrize("name", ["1_2", "+12", "１２", "12.0", "0x12", "a"])
@@ -129,7 +131,7 @@ def test_folders_that_are_no_numbers_are_named(tmp_path, name):
     for folder in ("train/0012", "test/A/0150", f"train/{name}"):
         (tmp_path / "rgb" / folder).mkdir(parents=True)
         Image.new("RGB", (4, 8)).save(tmp_path / "rgb" / folder / "A_1.png")
-    with pytest.raises(ValueError, match="A_1.png: the name does not tell who it is in what"):
+    with pytest.raises(ValueError, match="A_1.png: the name has no person, outfit and camera"):
         read_rows("prcc", tmp_path)
 
 

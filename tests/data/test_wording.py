@@ -4,19 +4,14 @@ from random import Random
 
 import pytest
 
-from bdam.data.pedestrians import (
-    Identity,
-    Outfit,
-    View,
-    draw_identity,
-    draw_outfit,
-    draw_view,
+from bdam.data.pedestrians import Identity, Outfit, View, draw_identity, draw_outfit, draw_view
+from bdam.data.pedestrians.attributes import COLORS, NONE
+from bdam.data.pedestrians.wording import (
+    GARMENTS,
     write_caption,
     write_clothing_description,
     write_identity_description,
 )
-from bdam.data.pedestrians.attributes import COLOURS, NONE
-from bdam.data.pedestrians.wording import GARMENTS
 
 
 def words(text):
@@ -35,7 +30,7 @@ BODY_WORDS = set(
     )
 )
 PLURALS = "trousers|jeans|shorts|leggings|trainers|sneakers|boots|shoes"
-BEFORE_PLURALS = "|".join((*COLOURS, "plain", "straight", "denim", "leather", "flat"))
+BEFORE_PLURALS = "|".join((*COLORS, "plain", "straight", "denim", "leather", "flat"))
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +144,6 @@ def test_wording_is_deterministic():
     assert texts(5) != texts(6)
 
 
-def test_colours_of_clothes_never_describe_an_identity(draws):
+def test_colors_of_clothes_never_describe_an_identity(draws):
     for _, identity, _ in draws:
-        assert not set(words(identity)) & set(COLOURS), identity
+        assert not set(words(identity)) & set(COLORS), identity

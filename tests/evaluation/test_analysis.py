@@ -62,7 +62,7 @@ def test_probes_read_what_a_feature_says_and_nothing_else():
         assert abs(probes[kind].areas[other] - 0.5) < 0.1
 
 
-def test_probes_cannot_recognise_persons():
+def test_probes_cannot_recognize_persons():
     """A feature that tells persons apart, but not what they share, reads nothing about unseen persons."""
     dataset, _, _ = people()
     persons = torch.randn(400, 50, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=0)
@@ -83,12 +83,12 @@ def test_attributes_are_asked_for_where_they_are_known():
     assert probes["clothing"].areas["f_clo"] > 0.99
 
 
-def test_telling_terms_are_frequent_of_one_kind_and_true_of_the_subject():
+def test_distinctive_terms_are_frequent_of_one_kind_and_true_of_the_subject():
     texts = ["Image of a rare tall man", "image of a tall man", "photo of a man", "Image of a man's hat"] * 10
     texts[1] += " unique"
     others = ["A coat", "a hat", "a coat", "a coat"] * 10
     tokens, other_tokens = ([set(text.lower().split()) for text in of] for of in (texts, others))
-    terms, presence = analysis.telling_terms(tokens, other_tokens, np.arange(40) // 2)
+    terms, presence = analysis.distinctive_terms(tokens, other_tokens, np.arange(40) // 2)
     assert terms == ["tall"]
     assert presence[:, 0].tolist() == [True, True, False, False] * 10
 

@@ -28,7 +28,7 @@ def write_prcc(root: Path) -> None:
         path = root / "rgb" / image
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 32), (index * 9, 99, 0)).save(path)
-    lines = [json.dumps({"image": image, "identity_description": f"A tall man {image}."}) for image in images]
+    lines = [json.dumps({"image_id": image, "identity_description": f"A tall man {image}."}) for image in images]
     (root / "descriptions.jsonl").write_text("\n".join(lines))
 
 

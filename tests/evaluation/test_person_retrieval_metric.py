@@ -48,14 +48,14 @@ def queries():
 def others():
     """What is no feature: the gallery, and what the protocols want to know of queries and images."""
     random = torch.Generator().manual_seed(1)
-    return {
-        "gallery_embeds": torch.randn(30, 8, generator=random),
-        "gallery_person_ids": torch.randint(4, (30,), generator=random),
-        "query_outfit_ids": torch.randint(2, (12,), generator=random),
-        "gallery_outfit_ids": torch.randint(2, (30,), generator=random),
-        "query_camera_ids": torch.randint(3, (12,), generator=random),
-        "gallery_camera_ids": torch.randint(3, (30,), generator=random),
+    embeds = torch.randn(30, 8, generator=random)
+    ids = {
+        f"{side}_{kind}_ids": torch.randint(count, (length,), generator=random)
+        for kind, count in (("person", 4), ("outfit", 2), ("camera", 3))
+        for side, length in (("query", 12), ("gallery", 30))
+        if (side, kind) != ("query", "person")  # those are the references
     }
+    return {"gallery_embeds": embeds, **ids}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -72,7 +72,7 @@ def test_images_by_the_own_camera_count_neither_way():
 
 
 def test_an_official_gallery_of_one_image_per_person_is_drawn_several_times():
-    """Three images of two persons are the gallery; of the first person, one is recognised and one is not."""
+    """Three images of two persons are the gallery; of the first person, one is recognized and one is not."""
     drawn = features(
         galleries={"image": torch.stack([RIGHT[0], -RIGHT[0], RIGHT[2]])},
         clothing=None,

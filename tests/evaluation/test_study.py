@@ -195,7 +195,7 @@ def test_a_study_that_is_stopped_leaves_no_process_and_goes_on(data, tmp_path, n
     study.send_signal(number)
     _, errors = study.communicate(timeout=120)
     assert study.returncode == 128 + number, errors + (run / "train.log").read_text()
-    assert f"Stopped by signal {number.value}; the same command goes on." in errors
+    assert f"Stopped by signal {number.value}; the same command resumes the study." in errors
     assert still_run(processes) == []
     (checkpoint,) = (run / "checkpoints").glob("step_*")
     num_steps = int(checkpoint.name.removeprefix("step_"))
@@ -263,10 +263,10 @@ def test_a_folder_of_another_study_is_refused(finished, bdam, tmp_path):
 
 
 def test_recipes_that_differ_in_name_only_are_pointed_out(finished, data, tmp_path):
-    same = ABLATIONS / "table4_without_gate_regulariser.yaml"
+    same = ABLATIONS / "table4_without_gate_regularizer.yaml"
     runs = plan_study([FULL, same], [*SMALL, f"data={data}"], [DEMO], [0, 1], tmp_path)
     results = Results.from_json(finished / "full/seed-0/results.json")
-    assert "full = table4_without_gate_regulariser" in describe(runs, results, "bdam study").values()
+    assert "full = table4_without_gate_regularizer" in describe(runs, results, "bdam study").values()
 
 
 def test_one_seed_without_outfits_clothing_or_descriptions_still_makes_a_report(tmp_path):

@@ -11,18 +11,18 @@ from bdam.recipes.recipe import Recipe, changed_keys, load_recipe, read_recipe, 
 from bdam.recipes.yaml_text import dump_yaml, parse_yaml
 
 
-PLACES = ["data=here", "output_dir=there"]
+PATHS = ["data=here", "output_dir=there"]
 RECIPES = sorted(Path(__file__).parents[2].joinpath("recipes").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_is_valid(path):
-    recipe = load_recipe(path, *PLACES)
+    recipe = load_recipe(path, *PATHS)
     assert (recipe.data, recipe.output_dir) == ("here", os.path.abspath("there"))
 
 
 def test_the_paper_recipe_has_the_papers_numbers():
-    recipe = load_recipe(Path(__file__).parents[2] / "recipes/paper.yaml", *PLACES)
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes/paper.yaml", *PATHS)
     assert (recipe.learning_rate, recipe.weight_decay, recipe.image_size) == (1e-4, 1e-3, (224, 224))
     assert (recipe.vision_encoder, recipe.text_encoder) == (
         "google/vit-base-patch16-224",
@@ -35,10 +35,10 @@ def test_the_later_source_wins_and_states_only_what_it_changes(tmp_path):
     first.write_text("num_epochs: 3\nmodel: {dropout: 0.2, use_gate: false}\n")
     second.write_text("model: {dropout: 0.3}\n")
     overrides = ["model.num_branch_layers=2", "learning_rate=5e-5", "image_size=[64, 32]"]
-    recipe = load_recipe(first, second, *PLACES, *overrides)
+    recipe = load_recipe(first, second, *PATHS, *overrides)
     assert recipe.model == {"dropout": 0.3, "use_gate": False, "num_branch_layers": 2}
     assert (recipe.num_epochs, recipe.learning_rate, recipe.image_size) == (3, 5e-5, (64, 32))
-    assert load_recipe(second, first, second, *PLACES).model["dropout"] == 0.3
+    assert load_recipe(second, first, second, *PATHS).model["dropout"] == 0.3
 
 
 # What YAML 1.2's core schema makes of a word, and YAML 1.1 makes something else of, or not.
@@ -68,9 +68,9 @@ def test_what_is_written_is_read_back_by_readers_of_both_versions(value):
 def test_the_default_precision_can_be_written_down(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("mixed_precision: no\nlearning_rate: 1e-3\n")
-    recipe = load_recipe(path, *PLACES)
+    recipe = load_recipe(path, *PATHS)
     assert (recipe.mixed_precision, recipe.learning_rate) == ("no", 1e-3)
-    assert load_recipe(path, *PLACES, "mixed_precision=bf16", "mixed_precision=no").mixed_precision == "no"
+    assert load_recipe(path, *PATHS, "mixed_precision=bf16", "mixed_precision=no").mixed_precision == "no"
 
 
 @pytest.mark.parametrize(
@@ -81,36 +81,36 @@ def test_names_of_folders_are_taken_as_they_are_typed(tmp_path, monkeypatch, key
     monkeypatch.chdir(tmp_path)
     (tmp_path / word).mkdir()
     expected = os.path.abspath(os.path.expanduser(word))
-    assert getattr(load_recipe(*PLACES, f"{key}={word}"), key) == expected
+    assert getattr(load_recipe(*PATHS, f"{key}={word}"), key) == expected
 
 
 @pytest.mark.parametrize(
     "text, overrides, message",
     [
-        ("num_epoch: 3", PLACES, "recipe.yaml: unknown key `num_epoch`"),
-        ("[1, 2]", PLACES, "recipe.yaml must be a mapping"),
-        ("num_epochs: [3", PLACES, "recipe.yaml is not valid YAML: line 1, column 15"),
-        ("num_epochs: 0", PLACES, "recipe.yaml: `num_epochs`: .*greater than 0, got 0"),
+        ("num_epoch: 3", PATHS, "recipe.yaml: unknown key `num_epoch`"),
+        ("[1, 2]", PATHS, "recipe.yaml must be a mapping"),
+        ("num_epochs: [3", PATHS, "recipe.yaml is not valid YAML: line 1, column 15"),
+        ("num_epochs: 0", PATHS, "recipe.yaml: `num_epochs`: .*greater than 0, got 0"),
         ("seed: 1", ["output_dir=there"], "recipe.yaml: `data` is missing: .*data=…"),
-        ("seed: 1", [*PLACES, "loss_weights.triplet=2"], "unknown key `loss_weights.triplet`"),
-        ("seed: 1", [*PLACES, "loss_delays.triplet=2"], "unknown key `loss_delays.triplet`"),
-        ("seed: 1", [*PLACES, "mixed_precision=fp8"], "override 'mixed_precision=fp8': `mixed_precision`"),
-        ("seed: 1", [*PLACES, "model.num_layers=3"], "override 'model.num_layers=3': unknown key `model.num_layers`"),
-        ("seed: 1", [*PLACES, "model.vision_config={}"], "unknown key `model.vision_config`"),
-        ("data: 007", PLACES[1:], "recipe.yaml: `data`: .* string, got 7: put it in quotes"),
-        ("seed: 1\nseed: 2", PLACES, "line 2, column 1: found duplicate key, in `seed: 2`"),
-        ("seed: 1\n---\nseed: 2", PLACES, "line 2, column 1: .*another document"),
-        ("1: 2", PLACES, "recipe.yaml: `1`: Keys should be strings"),
-        ("? [1]\n: 2", PLACES, "line 1, .* unhashable key"),
-        ("seed: !!python/object:os.x 1", PLACES, "line 1, .* could not determine a constructor"),
-        ("seed: !!int x", PLACES, "recipe.yaml is not valid YAML: a value is not what its tag says"),
-        ("seed: " + "9" * 5000, PLACES, "recipe.yaml is not valid YAML: .* too long"),
-        ("text_encoder: &a {b: *a}", PLACES, "recipe.yaml is too large"),
-        ("text_encoder: " + "{a: " * 60 + "}" * 60, PLACES, "recipe.yaml is too large for a recipe: 50 levels"),
-        ("a: " + "[" * 50_000, PLACES, "recipe.yaml is nested too deeply"),
-        ("a: 1\n" * 250_000, PLACES, "recipe.yaml is too large for a recipe: 1,000,001 bytes"),
-        ("seed: \x00", PLACES, "recipe.yaml is not valid YAML: special characters are not allowed at position 6"),
-        ("vision_encoder: ~", PLACES, "`vision_encoder`: must be the name of an encoder, or a config, got None"),
+        ("seed: 1", [*PATHS, "loss_weights.triplet=2"], "unknown key `loss_weights.triplet`"),
+        ("seed: 1", [*PATHS, "loss_delays.triplet=2"], "unknown key `loss_delays.triplet`"),
+        ("seed: 1", [*PATHS, "mixed_precision=fp8"], "override 'mixed_precision=fp8': `mixed_precision`"),
+        ("seed: 1", [*PATHS, "model.num_layers=3"], "override 'model.num_layers=3': unknown key `model.num_layers`"),
+        ("seed: 1", [*PATHS, "model.vision_config={}"], "unknown key `model.vision_config`"),
+        ("data: 007", PATHS[1:], "recipe.yaml: `data`: .* string, got 7: put it in quotes"),
+        ("seed: 1\nseed: 2", PATHS, "line 2, column 1: found duplicate key, in `seed: 2`"),
+        ("seed: 1\n---\nseed: 2", PATHS, "line 2, column 1: .*another document"),
+        ("1: 2", PATHS, "recipe.yaml: `1`: Keys should be strings"),
+        ("? [1]\n: 2", PATHS, "line 1, .* unhashable key"),
+        ("seed: !!python/object:os.x 1", PATHS, "line 1, .* could not determine a constructor"),
+        ("seed: !!int x", PATHS, "recipe.yaml is not valid YAML: a value is not what its tag says"),
+        ("seed: " + "9" * 5000, PATHS, "recipe.yaml is not valid YAML: .* too long"),
+        ("text_encoder: &a {b: *a}", PATHS, "recipe.yaml is too large"),
+        ("text_encoder: " + "{a: " * 60 + "}" * 60, PATHS, "recipe.yaml is too large for a recipe: 50 levels"),
+        ("a: " + "[" * 50_000, PATHS, "recipe.yaml is nested too deeply"),
+        ("a: 1\n" * 250_000, PATHS, "recipe.yaml is too large for a recipe: 1,000,001 bytes"),
+        ("seed: \x00", PATHS, "recipe.yaml is not valid YAML: special characters are not allowed at position 6"),
+        ("vision_encoder: ~", PATHS, "`vision_encoder`: must be the name of an encoder, or a config, got None"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, overrides, message):
@@ -154,28 +154,28 @@ def test_mistakes_are_named(tmp_path, text, overrides, message):
 )
 def test_an_override_that_is_none_is_named(override, message):
     with pytest.raises(ValueError, match=message) as error:
-        load_recipe(*PLACES, "model.use_fusion=false", override)
+        load_recipe(*PATHS, "model.use_fusion=false", override)
     assert len(str(error.value)) < 500 and "\n" not in str(error.value)
 
 
-def test_aliases_of_aliases_are_refused_before_they_are_written_out(tmp_path):
+def test_aliases_of_aliases_are_refused_before_they_are_expanded(tmp_path):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (tmp_path / "recipe.yaml").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"recipe.yaml is too large for a recipe: .* with aliases written out"):
-        load_recipe(tmp_path / "recipe.yaml", *PLACES)
+    with pytest.raises(ValueError, match=r"recipe.yaml is too large for a recipe: .* with aliases expanded"):
+        load_recipe(tmp_path / "recipe.yaml", *PATHS)
 
 
 def test_a_file_in_utf_16_is_read_and_one_that_is_no_text_is_named(tmp_path):
     path = tmp_path / "a=b.yaml"
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         path.write_text("seed: 5  # é", encoding=encoding)
-        assert load_recipe(str(path), *PLACES).seed == load_recipe(path, *PLACES).seed == 5
+        assert load_recipe(str(path), *PATHS).seed == load_recipe(path, *PATHS).seed == 5
     path.write_bytes(bytes(range(9, 256)))
     with pytest.raises(ValueError, match="a=b.yaml is not valid YAML: .*: save it as text in UTF-8"):
-        load_recipe(path, *PLACES)
+        load_recipe(path, *PATHS)
     with pytest.raises(IsADirectoryError, match="is a folder: give the YAML file"):
-        load_recipe(tmp_path, *PLACES)
+        load_recipe(tmp_path, *PATHS)
 
 
 @pytest.mark.parametrize("source", ["nowhere.yaml", "learning_rate"])

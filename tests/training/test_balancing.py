@@ -79,7 +79,7 @@ def test_the_balance_moves_its_own_weights_and_never_the_model():
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_the_literal_form_sinks_and_the_renormalised_one_balances():
+def test_the_literal_form_sinks_and_the_renormalized_one_balances():
     """Two tasks, one with a hundred times the gradient of the other: the literal form lets go of both."""
     weights = {}
     for renormalize in (False, True):

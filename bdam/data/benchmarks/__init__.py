@@ -1,8 +1,8 @@
-"""Public benchmarks, and one's own images, as they lie on disk → rows of the schema."""
+"""Reads benchmarks, and own folders of images, into rows of the schema."""
 
 from .catalogue import BENCHMARKS, parse_benchmark, read_listing
 from .checking import VERDICTS, check_benchmark, check_tables
-from .rows import load_benchmark, read_rows
+from .conversion import load_benchmark, read_rows
 
 
 __all__ = [

@@ -10,20 +10,22 @@ from .files import scan_file
 from .records import CaptionedRecord, Listing, Record, Split, join_records
 
 
-# Where annotation files lie, below the root, and what the files of single splits are called.
+# Folders below the root that may hold annotation files, and the names of files with one split.
 FOLDERS = ("", "annotations", "processed_data", "finetune")
 SPLIT_FILES: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
-NO_SPLITS = "has no `split`, and numbers on invented splits compare with nobody's"
+NO_SPLITS = "has no `split`, and results on made-up splits compare with no others"
 
 
 @dataclass(frozen=True)
 class AnnotationFiles:
     """
+    A layout in which annotation files list the images.
+
     Args:
-        names: what the file with all splits may be called.
-        prefix: what the file with one split may be called, besides `train.json` and `train_reid.json`:
-            `PREFIX_train.json`. None: splits are no files, and may be missing.
-        model: what its records must look like.
+        names: the names that a file with all splits may have.
+        prefix: a file with one split may be named `PREFIX_train.json`, besides `train.json` and `train_reid.json`.
+            None (default): there are no such files, and records need no split.
+        model: the class of the records.
     """
 
     names: tuple[str, ...]
@@ -31,6 +33,13 @@ class AnnotationFiles:
     model: type[Record] = CaptionedRecord
 
     def read(self, root: Path) -> Listing:
+        """
+        The records below `root`; those that are not valid are left out and described in `problems`.
+
+        Raises:
+            FileNotFoundError: if there is no annotation file.
+            ValueError: if there is only the file of CUHK-PEDES that has no splits.
+        """
         files = self._find(root)
         if not files:
             raise self._not_found(root)
@@ -44,7 +53,7 @@ class AnnotationFiles:
         return Listing(records, images, next(iter(files)).parent / DESCRIPTIONS_FILE, problems)
 
     def _find(self, root: Path) -> dict[Path, Split | None]:
-        """Files, each with the split that its name tells; None where its records tell."""
+        """The annotation files, each with the split in its name; None where the records have the split."""
         folders = [root / folder for folder in FOLDERS]
         for path in (folder / name for folder in folders for name in self.names):
             if path.is_file():
@@ -58,28 +67,28 @@ class AnnotationFiles:
 
     def _scan_file(self, path: Path, split: Split | None, problems: list[str]) -> Iterator[tuple[str, Record]]:
         """
-        Yields the records of a file, each with its place. Where no record names a split, all belong to train; a split
-        that only some of them name is a problem.
+        Yields the records of a file, each with its location. If no record has a split, all are in train; if only some
+        have one, the others are problems.
         """
         records = list(scan_file(path, self.model, problems))
         has_splits = any(record.split for _, record in records)
-        for place, record in records:
+        for location, record in records:
             record.split = split or record.split
             if record.split is None and self.prefix:
-                problems.append(f"{path}, {place} {NO_SPLITS}: get {self.names[0]} as it was published.")
+                problems.append(f"{path}, {location} {NO_SPLITS}: get {self.names[0]} as it was published.")
             elif record.split is None and has_splits:
-                problems.append(f"{path}, {place}: only some records have a `split`: give it to all, or to none.")
+                problems.append(f"{path}, {location}: only some records have a `split`: give it to all, or to none.")
             else:
                 record.split = record.split or "train"
-                yield f"{path}, {place}", record
+                yield f"{path}, {location}", record
 
     def _not_found(self, root: Path) -> Exception:
         for path in (root / folder / "caption_all.json" for folder in FOLDERS):
             if path.is_file():
                 return ValueError(
-                    f"{path} {NO_SPLITS}: put {self.names[0]} beside it, which has the official ones and is linked "
+                    f"{path} {NO_SPLITS}: put {self.names[0]} next to it, which has the official ones and is linked "
                     "from https://github.com/ShuangLI59/Person-Search-with-Natural-Language-Description."
                 )
         near = [root.resolve().parent, *sorted(path for path in root.iterdir() if path.is_dir())]
-        meant = next((f" Did you mean {folder}?" for folder in near if self._find(folder)), "")
-        return FileNotFoundError(f"{root} holds no {' or '.join(self.names)}, which lists the images.{meant}")
+        suggestion = next((f" Did you mean {folder}?" for folder in near if self._find(folder)), "")
+        return FileNotFoundError(f"{root} holds no {' or '.join(self.names)}, which lists the images.{suggestion}")

@@ -1,4 +1,4 @@
-"""Which benchmarks there are, and what lies in their folders."""
+"""The benchmarks: the layout of each, and what its authors publish about it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +12,12 @@ from .annotations import AnnotationFiles
 from .descriptions import join_descriptions
 from .files import refuse
 from .records import Listing, Record
-from .trees import ImageTree, ltcc, prcc
+from .trees import ImageTree, ltcc, prcc, vc_clothes
 
 
 class Counts(NamedTuple):
+    """Numbers of persons, images and captions."""
+
     persons: int = 0
     images: int = 0
     captions: int = 0
@@ -24,12 +26,14 @@ class Counts(NamedTuple):
 @dataclass(frozen=True)
 class Benchmark:
     """
+    A benchmark.
+
     Args:
-        layout: how its records are found and read.
-        published: what its authors say that each split holds.
-        features: the columns of its rows.
-        single_shots: how many random galleries of one image per person its official protocol averages over; 0 if
-            the gallery holds all images.
+        layout: finds and reads its records.
+        published: the counts that its authors publish, by split; by default none, and none are checked.
+        features: the columns of its rows; by default `FEATURES`.
+        single_shots: the number of random galleries with one image per person that its official protocol averages
+            over; 0 (default) if the gallery has all images.
     """
 
     layout: AnnotationFiles | ImageTree
@@ -65,11 +69,17 @@ BENCHMARKS = {
     "own": Benchmark(AnnotationFiles(("annotations.jsonl", "annotations.csv"), model=Record)),
     "prcc": Benchmark(ImageTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES, single_shots=10),
     "ltcc": Benchmark(ImageTree(ltcc), features=CLOTHES_CHANGED_FEATURES),
+    "vc-clothes": Benchmark(ImageTree(vc_clothes), features=CLOTHES_CHANGED_FEATURES),
 }
 
 
 def parse_benchmark(source: str) -> tuple[str, str]:
-    """`NAME:ROOT` → the name of a benchmark, and its root."""
+    """
+    The name and the root of a benchmark that is written as `NAME:ROOT`.
+
+    Raises:
+        ValueError: if `source` is written otherwise, or there is no such benchmark.
+    """
     name, _, root = source.partition(":")
     if name not in BENCHMARKS or not root:
         raise ValueError(f"{source} is no benchmark: give NAME:ROOT, where NAME is one of {', '.join(BENCHMARKS)}.")
@@ -78,12 +88,16 @@ def parse_benchmark(source: str) -> tuple[str, str]:
 
 def read_listing(name: str, root: str | Path) -> Listing:
     """
-    Reads what annotations and descriptions say, and looks at no image.
+    The records of a benchmark, from its annotations and descriptions. Images are not opened.
+
+    Args:
+        name: a key of `BENCHMARKS`.
+        root: the folder that the benchmark was unpacked to.
 
     Raises:
-        FileNotFoundError: if the root is not there, or is another folder.
-        ValueError: naming the first file and record that is not as it should be, the remedy, and how many more there
-            are.
+        FileNotFoundError: if the root does not exist, or has no annotations or images of this benchmark.
+        ValueError: if a record is not valid, naming the first such file and record, the remedy, and the number of
+            others.
     """
     listing = scan_listing(name, root)
     refuse(listing.problems, f"{name}:{root}")
@@ -92,11 +106,15 @@ def read_listing(name: str, root: str | Path) -> Listing:
 
 def scan_listing(name: str, root: str | Path) -> Listing:
     """
-    As [`read_listing`], but what is not as it should be is left out, and `problems` of the listing tells of it.
+    The valid records of a benchmark; those that are not valid are described in `problems` of the listing.
+
+    Args:
+        name: a key of `BENCHMARKS`.
+        root: the folder that the benchmark was unpacked to.
 
     Raises:
-        FileNotFoundError: if the root is not there, or is another folder.
-        ValueError: if there is no such benchmark, or it is known to be unfit as a whole.
+        FileNotFoundError: if the root does not exist, or has no annotations or images of this benchmark.
+        ValueError: if there is no such benchmark, or its annotations have no splits.
     """
     name, folder = parse_benchmark(f"{name}:{root}")[0], Path(root).expanduser()
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""JSON, JSONL and CSV files → checked records, and what is wrong with the others."""
+"""Reads and validates the records of JSON, JSON lines and CSV files."""
 
 import csv
 import re
@@ -16,7 +16,8 @@ from .records import KEYS
 
 
 Model = TypeVar("Model", bound=BaseModel)
-# Each record, or what is wrong with it, with its place in the file; the place is empty where it is all of the file.
+# The location of each record in its file, and the record or what is wrong with it. The location is empty where that is
+# the whole file.
 Found = Iterator[tuple[str, Model | str]]
 
 DELIMITERS = ",;\t"
@@ -26,11 +27,15 @@ WRITE_AGAIN = "write it again."
 
 def read_file(path: Path, model: type[Model]) -> Iterator[tuple[str, Model]]:
     """
-    The records of a file, each with its place in it.
+    The records of a file, each with its location, such as `line 3`.
+
+    Args:
+        path: a file whose name ends in `.json`, `.jsonl` or `.csv`.
+        model: the class of the records.
 
     Raises:
-        ValueError: naming the file, the first record that is not as it should be, what to do, and how many more there
-            are.
+        ValueError: if a record is not valid, naming the file, the first such record, the remedy, and the number of
+            others.
     """
     problems: list[str] = []
     records = list(scan_file(path, model, problems))
@@ -40,20 +45,30 @@ def read_file(path: Path, model: type[Model]) -> Iterator[tuple[str, Model]]:
 
 def scan_file(path: Path, model: type[Model], problems: list[str]) -> Iterator[tuple[str, Model]]:
     """
-    The records of a file that are as they should be, each with its place in it. What is wrong with the others is added
-    to `problems`: a sentence for each, which names the file, the record and what to do.
+    The valid records of a file, each with its location.
+
+    Args:
+        path: a file whose name ends in `.json`, `.jsonl` or `.csv`.
+        model: the class of the records.
+        problems: gets a sentence for each record that is not valid, naming the file, the record and the remedy.
     """
-    for place, found in _scan(path, model):
+    for location, found in _scan(path, model):
         if isinstance(found, str):
-            problems.append(f"{path}, {place}: {found}" if place else f"{path}: {found}")
+            problems.append(f"{path}, {location}: {found}" if location else f"{path}: {found}")
         else:
-            yield place, found
+            yield location, found
 
 
 def refuse(problems: list[str], source: str = "NAME:ROOT") -> None:
     """
+    Raises an error if there are problems.
+
+    Args:
+        problems: a sentence for each.
+        source: the benchmark, as `NAME:ROOT`.
+
     Raises:
-        ValueError: if there are problems: the first of them, and how many more `bdam data check SOURCE` lists.
+        ValueError: with the first problem and, if there are more, the command that lists them.
     """
     if problems:
         more = f" There are {len(problems) - 1} more such problems: `bdam data check {source}` lists all of them."
@@ -66,14 +81,14 @@ def _scan(path: Path, model: type[Model]) -> Found[Model]:
     except UnicodeDecodeError as error:
         yield "", f"is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8."
     except OSError as error:
-        yield "", f"cannot be read ({error.strerror}): see to it that it can."
+        yield "", f"cannot be read ({error.strerror}): make it readable."
     else:
         scan = {".json": _scan_json, ".jsonl": _scan_lines, ".csv": _scan_csv}[path.suffix]
         yield from scan(text, model)
 
 
 def _scan_json(text: str, model: type[Model]) -> Found[Model]:
-    """A list of records: checked at once if all are right, or else one by one."""
+    """Records of a list; validated together if all are valid, otherwise one by one."""
     try:
         records = TypeAdapter(list[model]).validate_json(text)  # type: ignore[valid-type]
     except ValidationError as error:
@@ -86,34 +101,34 @@ def _scan_json(text: str, model: type[Model]) -> Found[Model]:
 
 
 def _scan_list(text: str, model: type[Model]) -> Found[Model]:
-    """The records of a list up to where it is damaged, if it is; what follows is lost."""
+    """Records of a list, up to the first position where the JSON is damaged."""
     decoder = JSONDecoder(parse_int=str, parse_float=str)
-    place, position = "record 1", _skip_space(text, text.index("[") + 1)
+    location, position = "record 1", _skip_space(text, text.index("[") + 1)
     if text[position : position + 1] == "]":
         position += 1
     else:
         for number in range(1, len(text)):
-            place, start = f"record {number}", position
+            location, start = f"record {number}", position
             try:
                 _, position = decoder.raw_decode(text, start)
             except JSONDecodeError as error:
                 reason = f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
-                yield place, f"damaged, {reason}: {LOAD_AGAIN}"
+                yield location, f"damaged, {reason}: {LOAD_AGAIN}"
                 return
             except RecursionError:
-                yield place, f"damaged, nested too deeply: {LOAD_AGAIN}"
+                yield location, f"damaged, nested too deeply: {LOAD_AGAIN}"
                 return
-            yield place, _parse(text[start:position], model, LOAD_AGAIN)
+            yield location, _parse(text[start:position], model, LOAD_AGAIN)
             position = _skip_space(text, position)
             if text[position : position + 1] != ",":
                 break
             position = _skip_space(text, position + 1)
         if text[position : position + 1] != "]":
-            yield f"after {place}", f"damaged, neither another record nor the end of the list: {LOAD_AGAIN}"
+            yield f"after {location}", f"damaged, neither another record nor the end of the list: {LOAD_AGAIN}"
             return
         position += 1
     if text[position:].strip():
-        yield f"after {place}", f"damaged, something follows the list of records: {LOAD_AGAIN}"
+        yield f"after {location}", f"damaged, something follows the list of records: {LOAD_AGAIN}"
 
 
 def _scan_lines(text: str, model: type[Model]) -> Found[Model]:
@@ -123,7 +138,7 @@ def _scan_lines(text: str, model: type[Model]) -> Found[Model]:
 
 
 def _scan_csv(text: str, model: type[Model]) -> Found[Model]:
-    """A table with a header, whose separator is the one that the header has most of."""
+    """Records of a table with a header; the delimiter is the one that the header has most of."""
     lines = StringIO(text, newline="").readlines()
     delimiter = max(DELIMITERS, key=lines[0].count) if lines else ","
     rows = _csv_rows(lines, delimiter)
@@ -136,18 +151,18 @@ def _scan_csv(text: str, model: type[Model]) -> Found[Model]:
         yield f"line {number}", problem
         return
     for number, row in rows:
-        place = f"line {number}"
+        location = f"line {number}"
         if isinstance(row, str):
-            yield place, row
+            yield location, row
         elif len(row) > len(columns) and any(row[len(columns) :]):
             yield (
-                place,
+                location,
                 f"{len(row)} fields, where the header has {len(columns)}: put those with {delimiter!r} in quotes.",
             )
         elif filled := {
             column: value for column, value in zip(columns, row, strict=False) if column and value.strip()
         }:
-            yield place, _validate(filled, model, WRITE_AGAIN)
+            yield location, _validate(filled, model, WRITE_AGAIN)
 
 
 def _header_problem(columns: list[str], model: type[BaseModel]) -> str | None:
@@ -185,7 +200,7 @@ def _parse(text: str, model: type[Model], remedy: str) -> Model | str:
     try:
         return model.model_validate_json(text)
     except ValidationError:
-        pass  # said below, unless nulls are all that is wrong
+        pass  # valid without its nulls, or explained below
     try:
         value = from_json(text)
     except ValueError as error:
@@ -201,7 +216,7 @@ def _validate(value: object, model: type[Model], remedy: str) -> Model | str:
 
 
 def _without_nulls(record: dict) -> dict:
-    """The record without keys, and captions, that are null: what is null is not there."""
+    """The record without keys and list items that are null."""
     lists = {
         key: [item for item in value if item is not None] for key, value in record.items() if isinstance(value, list)
     }
@@ -209,7 +224,7 @@ def _without_nulls(record: dict) -> dict:
 
 
 def _explain(error: ValidationError, expected: str, remedy: str) -> str:
-    """What is wrong with a value that is to be `expected`, and what to do."""
+    """What is wrong with a value, which should be `expected`, and the remedy."""
     problem = error.errors()[0]
     field = problem["loc"]
     got = reprlib.repr(problem["input"])
@@ -229,7 +244,7 @@ def _choice(keys: tuple[str, ...]) -> str:
 
 
 def _without_line(message: str) -> str:
-    """A message about one record, whose place is told in another way."""
+    """The message without its line number: the message names the record in another way."""
     return re.sub(r" at line 1 column (\d+)$", r" at column \1", message)
 
 

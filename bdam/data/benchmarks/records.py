@@ -1,4 +1,4 @@
-"""One image as annotations tell of it, whatever they call their keys."""
+"""Records of images in annotation files, whatever the names of their keys."""
 
 import posixpath
 import re
@@ -12,18 +12,18 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, F
 
 from bdam.data.descriptions import COLUMNS, Share, Text
 
-from .spelling import find_lookalikes
+from .spelling import find_similar_ids
 
 
-# What files call the fields of a record; where a file has `image_id`, that is who the person is.
+# The keys that files have for the fields of a record. In files, `image_id` is the person.
 KEYS = {
     "image_id": ("image", "file_path", "img_path"),
     "person_id": ("person_id", "id", "image_id"),
     "captions": ("captions", "caption"),
 }
 ALIASES = {name: AliasChoices(*keys) for name, keys in KEYS.items()}
-LOOKALIKES = "groups of ids differ only in how they are spelled, and count as different"
-# Numbers that fit into a column of a data set, and leave room to be shifted.
+SIMILAR_IDS = "groups of ids differ only in spelling, and count as different"
+# Numbers that fit into an int64 column, also after the ids of joined data sets are shifted.
 PLAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -34,7 +34,7 @@ def _relative(path: str) -> str:
 
 
 def _name(value: object) -> int | str:
-    """A number where the word is how that number is written, so that ids in JSON and CSV are the same; or the word."""
+    """The id as a number if it is spelled as one, so that JSON and CSV give equal ids; otherwise as a string."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("must be a whole number or a name")
     word = str(value)
@@ -62,14 +62,15 @@ Name = Annotated[int | str, PlainValidator(_name)]
 
 class Record(BaseModel):
     """
-    An image, under the names of the schema.
+    An image, with the names of the schema.
 
     Args:
-        image_id: path of the image within the image folder.
-        person_id: who is on it; persons may have names.
-        outfit_id: what they wear, told apart within the person only.
-        camera_id, role: which camera took it, and whether an official protocol has it as "query" or in the "gallery".
-        identity_agreement, clothing_agreement: how far several descriptions of it agree.
+        image_id: path of the image, relative to the image folder.
+        person_id: the person in it, a number or a name.
+        outfit_id: the person's outfit; outfits of different persons may have equal ids.
+        camera_id: the camera that took it.
+        role: "query" or "gallery" in the official protocol.
+        identity_agreement, clothing_agreement: how far several descriptions of it agree, in (0, 1].
     """
 
     image_id: ImagePath = Field(validation_alias=ALIASES["image_id"])
@@ -86,7 +87,7 @@ class Record(BaseModel):
 
 
 class CaptionedRecord(Record):
-    """An image of a text benchmark: persons are numbers, and each image has captions."""
+    """An image of a text-to-image benchmark: the person is a number, and there is at least one caption."""
 
     person_id: int = Field(strict=True, ge=0, lt=10**18, validation_alias=ALIASES["person_id"])
     captions: Captions = Field(min_length=1, validation_alias=ALIASES["captions"])
@@ -95,13 +96,13 @@ class CaptionedRecord(Record):
 @dataclass
 class Listing:
     """
-    What the folder of a benchmark holds.
+    The records of a benchmark.
 
     Args:
         records: one per image.
-        images: the folder that their paths start from.
-        descriptions: the file of generated descriptions, which may not be there.
-        problems: what is wrong with the records and descriptions that are left out, a sentence for each.
+        images: the folder that the paths of the images are relative to.
+        descriptions: the file of generated descriptions, which need not exist.
+        problems: a sentence for each record and description that is not valid and left out.
         unknown_descriptions: lines of `descriptions` whose image no record has.
     """
 
@@ -119,37 +120,38 @@ class Listing:
             for column in columns
         }
 
-    def lookalikes(self) -> list[str]:
-        """Persons, and outfits of a person, whose ids differ only in how they are spelled."""
+    def similar_ids(self) -> list[str]:
+        """Groups of persons, and of outfits of a person, whose ids differ only in spelling."""
         outfits: dict[int | str, list[int | str]] = {}
         for record in self.records:
-            of_person = outfits.setdefault(record.person_id, [])
+            outfit_ids = outfits.setdefault(record.person_id, [])
             if record.outfit_id is not None:
-                of_person.append(record.outfit_id)
-        groups = [("persons", group) for group in find_lookalikes(outfits)]
+                outfit_ids.append(record.outfit_id)
+        groups = [("persons", group) for group in find_similar_ids(outfits)]
         groups += [
             (f"outfits of person {person!r}:", group)
-            for person, of_person in outfits.items()
-            for group in find_lookalikes(of_person)
+            for person, outfit_ids in outfits.items()
+            for group in find_similar_ids(outfit_ids)
         ]
-        return [f"{what} {', '.join(map(ascii, group))}" for what, group in groups]
+        return [f"{name} {', '.join(map(ascii, group))}" for name, group in groups]
 
 
 def join_records(records: Iterable[tuple[str, Record]], problems: list[str]) -> list[Record]:
     """
-    One record per image: some files give each caption a record of its own. Where records of one image disagree on
-    its person, outfit or split, the first counts, and `problems` tells of the others.
+    One record per image, with the captions of all its records: some files have a record per caption.
 
     Args:
-        records: each with its file and its place in it.
+        records: each with its file and its location in it.
+        problems: gets a sentence for each record that disagrees with the first one of its image on the person, the
+            outfit or the split; its captions are left out.
     """
     images: dict[str, Record] = {}
-    for place, record in records:
+    for location, record in records:
         first = images.setdefault(record.image_id, record)
         if first is record:
             continue
         if disagreement := _disagreement(first, record):
-            problems.append(f"{place}: the records of image {record.image_id} disagree on its {disagreement}.")
+            problems.append(f"{location}: the records of image {record.image_id} disagree on its {disagreement}.")
         else:
             first.captions += record.captions
     return list(images.values())

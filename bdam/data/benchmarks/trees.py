@@ -1,4 +1,4 @@
-"""Clothes-changed image benchmarks, whose folders and file names say it all; nobody captioned them."""
+"""Benchmarks with changed clothes, whose records are in the names of folders and files. They have no captions."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,15 +11,17 @@ from bdam.data.images import is_image
 from .records import Listing, Record, join_records
 
 
-FOLDERS = ("train", "val", "query", "test")
-# What paths tell by digits.
+FOLDERS = ("train", "val", "query", "gallery", "test")
+# The fields that are digits in a path.
 NUMBERS = ("person_id", "outfit_id", "camera_id")
 
 
 def prcc(path: str) -> dict:
     """
-    PRCC (Yang et al. 2019): `{train,val}/PERSON/CAMERA_….jpg` and `test/CAMERA/PERSON/….jpg`. Cameras A and B saw the
-    same clothes, C others. The official gallery is A; queries are B (same clothes) and C (clothes changed).
+    The record of an image of PRCC (Yang et al. 2019).
+
+    Paths are `{train,val}/PERSON/CAMERA_….jpg` and `test/CAMERA/PERSON/….jpg`. A person wears the same clothes before
+    cameras A and B, and others before C. The official gallery is A; the queries are B (same clothes) and C (changed).
     """
     split, *names = path.split("/")
     camera, person = names[:2] if split == "test" else (names[1][0], names[0])
@@ -28,11 +30,29 @@ def prcc(path: str) -> dict:
 
 
 def ltcc(path: str) -> dict:
-    """LTCC (Qian et al. 2020): `{train,query,test}/PERSON_OUTFIT_cCAMERA_….png`; the official gallery is `test`."""
+    """
+    The record of an image of LTCC (Qian et al. 2020).
+
+    Paths are `{train,query,test}/PERSON_OUTFIT_cCAMERA_….png`. The official gallery is `test`.
+    """
     folder, name = path.split("/")
     person, outfit, camera, *_ = name.split("_")
     role = {"query": "query", "test": "gallery"}.get(folder)
     return _record(path, "test" if role else "train", role, person, outfit, camera.removeprefix("c"))
+
+
+def vc_clothes(path: str) -> dict:
+    """
+    The record of an image of VC-Clothes (Wan et al. 2020), whose persons are rendered.
+
+    Paths are `{train,query,gallery}/PERSON-CAMERA-OUTFIT-NUMBER.jpg`, as in `data/datasets/vcclothes.py` of
+    https://github.com/guxinqian/Simple-CCReID. That code tests same clothes on cameras 2 and 3, and changed clothes on
+    cameras 3 and 4. Here both protocols use all four cameras, so results do not compare with its two subsets.
+    """
+    folder, name = path.split("/")
+    person, camera, outfit, *_ = name.split("-")
+    role = folder if folder in ("query", "gallery") else None
+    return _record(path, "test" if role else "train", role, person, outfit, camera)
 
 
 def _record(image: str, split: str, role: str | None, person: str, outfit: str, camera: str) -> dict:
@@ -49,16 +69,24 @@ def _record(image: str, split: str, role: str | None, person: str, outfit: str, 
 @dataclass(frozen=True)
 class ImageTree:
     """
+    A layout in which the path of each image has its record.
+
     Args:
-        describe: what an image's path tells, as a record whose ids are the words of the path; ValueError or
-            IndexError if it tells too little.
-        images: the folder that paths start from, below the root; without it, the root.
+        parse: from the path of an image to its record, whose ids are digits as they stand in the path; raises
+            ValueError or IndexError for other paths.
+        images: the folder below the root that paths are relative to; by default, and if there is none, the root.
     """
 
-    describe: Callable[[str], dict]
+    parse: Callable[[str], dict]
     images: str = ""
 
     def read(self, root: Path) -> Listing:
+        """
+        The records below `root`; those that are not valid are left out and described in `problems`.
+
+        Raises:
+            FileNotFoundError: if there are no images of train or of test.
+        """
         images = root / self.images if (root / self.images).is_dir() else root
         problems: list[str] = []
         records = join_records(self._records(images, problems), problems)
@@ -72,22 +100,22 @@ class ImageTree:
             if not is_image(path):
                 continue
             try:
-                told = self.describe(path.relative_to(images).as_posix())
-                numbers = {name: _number(told[name]) for name in NUMBERS}
-                record = Record.model_validate({**told, **numbers})
+                words = self.parse(path.relative_to(images).as_posix())
+                numbers = {name: _number(words[name]) for name in NUMBERS}
+                record = Record.model_validate({**words, **numbers})
             except (ValueError, IndexError):
-                problems.append(f"{path}: the name does not tell who it is in what: rename or remove it.")
+                problems.append(f"{path}: the name has no person, outfit and camera: rename or remove it.")
                 continue
-            known = {name: spellings.setdefault((name, number), told[name]) for name, number in numbers.items()}
-            if other := next((name for name in NUMBERS if known[name] != told[name]), None):
-                words = f"{known[other]} and {told[other]}"
-                problems.append(f"{path}: {words} are one {other.removesuffix('_id')}, or two: rename one of them.")
+            first = {name: spellings.setdefault((name, number), words[name]) for name, number in numbers.items()}
+            if name := next((name for name in NUMBERS if first[name] != words[name]), None):
+                both = f"{first[name]} and {words[name]}"
+                problems.append(f"{path}: {both} are one {name.removesuffix('_id')}, or two: rename one of them.")
             else:
                 yield str(path), record
 
 
 def _number(word: str) -> int:
-    """The number that digits stand for; folders and files pad it with zeros."""
+    """The number that digits, padded with zeros, stand for."""
     if not re.fullmatch("[0-9]{1,18}", word):
         raise ValueError(f"{word!r} is no number")
     return int(word)

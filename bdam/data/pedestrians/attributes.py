@@ -1,7 +1,6 @@
-"""Who a generated pedestrian is and what they wear: two independent sets of attributes and their vocabularies.
+"""The attributes of generated pedestrians: those of the identity and those of the outfit, with their vocabularies.
 
-Every value is a plain string; `NONE` marks what a person does not have. Garments are drawn independently of the
-person: an outfit says nothing about who wears it.
+Every value is a string; `NONE` stands for what a person does not have. Outfits are drawn independently of identities.
 """
 
 from dataclasses import dataclass
@@ -19,14 +18,14 @@ HAIR_STYLES = {
     "man": ("bald", "short", "curly", "long", "ponytail"),
     "woman": ("short", "curly", "long", "ponytail", "bun"),
 }
-HAIR_COLOURS = ("black", "brown", "blond", "red", "grey")
+HAIR_COLORS = ("black", "brown", "blond", "red", "grey")
 SKIN_TONES = ("light", "tan", "brown", "dark")
 GLASSES = (NONE, "glasses")
 BEARDS = {"man": (NONE, "moustache", "beard"), "woman": (NONE,)}
 
-LIGHT_COLOURS = ("white", "beige", "yellow", "orange", "pink")
-DARK_COLOURS = ("black", "grey", "brown", "red", "green", "blue", "navy", "purple")
-COLOURS = LIGHT_COLOURS + DARK_COLOURS
+LIGHT_COLORS = ("white", "beige", "yellow", "orange", "pink")
+DARK_COLORS = ("black", "grey", "brown", "red", "green", "blue", "navy", "purple")
+COLORS = LIGHT_COLORS + DARK_COLORS
 
 PATTERNS = {
     "t-shirt": ("plain", "striped", "checked", "dotted"),
@@ -37,12 +36,12 @@ PATTERNS = {
     "dress": ("plain", "striped", "checked", "dotted"),
 }
 UPPERS = tuple(PATTERNS)
-LOWER_COLOURS = {
-    "trousers": COLOURS,
+LOWER_COLORS = {
+    "trousers": COLORS,
     "jeans": ("blue", "navy", "black", "grey"),
-    "shorts": COLOURS,
-    "skirt": COLOURS,
-    "leggings": COLOURS,
+    "shorts": COLORS,
+    "skirt": COLORS,
+    "leggings": COLORS,
 }
 LONG_LOWERS = ("trousers", "jeans")
 # What shows below the hem of each upper garment.
@@ -62,7 +61,7 @@ SCARVES = (NONE, NONE, NONE, NONE, "scarf")
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays when the clothes change. `hair_colour` is `NONE` for the bald, `beard` is `NONE` for women."""
+    """The attributes of a person. `hair_colour` is `NONE` for the bald, and `beard` for women."""
 
     gender: str
     age: str
@@ -77,7 +76,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Outfit:
-    """What a person wears and carries. The colour of what is absent, and of the pattern when plain, is `NONE`."""
+    """What a person wears and carries. The color of what is absent, and of the pattern when plain, is `NONE`."""
 
     upper: str
     upper_colour: str
@@ -96,7 +95,7 @@ class Outfit:
 
 
 def draw_identity(random: Random) -> Identity:
-    """Draw one person."""
+    """A random person."""
     gender = random.choice(GENDERS)
     hair_style = random.choice(HAIR_STYLES[gender])
     return Identity(
@@ -105,7 +104,7 @@ def draw_identity(random: Random) -> Identity:
         build=random.choice(BUILDS),
         height=random.choice(HEIGHTS),
         hair_style=hair_style,
-        hair_colour=NONE if hair_style == "bald" else random.choice(HAIR_COLOURS),
+        hair_colour=NONE if hair_style == "bald" else random.choice(HAIR_COLORS),
         skin_tone=random.choice(SKIN_TONES),
         glasses=random.choice(GLASSES),
         beard=random.choice(BEARDS[gender]),
@@ -116,15 +115,15 @@ def count_identities() -> int:
     """The number of distinct persons that `draw_identity` can return."""
     common = prod(map(len, (AGES, BUILDS, HEIGHTS, SKIN_TONES, GLASSES)))
     heads = {
-        gender: sum(1 if style == "bald" else len(HAIR_COLOURS) for style in HAIR_STYLES[gender]) for gender in GENDERS
+        gender: sum(1 if style == "bald" else len(HAIR_COLORS) for style in HAIR_STYLES[gender]) for gender in GENDERS
     }
     return common * sum(heads[gender] * len(BEARDS[gender]) for gender in GENDERS)
 
 
 def draw_outfit(random: Random) -> Outfit:
-    """Draw one outfit."""
+    """A random outfit."""
     upper = random.choice(UPPERS)
-    upper_colour = random.choice(COLOURS)
+    upper_colour = random.choice(COLORS)
     pattern = random.choice(PATTERNS[upper])
     lower = random.choice(LOWERS[upper])
     bag, hat, scarf = (random.choice(vocabulary) for vocabulary in (BAGS, HATS, SCARVES))
@@ -132,23 +131,23 @@ def draw_outfit(random: Random) -> Outfit:
         upper=upper,
         upper_colour=upper_colour,
         pattern=pattern,
-        pattern_colour=NONE if pattern == "plain" else _contrasting_colour(upper_colour, random),
+        pattern_colour=NONE if pattern == "plain" else _contrasting_color(upper_colour, random),
         lower=lower,
-        lower_colour=random.choice(LOWER_COLOURS[lower]),
+        lower_colour=random.choice(LOWER_COLORS[lower]),
         shoes=random.choice(SHOES),
-        shoes_colour=random.choice(COLOURS),
+        shoes_colour=random.choice(COLORS),
         bag=bag,
-        bag_colour=_colour_of(bag, random),
+        bag_colour=_color_of(bag, random),
         hat=hat,
-        hat_colour=_colour_of(hat, random),
+        hat_colour=_color_of(hat, random),
         scarf=scarf,
-        scarf_colour=_colour_of(scarf, random),
+        scarf_colour=_color_of(scarf, random),
     )
 
 
-def _contrasting_colour(colour: str, random: Random) -> str:
-    return random.choice(DARK_COLOURS if colour in LIGHT_COLOURS else LIGHT_COLOURS)
+def _contrasting_color(color: str, random: Random) -> str:
+    return random.choice(DARK_COLORS if color in LIGHT_COLORS else LIGHT_COLORS)
 
 
-def _colour_of(item: str, random: Random) -> str:
-    return NONE if item == NONE else random.choice(COLOURS)
+def _color_of(item: str, random: Random) -> str:
+    return NONE if item == NONE else random.choice(COLORS)

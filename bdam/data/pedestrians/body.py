@@ -9,7 +9,7 @@ from math import cos, hypot, radians, sin, tau
 from PIL import Image
 
 from .attributes import Identity, Outfit
-from .paint import CLOTH, SHADE, SKIN, Brush, Cloth, Colour, Point, blend, mix
+from .paint import CLOTH, SHADE, SKIN, Brush, Cloth, Color, Point, blend, mix
 from .scenery import GROUND
 from .view import View
 
@@ -55,7 +55,7 @@ class Arm:
 
 
 class Figure:
-    """A person in place: what they look like, how they stand, and where that is on the canvas.
+    """A person on the canvas: proportions, colors and pose.
 
     `forward` and `sideways` are the cosine and the sine of the angle by which the person is turned from the camera.
     """
@@ -76,7 +76,7 @@ class Figure:
         identity = self.identity
         stature = STATURES[identity.height]
         self.unit = stature * canvas_height
-        # Heads and limbs vary less than statures do: the short are not the tall seen from afar.
+        # Heads and limbs vary less than statures, so that short persons differ from distant ones.
         self.fullness = (STATURES["average"] / stature) ** 0.5
         self.girth = GIRTHS[identity.build]
         self.stoop = STOOPS[identity.age]
@@ -95,8 +95,8 @@ class Figure:
         self.shaded_skin = blend(self.skin, SHADE, 0.14)
         self.upper_cloth = Cloth(CLOTH[outfit.upper_colour], outfit.pattern, CLOTH.get(outfit.pattern_colour, SHADE))
         self.lower_cloth = Cloth(CLOTH[outfit.lower_colour])
-        self.shoe_colour = CLOTH[outfit.shoes_colour]
-        self.bag_colour = CLOTH.get(outfit.bag_colour, SHADE)
+        self.shoe_color = CLOTH[outfit.shoes_colour]
+        self.bag_color = CLOTH.get(outfit.bag_colour, SHADE)
 
     def _pose_legs(self, view: View) -> list[Leg]:
         swings, flexions = [], []
@@ -124,7 +124,7 @@ class Figure:
         return arms
 
     def project(self, position: Position) -> Point:
-        """Where a point of the body is on the canvas; what is nearer appears a little lower."""
+        """The point of the canvas where a point of the body appears; nearer points appear a little lower."""
         x, y, z = position
         across = x * self.forward + z * self.sideways
         return self.foot[0] + across * self.unit, self.foot[1] - (y - TILT * self.nearness(position)) * self.unit
@@ -145,24 +145,24 @@ class Figure:
         """A point on the front (side 1) or the back (side -1) of the torso."""
         return self.project((x, y, self.bend(y) + side * 0.062 * self.girth))
 
-    def limb(self, joints: list[Position], radii: list[float], paint: Colour | Cloth, cut: bool = False) -> None:
+    def limb(self, joints: list[Position], radii: list[float], paint: Color | Cloth, cut: bool = False) -> None:
         """A limb through joints of the body; radii in units of the person's height."""
-        places = [self.project(joint) for joint in joints]
-        self.brush.limb(places, [radius * self.unit for radius in radii], paint, self.anchor, cut)
+        points = [self.project(joint) for joint in joints]
+        self.brush.limb(points, [radius * self.unit for radius in radii], paint, self.anchor, cut)
 
-    def line(self, points: list[Point], colour: Colour, width: float) -> None:
-        self.brush.line(points, colour, width * self.unit)
+    def line(self, points: list[Point], color: Color, width: float) -> None:
+        self.brush.line(points, color, width * self.unit)
 
-    def oval(self, centre: Point, radius_x: float, radius_y: float, colour: Colour) -> None:
-        self.brush.oval(centre, radius_x * self.unit, radius_y * self.unit, colour)
+    def oval(self, center: Point, radius_x: float, radius_y: float, color: Color) -> None:
+        self.brush.oval(center, radius_x * self.unit, radius_y * self.unit, color)
 
     def panel(
-        self, centre: Point, sides: tuple[float, float, float, float], colour: Colour, radius: float = 0.0
+        self, center: Point, sides: tuple[float, float, float, float], color: Color, radius: float = 0.0
     ) -> None:
-        """A rounded box whose left, top, right and bottom sides are so far to the right of and below its centre."""
-        x, y = centre
+        """A rounded box whose left, top, right and bottom sides are so far to the right of and below its center."""
+        x, y = center
         left, top, right, bottom = (side * self.unit for side in sides)
-        self.brush.box(x + left, y + top, x + right, y + bottom, colour, radius * self.unit)
+        self.brush.box(x + left, y + top, x + right, y + bottom, color, radius * self.unit)
 
 
 def _pose_leg(hip: Position, thigh_angle: float, shin_angle: float) -> Leg:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .body import Arm, Figure, Leg, Position, along
-from .paint import CLOTH, SHADE, SHINE, Colour, Point, blend, capsule, mix, smooth
+from .paint import CLOTH, SHADE, SHINE, Color, Point, blend, capsule, mix, smooth
 
 
 @dataclass(frozen=True)
@@ -14,16 +14,6 @@ class Cut:
     ease: float
     flare: float
     sleeve: float
-
-
-CUTS = {
-    "t-shirt": Cut(hem=0.470, ease=1.00, flare=1.02, sleeve=0.50),
-    "shirt": Cut(hem=0.450, ease=1.02, flare=1.08, sleeve=1.00),
-    "hoodie": Cut(hem=0.455, ease=1.12, flare=1.00, sleeve=1.00),
-    "jacket": Cut(hem=0.475, ease=1.14, flare=0.96, sleeve=1.00),
-    "coat": Cut(hem=0.270, ease=1.14, flare=1.42, sleeve=1.00),
-    "dress": Cut(hem=0.300, ease=0.98, flare=1.66, sleeve=0.50),
-}
 
 
 @dataclass(frozen=True)
@@ -39,6 +29,14 @@ class LegWear:
     length: float
 
 
+CUTS = {
+    "t-shirt": Cut(hem=0.470, ease=1.00, flare=1.02, sleeve=0.50),
+    "shirt": Cut(hem=0.450, ease=1.02, flare=1.08, sleeve=1.00),
+    "hoodie": Cut(hem=0.455, ease=1.12, flare=1.00, sleeve=1.00),
+    "jacket": Cut(hem=0.475, ease=1.14, flare=0.96, sleeve=1.00),
+    "coat": Cut(hem=0.270, ease=1.14, flare=1.42, sleeve=1.00),
+    "dress": Cut(hem=0.300, ease=0.98, flare=1.66, sleeve=0.50),
+}
 LEG_WEAR = {
     "trousers": LegWear(thigh=0.012, knee=0.012, hem=0.022, length=0.97),
     "jeans": LegWear(thigh=0.008, knee=0.006, hem=0.009, length=0.93),
@@ -47,9 +45,9 @@ LEG_WEAR = {
 }
 
 
-# Height, half width and half depth of a garment at one place.
+# A height of a garment, with its half width and half depth there.
 Level = tuple[float, float, float]
-# The place of the waist among the levels of an upper garment.
+# The index of the waist among the levels of an upper garment.
 WAIST = 5
 
 SOLES = {"trainers": (246, 244, 238), "shoes": (46, 38, 40)}
@@ -92,7 +90,7 @@ def _draw_trouser_leg(figure: Figure, leg: Leg, radii: list[float]) -> None:
 
 def _draw_denim(figure: Figure, leg: Leg, hem: Position, radius: float) -> None:
     """The worn thigh and the turned-up hem by which jeans are known."""
-    cloth = figure.lower_cloth.colour
+    cloth = figure.lower_cloth.color
     start, end = (figure.project(along(leg.hip, leg.knee, part)) for part in (0.45, 0.95))
     worn, wide = blend(cloth, (255, 255, 255), 0.40), 0.018 * figure.limb_width * figure.unit
     figure.brush.fill(capsule(start, end, wide, wide), (*worn, 80))
@@ -100,19 +98,19 @@ def _draw_denim(figure: Figure, leg: Leg, hem: Position, radius: float) -> None:
 
 
 def _draw_shoe(figure: Figure, leg: Leg) -> None:
-    colour, shoes = figure.shoe_colour, figure.outfit.shoes
+    color, shoes = figure.shoe_color, figure.outfit.shoes
     heel, toe = 0.024 * figure.fullness, 0.021 * figure.fullness
     if shoes == "boots":
         shaft, width = along(leg.ankle, leg.knee, 0.40), 0.036 * figure.limb_width
         brim = [along(shaft, leg.ankle, 0.16), shaft]
-        figure.limb([leg.ankle, shaft], [0.029 * figure.limb_width, width], colour, cut=True)
-        figure.limb(brim, [width, 1.08 * width], blend(colour, SHADE, 0.25), cut=True)
+        figure.limb([leg.ankle, shaft], [0.029 * figure.limb_width, width], color, cut=True)
+        figure.limb(brim, [width, 1.08 * width], blend(color, SHADE, 0.25), cut=True)
     else:
         if shoes == "trainers":
-            figure.limb([leg.ankle, leg.heel], [0.024 * figure.limb_width, heel], colour)
+            figure.limb([leg.ankle, leg.heel], [0.024 * figure.limb_width, heel], color)
         sole = [_lowered(leg.heel, 0.009), _lowered(leg.toe, 0.009)]
         figure.limb(sole, [heel, toe], SOLES[shoes])
-    figure.limb([leg.heel, leg.toe], [heel, toe], colour)
+    figure.limb([leg.heel, leg.toe], [heel, toe], color)
 
 
 def _lowered(position: Position, amount: float) -> Position:
@@ -184,44 +182,44 @@ def draw_torso(figure: Figure) -> None:
     DETAILS[figure.outfit.upper](figure, levels)
 
 
-def _neckline(figure: Figure, radius: float, colour: Colour) -> None:
+def _neckline(figure: Figure, radius: float, color: Color) -> None:
     """An opening at the throat, seen from the front."""
     if figure.forward < 0.1:
         return
-    centre = figure.project((0.0, figure.throat, figure.bend(figure.throat) + 0.02))
-    figure.oval(centre, figure.extent(radius, 0.6 * radius), 0.8 * radius, colour)
+    center = figure.project((0.0, figure.throat, figure.bend(figure.throat) + 0.02))
+    figure.oval(center, figure.extent(radius, 0.6 * radius), 0.8 * radius, color)
 
 
-def _seam(figure: Figure, top: float, bottom: float, colour: Colour, width: float) -> None:
+def _seam(figure: Figure, top: float, bottom: float, color: Color, width: float) -> None:
     """A line down the middle of the front."""
     if figure.forward > 0.1:
         points = [figure.on_chest(0.0, y) for y in (top, (top + bottom) / 2, bottom)]
-        figure.line(points, colour, width)
+        figure.line(points, color, width)
 
 
-def _collar(figure: Figure, colour: Colour, length: float) -> None:
+def _collar(figure: Figure, color: Color, length: float) -> None:
     """Two points of cloth below the chin, or the fold at the nape."""
     y = figure.throat
     if figure.forward < 0.1:
         nape = figure.project((0.0, y, figure.bend(y)))
-        figure.oval(nape, figure.extent(0.046, 0.042), 0.016, colour)
+        figure.oval(nape, figure.extent(0.046, 0.042), 0.016, color)
         return
     for side in (-1, 1):
         outer, inner = figure.on_chest(side * 0.048, y + 0.004), figure.on_chest(side * 0.006, y - 0.022)
         tip = figure.on_chest(side * 0.036, y - length)
-        figure.brush.fill([outer, inner, tip], colour)
+        figure.brush.fill([outer, inner, tip], color)
 
 
-def _hem_band(figure: Figure, levels: list[Level], height: float, colour: Colour) -> None:
+def _hem_band(figure: Figure, levels: list[Level], height: float, color: Color) -> None:
     y, half_width, half_depth = levels[-1]
     extent = figure.extent(half_width, half_depth)
-    figure.panel(figure.project((0.0, y, 0.0)), (-extent, -height, extent, 0.0), colour)
+    figure.panel(figure.project((0.0, y, 0.0)), (-extent, -height, extent, 0.0), color)
 
 
-def _waistband(figure: Figure, levels: list[Level], height: float, colour: Colour) -> None:
+def _waistband(figure: Figure, levels: list[Level], height: float, color: Color) -> None:
     y, half_width, half_depth = levels[WAIST]
     extent = figure.extent(half_width, half_depth)
-    figure.panel(figure.project((0.0, y, figure.bend(y))), (-extent, 0.0, extent, height), colour)
+    figure.panel(figure.project((0.0, y, figure.bend(y))), (-extent, 0.0, extent, height), color)
 
 
 def _detail_t_shirt(figure: Figure, levels: list[Level]) -> None:
@@ -229,7 +227,7 @@ def _detail_t_shirt(figure: Figure, levels: list[Level]) -> None:
 
 
 def _detail_shirt(figure: Figure, levels: list[Level]) -> None:
-    cloth = figure.upper_cloth.colour
+    cloth = figure.upper_cloth.color
     _neckline(figure, 0.034, figure.shaded_skin)
     _seam(figure, 0.80, 0.455, (*SHADE, 110), 0.008)
     if figure.forward > 0.1:
@@ -239,7 +237,7 @@ def _detail_shirt(figure: Figure, levels: list[Level]) -> None:
 
 
 def _detail_hoodie(figure: Figure, levels: list[Level]) -> None:
-    cloth = figure.upper_cloth.colour
+    cloth = figure.upper_cloth.color
     dark = blend(cloth, SHADE, 0.30)
     height, drop = (0.030, 0.006) if figure.forward > 0 else (0.058, 0.036)
     hood = figure.project((0.0, figure.throat - drop, figure.bend(figure.throat) - 0.035))
@@ -255,14 +253,14 @@ def _detail_hoodie(figure: Figure, levels: list[Level]) -> None:
 
 
 def _detail_jacket(figure: Figure, levels: list[Level]) -> None:
-    dark = blend(figure.upper_cloth.colour, SHADE, 0.42)
+    dark = blend(figure.upper_cloth.color, SHADE, 0.42)
     _hem_band(figure, levels, 0.030, dark)
     _seam(figure, 0.83, 0.48, (214, 214, 218), 0.012)
     _collar(figure, dark, 0.045)
 
 
 def _detail_coat(figure: Figure, levels: list[Level]) -> None:
-    dark = blend(figure.upper_cloth.colour, SHADE, 0.38)
+    dark = blend(figure.upper_cloth.color, SHADE, 0.38)
     _seam(figure, 0.76, 0.28, (*SHADE, 130), 0.009)
     _waistband(figure, levels, 0.024, dark)
     if figure.forward > 0.1:
@@ -319,11 +317,11 @@ def draw_arm_shadow(figure: Figure, arm: Arm) -> None:
 
 def draw_scarf(figure: Figure) -> None:
     """A scarf around the neck with one end hanging down."""
-    colour = CLOTH[figure.outfit.scarf_colour]
+    color = CLOTH[figure.outfit.scarf_colour]
     y = figure.throat
     x, top = figure.project((0.0, y, figure.bend(y)))
     side = 1 if figure.forward > -0.3 else -1
     start, end = (figure.on_chest(x, height, 0.7 * side) for x, height in ((0.035, y - 0.01), (0.046, 0.66)))
-    figure.brush.limb([start, end], [0.022 * figure.unit, 0.026 * figure.unit], colour, cut=True)
-    figure.oval((x, top), figure.extent(0.068, 0.066), 0.034, colour)
+    figure.brush.limb([start, end], [0.022 * figure.unit, 0.026 * figure.unit], color, cut=True)
+    figure.oval((x, top), figure.extent(0.068, 0.066), 0.034, color)
     figure.oval((x, top + 0.008 * figure.unit), figure.extent(0.060, 0.058), 0.014, (*SHADE, 60))

@@ -1,4 +1,4 @@
-"""An image of a pedestrian: the scene, the figure in front of it, and what the camera makes of both."""
+"""Draws an image of a pedestrian: the scene, the person, and the effects of the camera."""
 
 from random import Random
 
@@ -14,12 +14,12 @@ SUPERSAMPLING = 3
 
 
 def draw_pedestrian(identity: Identity, outfit: Outfit, view: View, size: tuple[int, int] = (256, 128)) -> Image.Image:
-    """Draw one image.
+    """An image of a pedestrian.
 
     Args:
-        identity: Who is seen.
+        identity: The person.
         outfit: What they wear and carry.
-        view: From where and how they are seen.
+        view: Viewpoint, pose, scene and camera.
         size: `(height, width)` in pixels. The image is composed twice as high as wide, as pedestrian crops are,
             and stretched to any other shape.
 
@@ -43,7 +43,7 @@ def _frame(canvas: Image.Image, view: View, size: tuple[int, int]) -> Image.Imag
 
 
 def _expose(image: Image.Image, view: View) -> Image.Image:
-    """Blur, brightness, colour cast and grain."""
+    """Blur, brightness, color cast and grain."""
     if view.blur:
         image = image.filter(ImageFilter.GaussianBlur(view.blur * image.height))
     gains = [view.brightness * (1 + 0.05 * view.warmth * sign) for sign in (1, 0, -1)]

@@ -1,4 +1,4 @@
-"""A dressed person, drawn from what is farthest to what is nearest."""
+"""Draws a dressed person, from the farthest part to the nearest."""
 
 from PIL import Image
 
@@ -55,6 +55,6 @@ def draw_figure(canvas: Image.Image, identity: Identity, outfit: Outfit, view: V
 
 def _draw_shadow(figure: Figure) -> None:
     x, y = figure.foot
-    centre = (x - 0.05 * figure.brush.light_side * figure.unit, y)
+    center = (x - 0.05 * figure.brush.light_side * figure.unit, y)
     for size in (1.0, 0.8, 0.6):
-        figure.oval(centre, 0.19 * size, 0.036 * size, (*SHADE, 46))
+        figure.oval(center, 0.19 * size, 0.036 * size, (*SHADE, 46))

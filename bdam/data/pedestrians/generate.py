@@ -1,4 +1,4 @@
-"""A text-to-image person retrieval data set with clothes changes, drawn and written from attributes."""
+"""Generates a data set of pedestrians in several outfits, with captions and descriptions, from attributes."""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 
 from ..schema import PEDESTRIAN_FEATURES
-from .attributes import COLOURS, Identity, Outfit, count_identities, draw_identity, draw_outfit
+from .attributes import COLORS, Identity, Outfit, count_identities, draw_identity, draw_outfit
 from .drawing import draw_pedestrian
 from .view import draw_view
 from .wording import write_caption, write_clothing_description, write_identity_description
@@ -22,7 +22,7 @@ CAPTIONS_PER_IMAGE = 2
 
 @dataclass(frozen=True)
 class Person:
-    """One person to be drawn: everything that a worker process needs."""
+    """A person to be drawn."""
 
     split: str
     person_id: int
@@ -31,7 +31,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is drawn of each person."""
+    """The images to draw of each person."""
 
     outfits_per_person: int
     images_per_outfit: int
@@ -49,16 +49,16 @@ def generate_pedestrians(
     seed: int = 0,
     num_proc: int = 1,
 ) -> DatasetDict:
-    """Draw pedestrians and write texts about them.
+    """A data set of drawn pedestrians with captions and descriptions.
 
     No two persons share all their identity attributes, so the splits are disjoint in person ids and in looks.
-    The outfits of one person differ in the colour of the upper garment and in the lower garment or its colour.
+    The outfits of one person differ in the color of the upper garment and in the lower garment or its color.
 
     Args:
         num_train_persons: Persons in the split `train`.
         num_validation_persons: Persons in the split `validation`.
         num_test_persons: Persons in the split `test`.
-        outfits_per_person: Changes of clothes.
+        outfits_per_person: Outfits of each person.
         images_per_outfit: Images of each person in each outfit, from independently drawn views.
         image_size: `(height, width)` in pixels.
         seed: The same seed and counts give the same data set, whatever `num_proc`.
@@ -96,9 +96,9 @@ def _check(counts: dict[str, int], plan: Plan, num_proc: int) -> None:
             f"{sum(counts.values())} persons were asked for, but there are only {count_identities()} distinct "
             "identities; ask for fewer persons, or for more outfits and images of each."
         )
-    if not 1 <= plan.outfits_per_person <= len(COLOURS):
+    if not 1 <= plan.outfits_per_person <= len(COLORS):
         raise ValueError(
-            f"outfits_per_person must be between 1 and {len(COLOURS)}, the number of colours in which the outfits "
+            f"outfits_per_person must be between 1 and {len(COLORS)}, the number of colors in which the outfits "
             f"of a person can differ, got {plan.outfits_per_person}."
         )
     if plan.images_per_outfit < 1:
@@ -141,7 +141,7 @@ def _draw_person(person: Person, plan: Plan) -> list[dict]:
 
 
 def _draw_wardrobe(random: Random, count: int) -> list[Outfit]:
-    """Outfits of which any two differ at first sight."""
+    """Outfits of which any two differ in the color of the upper garment, and in the lower garment or its color."""
     wardrobe: list[Outfit] = []
     while len(wardrobe) < count:
         outfit = draw_outfit(random)

@@ -1,10 +1,10 @@
-"""Neck, face and hair. A place on the head is an angle around it (0 is the nose) and a height in [-1, 1]."""
+"""Neck, face and hair. A position on the head is an angle around it (0 is the nose) and a height in [-1, 1]."""
 
 from math import cos, radians, sin, sqrt
 
 from .attributes import NONE
 from .body import Figure
-from .paint import CLOTH, HAIR, SHADE, SHINE, Colour, Point, blend, capsule, smooth
+from .paint import CLOTH, HAIR, SHADE, SHINE, Color, Point, blend, capsule, smooth
 
 
 RADIUS_X, RADIUS_Z, RADIUS_Y = 0.056, 0.062, 0.074
@@ -22,7 +22,7 @@ class Head:
         self.brush = figure.brush
         scale = figure.unit * figure.fullness * 1.06
         lowered = HEAD_HEIGHT - 0.42 * figure.stoop
-        self.centre = figure.project((0.0, lowered, figure.bend(HEAD_HEIGHT) * 1.15))
+        self.center = figure.project((0.0, lowered, figure.bend(HEAD_HEIGHT) * 1.15))
         self.rx = (RADIUS_X * figure.forward**2 + RADIUS_Z * figure.sideways**2) * scale
         self.ry = RADIUS_Y * scale
         identity = figure.identity
@@ -39,14 +39,14 @@ class Head:
 
     def at(self, across: float, height: float) -> Point:
         """A point of the flat disc that the head appears as."""
-        return self.centre[0] + across * self.rx, self.centre[1] - height * self.ry
+        return self.center[0] + across * self.rx, self.center[1] - height * self.ry
 
     def spot(self, degrees: float, height: float) -> Point:
         """A point on the surface of the head."""
         return self.at(self.across(degrees) * sqrt(1 - 0.8 * height * height), height)
 
-    def oval(self, across: float, height: float, width: float, tall: float, colour: Colour) -> None:
-        self.brush.oval(self.at(across, height), width * self.rx, tall * self.ry, colour)
+    def oval(self, across: float, height: float, width: float, tall: float, color: Color) -> None:
+        self.brush.oval(self.at(across, height), width * self.rx, tall * self.ry, color)
 
 
 def draw_neck(head: Head) -> None:
@@ -54,7 +54,7 @@ def draw_neck(head: Head) -> None:
     figure = head.figure
     x, y = figure.project((0.0, figure.throat - 0.023, figure.bend(0.815)))
     radius = (0.033 if figure.identity.gender == "man" else 0.027) * figure.limb_width * figure.unit
-    top = (head.centre[0] - 0.15 * head.rx * figure.sideways, head.centre[1] + 0.35 * head.ry)
+    top = (head.center[0] - 0.15 * head.rx * figure.sideways, head.center[1] + 0.35 * head.ry)
     figure.brush.fill(capsule(top, (x, y), radius, radius * 1.15), figure.shaded_skin)
 
 
@@ -187,7 +187,7 @@ def _draw_hair_front(head: Head) -> None:
 
 
 def _draw_age(head: Head) -> None:
-    """Grey strands and lines in the face."""
+    """Gray strands and lines in the face."""
     age = head.figure.identity.age
     if age == "young":
         return
@@ -218,17 +218,17 @@ def _draw_beard(head: Head) -> None:
     beard = head.figure.identity.beard
     if beard == NONE or head.figure.forward < -0.4:
         return
-    colour = blend(head.hair, SHADE, 0.12)
+    color = blend(head.hair, SHADE, 0.12)
     if beard == "beard":
         for degrees in (-66, -44, -22, 0, 22, 44, 66):
             if head.visibility(degrees) > -0.10:
                 low = -0.80 + 0.28 * (abs(degrees) / 66) ** 2
                 x, y = head.at(0.90 * head.across(degrees), low)
-                head.brush.oval((x, y), 0.30 * head.rx, (0.24 + 0.08 * abs(degrees) / 66) * head.ry, colour)
+                head.brush.oval((x, y), 0.30 * head.rx, (0.24 + 0.08 * abs(degrees) / 66) * head.ry, color)
     for degrees in (-20, 20):
         if head.visibility(degrees) > 0:
             start, end = head.spot(degrees * 0.25, -0.39), head.spot(degrees * 1.45, -0.50)
-            head.brush.fill(capsule(start, end, 0.17 * head.rx, 0.11 * head.rx), colour)
+            head.brush.fill(capsule(start, end, 0.17 * head.rx, 0.11 * head.rx), color)
 
 
 def _draw_features(head: Head) -> None:
@@ -248,10 +248,10 @@ def _draw_features(head: Head) -> None:
         head.brush.line(nose, (*blend(head.skin, SHADE, 0.4), 120), 0.09 * head.rx)
     mouth = [degrees for degrees in (-15, 0, 15) if head.visibility(degrees) > 0.1]
     if len(mouth) > 1:
-        colour = blend(head.skin, (186, 40, 56), LIPS[head.figure.identity.gender])
-        colour = blend(colour, SHADE, 0.15)
+        color = blend(head.skin, (186, 40, 56), LIPS[head.figure.identity.gender])
+        color = blend(color, SHADE, 0.15)
         line = [head.spot(degrees, -0.56 - (0.03 if degrees == 0 else 0.0)) for degrees in mouth]
-        head.brush.line(line, colour, (0.15 if woman else 0.10) * head.rx)
+        head.brush.line(line, color, (0.15 if woman else 0.10) * head.rx)
 
 
 def _draw_glasses(head: Head) -> None:
@@ -270,27 +270,27 @@ def _draw_glasses(head: Head) -> None:
         head.brush.line([head.spot(-9, 0.02), head.spot(9, 0.02)], frame, width)
 
 
-def _draw_cap(head: Head, colour: Colour) -> None:
+def _draw_cap(head: Head, color: Color) -> None:
     top = [(-1.12, 0.34), (-1.08, 0.80), (-0.62, 1.20), (0.0, 1.30), (0.62, 1.20), (1.08, 0.80), (1.12, 0.34)]
-    head.brush.fill(smooth([head.at(*place) for place in top]), colour)
+    head.brush.fill(smooth([head.at(*place) for place in top]), color)
     dark_half = top[:4] if head.brush.light_side > 0 else top[3:]
     head.brush.fill(smooth([*(head.at(*place) for place in dark_half), head.at(0, 0.34)]), (*SHADE, 30))
-    head.oval(0, 1.29, 0.12, 0.07, blend(colour, SHADE, 0.3))
+    head.oval(0, 1.29, 0.12, 0.07, blend(color, SHADE, 0.3))
     if head.figure.forward > -0.6:
         forward = max(0.0, head.figure.forward)
-        visor = blend(colour, SHADE, 0.25)
+        visor = blend(color, SHADE, 0.25)
         head.oval(0.85 * head.across(0), 0.34 - 0.06 * forward, 0.55 + 0.45 * forward, 0.15, visor)
 
 
-def _draw_beanie(head: Head, colour: Colour) -> None:
+def _draw_beanie(head: Head, color: Color) -> None:
     top = [(-1.14, 0.28), (-1.14, 0.85), (-0.70, 1.36), (0.0, 1.48), (0.70, 1.36), (1.14, 0.85), (1.14, 0.28)]
-    head.brush.fill(smooth([head.at(*place) for place in top]), colour)
+    head.brush.fill(smooth([head.at(*place) for place in top]), color)
     left, upper = head.at(-1.20, 0.60)
     right, lower = head.at(1.20, 0.24)
-    head.brush.box(left, upper, right, lower, blend(colour, SHADE, 0.22), 0.12 * head.ry)
+    head.brush.box(left, upper, right, lower, blend(color, SHADE, 0.22), 0.12 * head.ry)
     for across in (-0.75, -0.25, 0.25, 0.75):
         head.brush.line([head.at(across, 0.56), head.at(across, 0.28)], (*SHADE, 50), 0.08 * head.rx)
-    head.oval(0, 1.52, 0.26, 0.19, blend(colour, (255, 255, 255), 0.35))
+    head.oval(0, 1.52, 0.26, 0.19, blend(color, (255, 255, 255), 0.35))
 
 
 HATS = {"cap": _draw_cap, "beanie": _draw_beanie}

@@ -9,7 +9,7 @@ from PIL import Image, ImageChops, ImageDraw
 
 
 Point = tuple[float, float]
-Colour = tuple[int, ...]
+Color = tuple[int, ...]
 
 CLOTH = {
     "black": (38, 37, 40),
@@ -48,18 +48,18 @@ CIRCLE = [(cos(angle), sin(angle)) for angle in [2 * pi * step / 24 for step in 
 
 
 class Cloth(NamedTuple):
-    """A colour with, unless plain, a pattern in a second colour."""
+    """A color with, unless plain, a pattern in a second color."""
 
-    colour: Colour
+    color: Color
     pattern: str = "plain"
-    second: Colour = (0, 0, 0)
+    second: Color = (0, 0, 0)
 
     def shaded(self, amount: float) -> "Cloth":
-        return Cloth(blend(self.colour, SHADE, amount), self.pattern, blend(self.second, SHADE, amount))
+        return Cloth(blend(self.color, SHADE, amount), self.pattern, blend(self.second, SHADE, amount))
 
 
 @lru_cache(maxsize=4096)
-def blend(first: Colour, second: Colour, amount: float) -> Colour:
+def blend(first: Color, second: Color, amount: float) -> Color:
     """`first` moved towards `second` by `amount` in [0, 1]."""
     return tuple(round(a + (b - a) * amount) for a, b in zip(first, second, strict=True))
 
@@ -80,9 +80,9 @@ def capsule(start: Point, end: Point, start_radius: float, end_radius: float, cu
     return far + near
 
 
-def oval(centre: Point, radius_x: float, radius_y: float) -> list[Point]:
+def oval(center: Point, radius_x: float, radius_y: float) -> list[Point]:
     """The outline of an ellipse."""
-    x, y = centre
+    x, y = center
     return [(x + radius_x * a, y + radius_y * b) for a, b in CIRCLE]
 
 
@@ -101,7 +101,7 @@ def smooth(points: Sequence[Point], steps: int = 3) -> list[Point]:
 
 @lru_cache(maxsize=16)
 def pattern_mask(pattern: str, period: int) -> Image.Image:
-    """Where the second colour goes, on a sheet of cloth of 24 by 24 periods."""
+    """Where the second color goes, on a sheet of cloth of 24 by 24 periods."""
     side = 24 * period
     sheet = Image.new("L", (side, side))
     draw = ImageDraw.Draw(sheet)
@@ -117,13 +117,13 @@ def pattern_mask(pattern: str, period: int) -> Image.Image:
         draw.rectangle((0, start, side, start + band), fill=255)
     if pattern == "checked":
         columns = sheet.transpose(Image.Transpose.ROTATE_90)
-        # As in woven cloth: full colour where the bands cross, half of it along each band.
+        # As in woven cloth: full color where the bands cross, half of it along each band.
         return ImageChops.add(sheet, columns, scale=2.0)
     return sheet
 
 
 class Brush:
-    """Fills outlines on an image, in pixels. Colours with a fourth component are translucent."""
+    """Fills outlines on an image, in pixels. Colors with a fourth component are translucent."""
 
     def __init__(self, image: Image.Image, light_side: int = 1, pattern_period: int = 8):
         self.image = image
@@ -131,33 +131,33 @@ class Brush:
         self.light_side = light_side
         self.pattern_period = pattern_period
 
-    def fill(self, outline: Sequence[Point], paint: Colour | Cloth, anchor: Point = (0.0, 0.0)) -> None:
+    def fill(self, outline: Sequence[Point], paint: Color | Cloth, anchor: Point = (0.0, 0.0)) -> None:
         """Fill an outline. Patterns are laid out from `anchor`, so that they move with the person."""
         if not isinstance(paint, Cloth):
             self.draw.polygon(outline, fill=paint)
             return
-        self.draw.polygon(outline, fill=paint.colour)
+        self.draw.polygon(outline, fill=paint.color)
         if paint.pattern != "plain":
             self._print(outline, paint, anchor)
 
-    def oval(self, centre: Point, radius_x: float, radius_y: float, colour: Colour) -> None:
-        x, y = centre
-        self.draw.ellipse((x - radius_x, y - radius_y, x + radius_x, y + radius_y), fill=colour)
+    def oval(self, center: Point, radius_x: float, radius_y: float, color: Color) -> None:
+        x, y = center
+        self.draw.ellipse((x - radius_x, y - radius_y, x + radius_x, y + radius_y), fill=color)
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour, radius: float = 0) -> None:
+    def box(self, left: float, top: float, right: float, bottom: float, color: Color, radius: float = 0) -> None:
         if radius:
-            self.draw.rounded_rectangle((left, top, right, bottom), radius, fill=colour)
+            self.draw.rounded_rectangle((left, top, right, bottom), radius, fill=color)
         else:
-            self.draw.rectangle((left, top, right, bottom), fill=colour)
+            self.draw.rectangle((left, top, right, bottom), fill=color)
 
-    def line(self, points: Sequence[Point], colour: Colour, width: float) -> None:
-        self.draw.line(points, fill=colour, width=max(1, round(width)), joint="curve")
+    def line(self, points: Sequence[Point], color: Color, width: float) -> None:
+        self.draw.line(points, fill=color, width=max(1, round(width)), joint="curve")
 
     def limb(
         self,
         joints: Sequence[Point],
         radii: Sequence[float],
-        paint: Colour | Cloth,
+        paint: Color | Cloth,
         anchor: Point = (0.0, 0.0),
         cut: bool = False,
     ) -> None:
@@ -166,10 +166,10 @@ class Brush:
         ends = [False] * (len(joints) - 2) + [cut]
         for offset, width, shade in ((0.0, 1.0, 0.0), (0.34, 0.66, 0.11), (0.62, 0.38, 0.22)):
             side = -self.light_side * offset
-            places = [(x + side * radius, y) for (x, y), radius in zip(joints, radii, strict=True)]
+            centers = [(x + side * radius, y) for (x, y), radius in zip(joints, radii, strict=True)]
             sizes = [width * radius for radius in radii]
             tone = cloth.shaded(shade)
-            for a, b, start, end, is_cut in zip(places, places[1:], sizes, sizes[1:], ends, strict=False):
+            for a, b, start, end, is_cut in zip(centers, centers[1:], sizes, sizes[1:], ends, strict=False):
                 self.fill(capsule(a, b, start, end, is_cut), tone, anchor)
 
     def _print(self, outline: Sequence[Point], cloth: Cloth, anchor: Point) -> None:

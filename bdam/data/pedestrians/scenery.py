@@ -8,7 +8,7 @@ from random import Random
 
 from PIL import Image
 
-from .paint import SHADE, Brush, Colour, blend
+from .paint import SHADE, Brush, Color, blend
 
 
 HORIZON = 0.80
@@ -34,14 +34,14 @@ class Backdrop(Brush):
         super().__init__(image)
         self.unit = image.height
 
-    def area(self, left: float, top: float, right: float, bottom: float, colour: Colour, radius: float = 0) -> None:
+    def area(self, left: float, top: float, right: float, bottom: float, color: Color, radius: float = 0) -> None:
         unit = self.unit
-        self.box(left * unit, top * unit, right * unit, bottom * unit, colour, radius * unit)
+        self.box(left * unit, top * unit, right * unit, bottom * unit, color, radius * unit)
 
-    def blob(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour) -> None:
-        self.oval((x * self.unit, y * self.unit), radius_x * self.unit, radius_y * self.unit, colour)
+    def blob(self, x: float, y: float, radius_x: float, radius_y: float, color: Color) -> None:
+        self.oval((x * self.unit, y * self.unit), radius_x * self.unit, radius_y * self.unit, color)
 
-    def fade(self, top: float, bottom: float, first: Colour, second: Colour, steps: int = 12) -> None:
+    def fade(self, top: float, bottom: float, first: Color, second: Color, steps: int = 12) -> None:
         step = (bottom - top) / steps
         for index in range(steps):
             y = top + index * step
@@ -97,8 +97,8 @@ def _shop(backdrop: Backdrop, random: Random) -> None:
 def _park(backdrop: Backdrop, random: Random) -> None:
     backdrop.fade(0, 0.62, *random.choice(SKY))
     for _ in range(7):
-        colour = blend(random.choice(FOLIAGE), (214, 226, 224), 0.35)
-        backdrop.blob(random.uniform(0, ASPECT), random.uniform(0.46, 0.58), 0.11, random.uniform(0.08, 0.14), colour)
+        color = blend(random.choice(FOLIAGE), (214, 226, 224), 0.35)
+        backdrop.blob(random.uniform(0, ASPECT), random.uniform(0.46, 0.58), 0.11, random.uniform(0.08, 0.14), color)
     backdrop.fade(0.58, 1.0, blend(random.choice(GRASS), (230, 236, 200), 0.2), random.choice(GRASS))
     x = 0.25 + random.choice((-1, 1)) * random.uniform(0.14, 0.22)
     backdrop.area(x - 0.022, 0.30, x + 0.022, 0.76, (112, 90, 74))

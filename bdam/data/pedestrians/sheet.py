@@ -1,4 +1,4 @@
-"""A contact sheet: each person in all their outfits, for the eye to judge."""
+"""A contact sheet: an image of several persons, each in all their outfits."""
 
 from datasets import Dataset
 from PIL import Image
@@ -19,7 +19,7 @@ def contact_sheet(dataset: Dataset, rows: int, columns: int) -> Image.Image:
         An RGB image in which a wider margin separates persons.
 
     Raises:
-        ValueError: The data set has fewer persons than there are places.
+        ValueError: The data set has fewer persons than `rows * columns`.
     """
     first_rows: dict[int, dict[int, int]] = {}
     for index, (person_id, outfit_id) in enumerate(zip(dataset["person_id"], dataset["outfit_id"], strict=True)):
@@ -36,9 +36,9 @@ def contact_sheet(dataset: Dataset, rows: int, columns: int) -> Image.Image:
     person_width = outfits * (width + gap) - gap
     size = (columns * (person_width + margin) + margin, rows * (height + margin) + margin)
     sheet = Image.new("RGB", size, PAPER)
-    for place, images in enumerate(persons):
-        row, column = divmod(place, columns)
+    for index, images in enumerate(persons):
+        row, column = divmod(index, columns)
         left, top = margin + column * (person_width + margin), margin + row * (height + margin)
-        for offset, index in enumerate(images.values()):
-            sheet.paste(dataset[index]["image"], (left + offset * (width + gap), top))
+        for offset, row_index in enumerate(images.values()):
+            sheet.paste(dataset[row_index]["image"], (left + offset * (width + gap), top))
     return sheet

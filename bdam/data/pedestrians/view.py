@@ -1,7 +1,8 @@
-"""From where and in what circumstances a pedestrian is seen."""
+"""The view of a pedestrian: viewpoint, pose, scene and camera."""
 
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from .scenery import SCENES
 
@@ -20,22 +21,22 @@ VIEWPOINTS = {
 
 @dataclass(frozen=True)
 class View:
-    """How a person was met and photographed.
+    """The viewpoint, pose, scene and camera of one image.
 
     Attributes:
         viewpoint: The side that is seen, or for the sides the direction of walking; a key of `VIEWPOINTS`.
         turn: Degrees added to the viewpoint.
         phase: Where in the step cycle the person is, in [0, 1).
         stride: Length of the steps in [0, 1]; below 0.3 the person stands.
-        light_side: 1 when the light comes from the right, -1 from the left.
         scene: A key of `SCENES`.
         scene_seed: Chooses the variant of the scene.
         shift: Where the person stands, to the right of the middle, as a fraction of the image's height.
         zoom: Size of everything, person and scene alike; close to 1, so that height remains readable.
+        light_side: 1 when the light comes from the right, -1 from the left.
         brightness: Factor on all channels.
-        warmth: Colour cast in [-1, 1], from bluish to reddish.
+        warmth: Color cast in [-1, 1], from bluish to reddish.
         blur: Radius of the blur as a fraction of the image's height.
-        grain: Amplitude of the noise, in grey levels.
+        grain: Amplitude of the noise, in gray levels.
         grain_seed: Chooses the noise.
     """
 
@@ -43,11 +44,11 @@ class View:
     turn: float = 0.0
     phase: float = 0.2
     stride: float = 0.7
-    light_side: int = 1
     scene: str = "house"
     scene_seed: int = 0
     shift: float = 0.0
     zoom: float = 1.0
+    light_side: Literal[-1, 1] = 1
     brightness: float = 1.0
     warmth: float = 0.0
     blur: float = 0.0
@@ -65,7 +66,7 @@ class View:
 
 
 def draw_view(random: Random) -> View:
-    """Draw the circumstances of one image."""
+    """A random view."""
     return View(
         viewpoint=random.choice(list(VIEWPOINTS)),
         turn=random.uniform(-12, 12),

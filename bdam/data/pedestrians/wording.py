@@ -1,9 +1,9 @@
-"""What people and language models would say about a pedestrian.
+"""Writes captions and descriptions of generated pedestrians.
 
-Captions are what a person types when searching. Descriptions are what a language model says about an image in the
-gallery: the identity description has no word about clothing, the clothing description none about the body. A caption
-shares no content word with the identity description and no run of four words with either description: a model that
-matches words instead of looking at the image finds nothing to match.
+A caption is a query, as people write it. The two descriptions belong to an image of the gallery, as language models
+write them: the identity description has no word about clothing, the clothing description none about the body. A
+caption shares no content word with the identity description, and no four consecutive words with either description,
+so that no model can find images by equal words.
 """
 
 from random import Random
@@ -37,7 +37,7 @@ CAPTION_SKIN: Phrases = {
     "brown": ("brown skin", "medium brown skin"),
     "dark": ("dark skin", "very dark skin"),
 }
-CAPTION_HAIR_COLOUR: Phrases = {
+CAPTION_HAIR_COLOR: Phrases = {
     "black": ("black",),
     "brown": ("brown",),
     "blond": ("blond", "blonde"),
@@ -46,11 +46,11 @@ CAPTION_HAIR_COLOUR: Phrases = {
 }
 CAPTION_HAIR: Phrases = {
     "bald": ("a bald head", "no hair", "a hairless head"),
-    "short": ("short {colour} hair", "{colour} hair cut short"),
-    "curly": ("curly {colour} hair", "{colour} curls"),
-    "long": ("long {colour} hair", "{colour} hair worn long"),
-    "ponytail": ("a {colour} ponytail", "{colour} hair in a ponytail", "{colour} hair tied back"),
-    "bun": ("a {colour} bun", "{colour} hair in a bun", "{colour} hair put up"),
+    "short": ("short {color} hair", "{color} hair cut short"),
+    "curly": ("curly {color} hair", "{color} curls"),
+    "long": ("long {color} hair", "{color} hair worn long"),
+    "ponytail": ("a {color} ponytail", "{color} hair in a ponytail", "{color} hair tied back"),
+    "bun": ("a {color} bun", "{color} hair in a bun", "{color} hair put up"),
 }
 CAPTION_GLASSES: Phrases = {"glasses": ("glasses", "a pair of glasses")}
 CAPTION_BEARD: Phrases = {"beard": ("a beard", "a full beard"), "moustache": ("a moustache",)}
@@ -77,7 +77,7 @@ DESCRIPTION_SKIN: Phrases = {
     "brown": ("an umber complexion", "a sienna complexion"),
     "dark": ("a deep complexion", "an ebony complexion"),
 }
-DESCRIPTION_HAIR_COLOUR: Phrases = {
+DESCRIPTION_HAIR_COLOR: Phrases = {
     "black": ("raven", "jet"),
     "brown": ("chestnut", "hazel"),
     "blond": ("golden", "flaxen"),
@@ -86,11 +86,11 @@ DESCRIPTION_HAIR_COLOUR: Phrases = {
 }
 DESCRIPTION_HAIR: Phrases = {
     "bald": ("a bare scalp", "a smooth scalp", "an uncovered scalp"),
-    "short": ("closely cropped {colour} locks", "{colour} locks trimmed close to the scalp"),
-    "curly": ("springy {colour} ringlets", "a frizzy {colour} mop", "{colour} ringlets"),
-    "long": ("{colour} tresses flowing over the shoulders", "flowing {colour} locks"),
-    "ponytail": ("{colour} locks gathered at the nape", "{colour} tresses gathered low at the nape"),
-    "bun": ("a {colour} chignon", "{colour} locks twisted into a knot"),
+    "short": ("closely cropped {color} locks", "{color} locks trimmed close to the scalp"),
+    "curly": ("springy {color} ringlets", "a frizzy {color} mop", "{color} ringlets"),
+    "long": ("{color} tresses flowing over the shoulders", "flowing {color} locks"),
+    "ponytail": ("{color} locks gathered at the nape", "{color} tresses gathered low at the nape"),
+    "bun": ("a {color} chignon", "{color} locks twisted into a knot"),
 }
 DESCRIPTION_GLASSES: Phrases = {
     "glasses": ("spectacles", "eyewear", "corrective lenses"),
@@ -126,18 +126,18 @@ GARMENTS: Phrases = {
 }
 PLURALS = {"trousers", "jeans", "shorts", "leggings", "trainers", "boots", "shoes"}
 CAPTION_PATTERNS: Phrases = {
-    NONE: ("{colour} {garment}",),
-    "plain": ("{colour} {garment}", "plain {colour} {garment}"),
-    "striped": ("{colour} and {second} striped {garment}", "{second}-striped {colour} {garment}"),
-    "checked": ("{colour} and {second} checked {garment}", "{second}-checked {colour} {garment}"),
-    "dotted": ("{colour} and {second} dotted {garment}", "{second}-dotted {colour} {garment}"),
+    NONE: ("{color} {garment}",),
+    "plain": ("{color} {garment}", "plain {color} {garment}"),
+    "striped": ("{color} and {second} striped {garment}", "{second}-striped {color} {garment}"),
+    "checked": ("{color} and {second} checked {garment}", "{second}-checked {color} {garment}"),
+    "dotted": ("{color} and {second} dotted {garment}", "{second}-dotted {color} {garment}"),
 }
 DESCRIPTION_PATTERNS: Phrases = {
-    NONE: ("{garment} in {colour}", "{garment} coloured {colour}"),
-    "plain": ("{garment} in plain {colour}", "plain {garment} in {colour}", "{garment} all in {colour}"),
-    "striped": ("{garment} in {colour} with {second} stripes", "{garment} of {colour} with stripes in {second}"),
-    "checked": ("{garment} in {colour} with {second} checks", "{garment} of {colour} with checks in {second}"),
-    "dotted": ("{garment} in {colour} with {second} dots", "{garment} of {colour} with dots in {second}"),
+    NONE: ("{garment} in {color}", "{garment} coloured {color}"),
+    "plain": ("{garment} in plain {color}", "plain {garment} in {color}", "{garment} all in {color}"),
+    "striped": ("{garment} in {color} with {second} stripes", "{garment} of {color} with stripes in {second}"),
+    "checked": ("{garment} in {color} with {second} checks", "{garment} of {color} with checks in {second}"),
+    "dotted": ("{garment} in {color} with {second} dots", "{garment} of {color} with dots in {second}"),
 }
 
 SEEN_FROM_FRONT: tuple[tuple[str, str], ...] = (
@@ -160,7 +160,7 @@ PLACES: Phrases = {
     "station": ("inside a station", "near a tiled wall"),
 }
 
-# A human may leave these out; the upper garment and the gender are always told.
+# Captions may omit these; the upper garment and the gender are always mentioned.
 OMITTABLE = (
     "height",
     "build",
@@ -178,15 +178,15 @@ OMITTABLE = (
 
 
 def write_caption(identity: Identity, outfit: Outfit, view: View, random: Random) -> str:
-    """One or two sentences as a person would search for another, mixing body and clothes.
+    """A caption of one or two sentences, about body and clothes.
 
-    Up to two attributes are left out, as well as what the view hides, and most of the time what is absent.
+    It omits up to two attributes, and what the view hides or the person does not have.
     """
-    told = set(OMITTABLE) - set(random.sample(OMITTABLE, random.randint(0, 2)))
-    subject = _caption_subject(identity, told, random)
-    features = _join(_caption_features(identity, view, told, random))
-    clothes = _join(_caption_clothes(outfit, told, random))
-    bag = _caption_item(outfit.bag, outfit.bag_colour, random) if outfit.bag != NONE and "bag" in told else ""
+    mentioned = set(OMITTABLE) - set(random.sample(OMITTABLE, random.randint(0, 2)))
+    subject = _caption_subject(identity, mentioned, random)
+    features = _join(_caption_features(identity, view, mentioned, random))
+    clothes = _join(_caption_clothes(outfit, mentioned, random))
+    bag = _caption_item(outfit.bag, outfit.bag_colour, random) if outfit.bag != NONE and "bag" in mentioned else ""
     action = _action(view, random)
     pronoun = {"man": "He", "woman": "She"}[identity.gender]
     return random.choice(CAPTION_FRAMES)(subject, features, clothes, bag, action, pronoun)
@@ -217,10 +217,10 @@ CAPTION_FRAMES = (_one_sentence, _clothes_first, _face_last, _clothes_last)
 
 
 def write_identity_description(identity: Identity, random: Random) -> str:
-    """One or two sentences on everything but the clothes; every attribute is told."""
+    """A description of all attributes of the identity, in one or two sentences."""
     possible_traits = [
         random.choice(DESCRIPTION_BUILD[identity.build]),
-        _hair(identity, DESCRIPTION_HAIR, DESCRIPTION_HAIR_COLOUR, random),
+        _hair(identity, DESCRIPTION_HAIR, DESCRIPTION_HAIR_COLOR, random),
         random.choice(DESCRIPTION_SKIN[identity.skin_tone]),
         random.choice(DESCRIPTION_GLASSES[identity.glasses]),
     ]
@@ -255,13 +255,13 @@ IDENTITY_FRAMES = (_traits_in_one, _traits_apart, _traits_split, _traits_first)
 
 
 def write_clothing_description(outfit: Outfit, random: Random) -> str:
-    """Two sentences on the garments and what is carried; every attribute is told, what is absent included."""
+    """A description of all garments and accessories, and of absent accessories, in two sentences."""
     upper = _described(outfit.upper, outfit.upper_colour, random, outfit.pattern, outfit.pattern_colour)
     lower = _described(outfit.lower, outfit.lower_colour, random)
     shoes = _described(outfit.shoes, outfit.shoes_colour, random)
     extras = [
-        _described(item, colour, random)
-        for item, colour in (
+        _described(item, color, random)
+        for item, color in (
             (outfit.hat, outfit.hat_colour),
             (outfit.scarf, outfit.scarf_colour),
             (outfit.bag, outfit.bag_colour),
@@ -312,15 +312,15 @@ def _accessories_added(extras: list[str], absent: list[str]) -> str:
 ACCESSORY_FRAMES = (_accessories_listed, _accessories_added)
 
 
-def _caption_subject(identity: Identity, told: set[str], random: Random) -> str:
-    """The person with what is said before and right after the noun: "a tall young woman of medium build"."""
+def _caption_subject(identity: Identity, mentioned: set[str], random: Random) -> str:
+    """The person with adjectives, build and age: "a tall young woman of medium build"."""
     possessive = {"man": "his", "woman": "her"}[identity.gender]
     figure = [
         random.choice(table[getattr(identity, name)])
         for name, table in (("height", CAPTION_HEIGHT), ("build", CAPTION_BUILD))
-        if name in told
+        if name in mentioned
     ]
-    age = random.choice(CAPTION_AGE[identity.age]).format(possessive=possessive) if "age" in told else ""
+    age = random.choice(CAPTION_AGE[identity.age]).format(possessive=possessive) if "age" in mentioned else ""
     qualities = _join([phrase.removeprefix("of ") for phrase in figure if phrase.startswith("of ")])
     # "A tall, slim young man": a comma between adjectives of the same kind, none before the age.
     adjectives = ", ".join(phrase for phrase in figure if not phrase.startswith("of "))
@@ -330,58 +330,58 @@ def _caption_subject(identity: Identity, told: set[str], random: Random) -> str:
     return " ".join(filter(None, [person, qualities and f"of {qualities}", age_after]))
 
 
-def _caption_features(identity: Identity, view: View, told: set[str], random: Random) -> list[str]:
+def _caption_features(identity: Identity, view: View, mentioned: set[str], random: Random) -> list[str]:
     features = []
-    if "hair" in told:
-        features.append(_hair(identity, CAPTION_HAIR, CAPTION_HAIR_COLOUR, random))
-    if "skin_tone" in told:
+    if "hair" in mentioned:
+        features.append(_hair(identity, CAPTION_HAIR, CAPTION_HAIR_COLOR, random))
+    if "skin_tone" in mentioned:
         features.append(random.choice(CAPTION_SKIN[identity.skin_tone]))
     if not view.viewpoint.startswith("back"):
-        if identity.beard != NONE and "beard" in told:
+        if identity.beard != NONE and "beard" in mentioned:
             features.append(random.choice(CAPTION_BEARD[identity.beard]))
-        if identity.glasses != NONE and "glasses" in told:
+        if identity.glasses != NONE and "glasses" in mentioned:
             features.append(random.choice(CAPTION_GLASSES[identity.glasses]))
     random.shuffle(features)
     return features
 
 
-def _caption_clothes(outfit: Outfit, told: set[str], random: Random) -> list[str]:
+def _caption_clothes(outfit: Outfit, mentioned: set[str], random: Random) -> list[str]:
     upper = _caption_item(outfit.upper, outfit.upper_colour, random, outfit.pattern, outfit.pattern_colour)
     rest = [
-        _caption_item(item, colour, random)
-        for name, item, colour in (
+        _caption_item(item, color, random)
+        for name, item, color in (
             ("lower", outfit.lower, outfit.lower_colour),
             ("shoes", outfit.shoes, outfit.shoes_colour),
             ("hat", outfit.hat, outfit.hat_colour),
             ("scarf", outfit.scarf, outfit.scarf_colour),
         )
-        if item != NONE and name in told
+        if item != NONE and name in mentioned
     ]
     if random.random() < 0.3:
         random.shuffle(rest)
     return [upper, *rest]
 
 
-def _caption_item(item: str, colour: str, random: Random, pattern: str = NONE, second: str = NONE) -> str:
-    return _garment(CAPTION_PATTERNS, item, colour, random, pattern, second)
+def _caption_item(item: str, color: str, random: Random, pattern: str = NONE, second: str = NONE) -> str:
+    return _garment(CAPTION_PATTERNS, item, color, random, pattern, second)
 
 
-def _described(item: str, colour: str, random: Random, pattern: str = NONE, second: str = NONE) -> str:
-    return _garment(DESCRIPTION_PATTERNS, item, colour, random, pattern, second)
+def _described(item: str, color: str, random: Random, pattern: str = NONE, second: str = NONE) -> str:
+    return _garment(DESCRIPTION_PATTERNS, item, color, random, pattern, second)
 
 
-def _garment(patterns: Phrases, item: str, colour: str, random: Random, pattern: str, second: str) -> str:
+def _garment(patterns: Phrases, item: str, color: str, random: Random, pattern: str, second: str) -> str:
     garment = random.choice(GARMENTS[item])
-    phrase = random.choice(patterns[pattern]).format(garment=garment, colour=colour, second=second)
+    phrase = random.choice(patterns[pattern]).format(garment=garment, color=color, second=second)
     return phrase if item in PLURALS else _article(phrase)
 
 
-def _hair(identity: Identity, styles: Phrases, colours: Phrases, random: Random) -> str:
-    """A phrase for style and colour of the hair; the article, where there is one, follows the colour."""
+def _hair(identity: Identity, styles: Phrases, colors: Phrases, random: Random) -> str:
+    """A phrase for style and color of the hair; the article, where there is one, follows the color."""
     style = random.choice(styles[identity.hair_style])
     if identity.hair_colour == NONE:
         return style
-    phrase = style.format(colour=random.choice(colours[identity.hair_colour]))
+    phrase = style.format(color=random.choice(colors[identity.hair_colour]))
     return _article(phrase.removeprefix("a ")) if phrase.startswith("a ") else phrase
 
 

@@ -109,7 +109,8 @@ class LanceStore:
         schema = self._schema()
         condition = " AND ".join(_condition(name, wanted, schema) for name, wanted in filter.items())
         with self._errors():
-            search = self._table.search(query.numpy(), vector_column_name="vector").distance_type("dot").limit(k)
+            search: Any = self._table.search(query.numpy(), vector_column_name="vector")
+            search = search.distance_type("dot").limit(k)
             search = search.where(condition, prefilter=True) if condition else search
             return _images(search.select(_selection([*self._columns(), "_distance"])).to_arrow())
 
@@ -193,7 +194,7 @@ def _schema(space: EmbeddingSpace) -> pa.Schema:
     return ROW.arrow_schema.append(vector).with_metadata({SPACE: json.dumps(asdict(space))})
 
 
-def _selection(columns: list[str]) -> dict[str, str]:
+def _selection(columns: list[str]) -> dict[str, Any]:
     """Column → its expression, where `path` is a field of the image."""
     return {name: "image.path" if name == "path" else f"`{name}`" for name in columns}
 

@@ -1,4 +1,4 @@
-"""Records of a benchmark → rows of the schema."""
+"""Converts the records of a benchmark into rows of the schema."""
 
 import logging
 import posixpath
@@ -13,7 +13,7 @@ from bdam.data.images import find_image, open_images
 from bdam.data.schema import AGREEMENT_FEATURES, SPLITS, choose_split
 
 from .catalogue import BENCHMARKS, read_listing
-from .records import LOOKALIKES, Listing, Record
+from .records import SIMILAR_IDS, Listing, Record
 
 
 logger = logging.getLogger(__name__)
@@ -21,22 +21,25 @@ logger = logging.getLogger(__name__)
 
 def load_benchmark(name: str, root: str | Path, split: str | None = None) -> DatasetDict | Dataset:
     """
-    Loads a benchmark: all splits, or one.
+    The rows of a benchmark: all splits, or one.
 
-    Persons keep the numbers that the annotations give them; where there are named ones, all are numbered. `123` is a
-    number, `0123`, `1_23` and `12.0` are names: ids that differ in such a way only are two persons, with a warning.
-    Where there is no validation split, [`hold_out`] makes one, and `info.description` of each split says so. Images
-    are opened when a row is read, not before; `bdam data check NAME:ROOT` looks at all of them.
+    Persons keep the numbers of the annotations; if one of them has a name, all get new numbers. `123` is a number;
+    `0123`, `1_23` and `12.0` are names. Ids that differ only in spelling are different persons, and a warning lists
+    them. If there is no validation split, [`hold_out`] makes one, and `info.description` of each split says so. An
+    image is opened when its row is read; `bdam data check NAME:ROOT` reads all of them.
 
     Args:
-        name: one of `BENCHMARKS`. `own` is anybody's data: images, and beside them `annotations.jsonl` or `.csv` of
-            `image`, `person_id`, `caption` or `captions` and, where they are known, `outfit_id` and `split`.
-        root: the folder that it was unpacked to.
-        split: train, validation or test.
+        name: a key of `BENCHMARKS`. `own` is a folder of images with `annotations.jsonl` or `.csv`, whose fields are
+            `image`, `person_id`, `caption` or `captions` and, optionally, `outfit_id` and `split`.
+        root: the folder that the benchmark was unpacked to.
+        split: `train`, `validation` or `test`; by default all.
+
+    Returns:
+        Rows with the columns of `FEATURES` or, for benchmarks with changed clothes, `CLOTHES_CHANGED_FEATURES`.
 
     Raises:
-        FileNotFoundError: if the root is not there, or is another folder.
-        ValueError: naming the file and record that is not as it should be, and the remedy.
+        FileNotFoundError: if the root does not exist, or has no annotations or images of this benchmark.
+        ValueError: if a record is not valid, naming the file, the record and the remedy; or there is no such split.
 
     Example:
 
@@ -52,7 +55,7 @@ def load_benchmark(name: str, root: str | Path, split: str | None = None) -> Dat
 
 
 def read_rows(name: str, root: str | Path) -> DatasetDict:
-    """As [`load_benchmark`], with images as `datasets` opens them."""
+    """All splits of a benchmark, as [`load_benchmark`] returns them, but with images decoded by `datasets`."""
     description = f"{name}:{root}"
     listing = read_listing(name, root)
     _warn(listing, description)
@@ -70,8 +73,8 @@ def read_rows(name: str, root: str | Path) -> DatasetDict:
 
 def hold_out(records: list[Record], max_persons: int = 200, seed: int = 0) -> int:
     """
-    Moves a tenth of the persons of train, but at most `max_persons`, to validation, and returns how many: a model must
-    not be selected on test.
+    The number of persons that were moved from train to validation: a tenth of train, but at most `max_persons`. Models
+    are selected on these, never on test.
     """
     persons = sorted({record.person_id for record in records if record.split == "train"}, key=str)
     held_out = set(Random(seed).sample(persons, min(len(persons) // 10, max_persons)))
@@ -82,7 +85,7 @@ def hold_out(records: list[Record], max_persons: int = 200, seed: int = 0) -> in
 
 
 def _number(records: list[Record]) -> None:
-    """Named persons get numbers, and outfits numbers of their own across all persons."""
+    """Gives numbers to persons if any of them has a name, and to outfits, which then differ between persons."""
     if not all(isinstance(record.person_id, int) for record in records):
         persons = _numbers(record.person_id for record in records)
         for record in records:
@@ -103,7 +106,7 @@ def _to_dataset(records: list[Record], images: Path, info: DatasetInfo) -> Datas
 
 
 def _warn(listing: Listing, source: str) -> None:
-    """Says before hours of work find out what is not there: whole folders of images, and descriptions."""
+    """Warns of missing folders of images, ids that differ only in spelling, and missing descriptions."""
     records, images, path = listing.records, listing.images, listing.descriptions
     folders = Counter(posixpath.dirname(record.image_id) for record in records)
     firsts = {posixpath.dirname(record.image_id): images / record.image_id for record in reversed(records)}
@@ -114,8 +117,8 @@ def _warn(listing: Listing, source: str) -> None:
         logger.warning(
             f"{source}: {count} of {len(records)} images are missing, their folders not in {images}: {names}."
         )
-    if groups := listing.lookalikes():
-        logger.warning(f"{source}: {len(groups)} {LOOKALIKES}, the first: {groups[0]}.")
+    if groups := listing.similar_ids():
+        logger.warning(f"{source}: {len(groups)} {SIMILAR_IDS}, the first: {groups[0]}.")
     for kind, undescribed in listing.undescribed().items():
         if undescribed:
             logger.warning(f"{path}: {len(undescribed)} of {len(records)} images have no {kind}.")
