@@ -21,6 +21,12 @@ from transformers import (
 )
 
 
+try:
+    from .configuration_bdam import check_image_size
+except ImportError:  # imported as the top-level module `encoders_bdam`, not as Hub remote code
+    from configuration_bdam import check_image_size
+
+
 # [CLS] and register tokens that an encoder may put before those of the patches.
 MAX_PREFIX_TOKENS = 32
 
@@ -153,8 +159,9 @@ def resize_encoder(encoder: PreTrainedModel, image_size: int | tuple[int, int]) 
     patches once; an encoder whose grid is square by construction, as CLIP's, interpolates them whenever it runs.
 
     Raises:
-        ValueError: if the encoder does not take images of that size.
+        ValueError: if the encoder does not take images of that size, or no patch fits into them.
     """
+    check_image_size(encoder.config, image_size)
     height, width = as_pair(image_size)
     embeddings = getattr(encoder, "embeddings", None)
     positions = getattr(embeddings, "position_embeddings", None)

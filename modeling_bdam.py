@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 
 try:
-    from .configuration_bdam import BDAMConfig, check_image_size
+    from .configuration_bdam import BDAMConfig
     from .encoders_bdam import (
         as_pair,
         as_sequence,
@@ -39,7 +39,7 @@ try:
     from .losses_bdam import TASKS, BDAMLossInputs, losses
     from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
-    from configuration_bdam import BDAMConfig, check_image_size
+    from configuration_bdam import BDAMConfig
     from encoders_bdam import (
         as_pair,
         as_sequence,
@@ -600,7 +600,6 @@ class BDAMModel(BDAMPreTrainedModel):
         size = None if image_size is None else as_pair(image_size)
         vision_model = load_encoder(vision_model_name_or_path, "vision", size)
         text_model = load_encoder(text_model_name_or_path, "text")
-        check_image_size(vision_model.config, image_size)
         config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)
         return cls(config, vision_model=vision_model, text_model=text_model)
 
@@ -622,7 +621,6 @@ class BDAMModel(BDAMPreTrainedModel):
             ValueError: if it is no dual encoder, lacks weights, or has no vectors to start from.
         """
         dual = load_dual_encoder(name_or_path)
-        check_image_size(dual.vision_model.config, image_size)
         vision_model = dual.vision_model if image_size is None else resize_encoder(dual.vision_model, image_size)
         image_projection, text_projection = dual_projections(dual)
         size = len(text_projection.weight)
@@ -829,7 +827,7 @@ class BDAMModel(BDAMPreTrainedModel):
         if image is not None and image.pooled_clothing is not None:
             clothing_image_embeds = _normalize(self.clothing_projection(image.pooled_clothing))
         if clothing is not None:
-            clothing_text_embeds = self._embed_clothing_texts(clothing)
+            clothing_text_embeds = self.embed_clothing_texts(clothing)
 
         logits_per_image = None
         if image_embeds is not None and text_embeds is not None:
@@ -860,7 +858,7 @@ class BDAMModel(BDAMPreTrainedModel):
                 fusion_weights=fusion_weights,
                 clothing_image_embeds=clothing_image_embeds,
                 clothing_text_embeds=clothing_text_embeds,
-                clothing_query_embeds=None if clothing_query is None else self._embed_clothing_texts(clothing_query),
+                clothing_query_embeds=None if clothing_query is None else self.embed_clothing_texts(clothing_query),
                 clothing_text_ids=clothing_text_ids,
                 clothing_agreement=clothing_agreement,
             )
@@ -895,7 +893,8 @@ class BDAMModel(BDAMPreTrainedModel):
             return own + 0 * fused  # as distributed training expects, which counts on a gradient for all
         return own + description.attention_mask.any(dim=1, keepdim=True) * fused
 
-    def _embed_clothing_texts(self, texts: BDAMTextOutput) -> torch.Tensor:
+    def embed_clothing_texts(self, texts: BDAMTextOutput) -> torch.Tensor:
+        """L2-normalized clothing embeddings (B, D) of encoded texts: clothing descriptions, or any sentences."""
         is_projected = self.config.use_bdam and self.config.clothing_projection_dim is not None
         return _normalize(self.clothing_text_projection(texts.features) if is_projected else texts.features)
 

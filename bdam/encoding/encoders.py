@@ -87,7 +87,7 @@ class BDAMEncoder(Encoder):
         outputs = self.model(**inputs)
         embeddings = {"identity": outputs.text_embeds}
         if self.model.config.use_bdam:  # the sentence as a clothing text: the text encoder is the same
-            embeddings["clothing"] = normalize(outputs.text_model_output.features, dim=-1)
+            embeddings["clothing"] = self.model.embed_clothing_texts(outputs.text_model_output)
         return embeddings
 
 

@@ -87,6 +87,8 @@ class Recipe(BaseModel):
     # Encoders: the Hub id or folder of a pretrained one, or the config of one to train from scratch.
     vision_encoder: Encoder = "google/vit-base-patch16-224"
     text_encoder: Encoder = "google-bert/bert-base-uncased"
+    # Instead of two encoders: a pretrained dual encoder, such as CLIP, that the model starts as.
+    dual_encoder: Word | None = None
     image_size: tuple[PositiveInt, PositiveInt] = Field(default=(224, 224), strict=False)
     max_text_length: PositiveInt = 77
     model: ModelFields = {}
@@ -105,7 +107,10 @@ class Recipe(BaseModel):
     # Optimization.
     num_epochs: PositiveInt = 60
     learning_rate: PositiveFloat = 1e-4
+    # The learning rate of all that is no encoder, relative to `learning_rate`.
+    new_module_factor: PositiveFloat = 1.0
     weight_decay: NonNegativeFloat = 1e-3
+    adam_epsilon: PositiveFloat = 1e-8
     warmup_epochs: NonNegativeFloat = 0.0
     gradient_accumulation_steps: PositiveInt = 1
     max_grad_norm: PositiveFloat = 1.0
@@ -225,6 +230,7 @@ HINTS = {"string_type": ": put it in quotes", "bool_type": ": write true or fals
 RESOLVERS = {
     "data": resolve_source,
     "output_dir": _absolute,
+    "dual_encoder": _resolve_encoder,
     "vision_encoder": _resolve_encoder,
     "text_encoder": _resolve_encoder,
 }

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
@@ -9,6 +10,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoImageProcessor,
     AutoTokenizer,
     BertTokenizer,
@@ -18,9 +20,11 @@ from transformers import (
 
 from bdam.data.batches import TrainingCollator
 from bdam.data.schema import AGREEMENT_FEATURES
+from bdam.encoding.encoders import PADDED_TO_THE_END
 from bdam.encoding.models import limit_texts
 from bdam.recipes.recipe import Recipe
 from configuration_bdam import BDAMConfig
+from encoders_bdam import load_encoder
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor
 
@@ -30,19 +34,20 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
     """The processor of the pretrained encoders; from scratch, one with a tokenizer trained on the texts of `train`."""
+    vision, text = recipe.dual_encoder or recipe.vision_encoder, recipe.dual_encoder or recipe.text_encoder
     height, width = recipe.image_size
     size = {"height": height, "width": width}
-    if isinstance(recipe.vision_encoder, str):
-        image_processor = AutoImageProcessor.from_pretrained(recipe.vision_encoder, backend="pil", size=size)
+    if isinstance(vision, str):
+        image_processor = AutoImageProcessor.from_pretrained(vision, backend="pil", size=size)
         image_processor.do_center_crop, image_processor.do_convert_rgb = False, True
     else:
         image_processor = ViTImageProcessorPil(size=size, do_convert_rgb=True)
-    if isinstance(recipe.text_encoder, str):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(recipe.text_encoder)
+    if isinstance(text, str):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(text)
         tokenizer.model_max_length = min(tokenizer.model_max_length, recipe.max_text_length)
-    else:
-        tokenizer = learn_tokenizer(_texts(train), recipe.max_text_length)
-    return BDAMProcessor(image_processor=image_processor, tokenizer=tokenizer)
+        padding = "max_length" if AutoConfig.from_pretrained(text).model_type in PADDED_TO_THE_END else "longest"
+        return BDAMProcessor(image_processor, tokenizer, text_padding=padding)
+    return BDAMProcessor(image_processor, learn_tokenizer(_texts(train), recipe.max_text_length))
 
 
 def check_agreement(recipe: Recipe, train: Dataset) -> None:
@@ -77,48 +82,63 @@ def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
     configs. The processor then cuts texts at the limit of the text encoder, if that is below `max_text_length`.
 
     Raises:
-        ValueError: if the recipe mixes names and configs, an encoder cannot be loaded, or a config is not valid.
+        ValueError: if an encoder cannot be loaded, or a config is not valid.
     """
     try:
-        return _build_model(recipe, processor)
+        model = _build_model(recipe, processor.tokenizer)
     except (StrictDataclassError, LookupError, TypeError, RuntimeError) as error:  # of transformers and PyTorch
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"The recipe describes no model: {reason}") from error
-
-
-def _build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
-    vision, text = recipe.vision_encoder, recipe.text_encoder
-    if isinstance(vision, str) and isinstance(text, str):
-        model = BDAMModel.from_vision_text_pretrained(vision, text, image_size=recipe.image_size, **recipe.model)
-    elif isinstance(vision, str) or isinstance(text, str):
-        raise ValueError("`vision_encoder` and `text_encoder` must both be names, or both configs.")
-    else:
-        model = BDAMModel(_config_from_scratch(recipe, vision, text, processor.tokenizer))
     limit_texts(processor.tokenizer, model)
     return model
 
 
-def _config_from_scratch(recipe: Recipe, vision: dict, text: dict, tokenizer: PreTrainedTokenizerBase) -> BDAMConfig:
-    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    return BDAMConfig(
-        vision_config={"image_size": list(recipe.image_size), **vision},
-        text_config={"max_position_embeddings": recipe.max_text_length, **vocabulary, **text},
+def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> BDAMModel:
+    if recipe.dual_encoder is not None:
+        return BDAMModel.from_dual_encoder_pretrained(recipe.dual_encoder, recipe.image_size, **recipe.model)
+    vision: Any = recipe.vision_encoder
+    text: Any = recipe.text_encoder
+    if isinstance(vision, str) and isinstance(text, str):
+        return BDAMModel.from_vision_text_pretrained(vision, text, recipe.image_size, **recipe.model)
+    vision_model = load_encoder(vision, "vision", recipe.image_size) if isinstance(vision, str) else None
+    text_model = load_encoder(text, "text") if isinstance(text, str) else None
+    config = BDAMConfig(
+        vision_config=vision_model.config if vision_model else {"image_size": list(recipe.image_size), **vision},
+        text_config=text_model.config if text_model else {**_text_sizes(recipe, tokenizer), **text},
         **recipe.model,
     )
+    return BDAMModel(config, vision_model=vision_model, text_model=text_model)
 
 
-def parameter_groups(model: BDAMModel, balancer: nn.Module, weight_decay: float) -> list[dict]:
+def _text_sizes(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """What the config of an untrained text encoder gets from the tokenizer."""
+    return {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "max_position_embeddings": recipe.max_text_length,
+    }
+
+
+def parameter_groups(model: BDAMModel, balancer: nn.Module, recipe: Recipe) -> list[dict]:
     """
-    The parameter groups of the optimizer. Weight decay applies to the model without A and D of the Mamba layers, which
-    the authors of Mamba exempt, and not to the parameters of the balancer.
+    The parameter groups of the optimizer: the encoders at the learning rate of the recipe, all else at
+    `new_module_factor` times that. Biases, norms, A and D of the Mamba layers, which the authors of Mamba exempt, and
+    the balancer have no weight decay.
     """
-    parameters = {True: [], False: list(balancer.parameters())}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        parameters[name.rpartition(".")[2] not in ("A_log", "D")].append(parameter)
+        is_encoder = name.startswith(("vision_model.", "text_model."))
+        decays = parameter.ndim > 1 and not name.endswith("A_log")
+        groups.setdefault((is_encoder, decays), []).append(parameter)
+    if balancing := list(balancer.parameters()):
+        groups.setdefault((True, False), []).extend(balancing)
     return [
-        {"params": group, "weight_decay": weight_decay if decays else 0.0}
-        for decays, group in parameters.items()
-        if group
+        {
+            "params": parameters,
+            "lr": recipe.learning_rate * (1 if is_encoder else recipe.new_module_factor),
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (is_encoder, decays), parameters in groups.items()
     ]
 
 

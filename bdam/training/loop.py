@@ -105,7 +105,7 @@ def _build_run(
     )
     balancer = build_balancer(recipe).to(accelerator.device)
     shared = shared_parameters(model)
-    optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe.weight_decay), lr=recipe.learning_rate)
+    optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe), eps=recipe.adam_epsilon)
     model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
     steps_per_epoch = math.ceil(len(batches) / recipe.gradient_accumulation_steps)
     num_steps = recipe.num_epochs * steps_per_epoch

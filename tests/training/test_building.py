@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
 from bdam.encoding.models import save_model
 from bdam.recipes.recipe import Recipe
 from bdam.retrieval.embedder import Embedder
-from bdam.training.building import build_collator, build_model, build_processor, learn_tokenizer
+from bdam.training.building import build_collator, build_model, build_processor, learn_tokenizer, parameter_groups
+from encoders_bdam import load_encoder
 
 
 TEXTS = Dataset.from_dict(
@@ -104,11 +105,29 @@ def test_a_vocabulary_is_learned_the_same_way_every_time():
     assert first == second
 
 
+@pytest.mark.parametrize("trained", ["vision", "text"])
+def test_a_pretrained_encoder_is_joined_with_an_untrained_one(encoders, trained):
+    untrained = {"vision_encoder": VISION, "text_encoder": TEXT}
+    mixed = recipe(**{**untrained, f"{trained}_encoder": encoders[f"{trained}_encoder"]}, image_size=(32, 16))
+    model = build_model(mixed, build_processor(mixed, TEXTS))
+    loaded = load_encoder(encoders[f"{trained}_encoder"], trained, (32, 16)).state_dict()
+    for name, parameter in getattr(model, f"{trained}_model").named_parameters():
+        assert torch.equal(parameter, loaded[name])
+
+
+def test_encoders_have_a_learning_rate_and_vectors_no_decay(encoders):
+    changed = recipe(**encoders, image_size=(32, 16), learning_rate=1e-5, new_module_factor=5.0, weight_decay=0.1)
+    model = build_model(changed, build_processor(changed, TEXTS))
+    groups = {id(p): group for group in parameter_groups(model, torch.nn.Module(), changed) for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        group = groups[id(parameter)]
+        assert group["lr"] == (1e-5 if name.startswith(("vision_model.", "text_model.")) else 5e-5), name
+        assert group["weight_decay"] == (0.1 if parameter.ndim > 1 and "A_log" not in name else 0), name
+
+
 def test_impossible_encoders_are_named(encoders, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     processor = build_processor(recipe(**encoders), TEXTS)
-    with pytest.raises(ValueError, match="both be names, or both configs"):
-        build_model(recipe(vision_encoder=VISION, text_encoder=encoders["text_encoder"]), processor)
     with pytest.raises(ValueError, match="No vision encoder at 'nobody/nothing'"):
         build_model(recipe(vision_encoder="nobody/nothing", text_encoder=encoders["text_encoder"]), processor)
 
@@ -141,17 +160,26 @@ def test_what_is_no_model_is_one_error(changes, message):
         build_model(changed, build_processor(changed, TEXTS))
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        # What it holds of a ViT has other names than in a ViT alone: all of it would be drawn at random.
-        ("VisionTextDualEncoder", r"lacks \d+ weights of its vision encoder \(vit\), such as embeddings.cls_token"),
-        ("Siglip", "cannot be the text encoder: `AutoModel` knows no model of type 'siglip_text_model'"),
-    ],
-)
-def test_halves_that_cannot_be_loaded_are_not_made_up(name, message, tmp_path):
+@pytest.mark.parametrize("name", ["VisionTextDualEncoder", "Siglip"])
+def test_halves_of_dual_encoders_come_with_their_weights(name, tmp_path):
     tokenizer = learn_tokenizer(SENTENCES, max_length=32, vocab_size=TEXT["vocab_size"])
-    save_dual_encoder(name, tokenizer, tmp_path)
-    named = recipe(vision_encoder=str(tmp_path), text_encoder=str(tmp_path))
-    with pytest.raises(ValueError, match=message):
-        build_model(named, None)
+    dual = save_dual_encoder(name, tokenizer, tmp_path)
+    named = recipe(vision_encoder=str(tmp_path), text_encoder=str(tmp_path), image_size=(32, 32))
+    processor = build_processor(named, TEXTS)
+    model = build_model(named, processor)
+    for kind in ("vision_model", "text_model"):
+        weights = getattr(dual, kind).state_dict()
+        for key, weight in getattr(model, kind).state_dict().items():
+            assert torch.equal(weight, weights[key]), f"{kind}.{key}"
+
+
+def test_a_recipe_may_start_as_a_dual_encoder(tmp_path):
+    tokenizer = learn_tokenizer(SENTENCES, max_length=32, vocab_size=TEXT["vocab_size"])
+    dual = save_dual_encoder("CLIP", tokenizer, tmp_path).eval()
+    clip = recipe(dual_encoder=str(tmp_path), image_size=(32, 32))
+    processor = build_processor(clip, TEXTS)
+    inputs = processor(images=Image.new("RGB", (20, 40), "red"), text=SENTENCES, return_tensors="pt")
+    with torch.no_grad():
+        outputs = build_model(clip, processor).eval()(**inputs)
+        expected = dual(**inputs).logits_per_text
+    torch.testing.assert_close(outputs.logits_per_text, expected, rtol=1e-5, atol=1e-5)
