@@ -24,8 +24,6 @@ try:
         as_pair,
         as_sequence,
         build_encoder,
-        dual_projections,
-        dual_temperature,
         freeze_unused,
         load_dual_encoder,
         load_encoder,
@@ -44,8 +42,6 @@ except ImportError:  # imported as the top-level module `modeling_bdam`, not as 
         as_pair,
         as_sequence,
         build_encoder,
-        dual_projections,
-        dual_temperature,
         freeze_unused,
         load_dual_encoder,
         load_encoder,
@@ -592,10 +588,10 @@ class BDAMModel(BDAMPreTrainedModel):
             ValueError: if a name leads to no encoder, or to one that lacks weights or fails to load; if no patch fits
                 into an image.
         """
-        size = None if image_size is None else as_pair(image_size)
-        vision_model = load_encoder(vision_model_name_or_path, "vision", size)
-        text_model = load_encoder(text_model_name_or_path, "text")
-        check_image_size(vision_model.config, image_size)
+        uses_pooled_image = config_kwargs.get("use_pooled_image", False)
+        uses_text_pooler = config_kwargs.get("text_pooling") == "pooler"
+        vision_model = _resized(load_encoder(vision_model_name_or_path, "vision", uses_pooled_image), image_size)
+        text_model = load_encoder(text_model_name_or_path, "text", uses_text_pooler)
         config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)
         return cls(config, vision_model=vision_model, text_model=text_model)
 
@@ -617,25 +613,23 @@ class BDAMModel(BDAMPreTrainedModel):
             ValueError: if it is no dual encoder, lacks weights, or has no vectors to start from.
         """
         dual = load_dual_encoder(name_or_path)
-        check_image_size(dual.vision_model.config, image_size)
-        vision_model = dual.vision_model if image_size is None else resize_encoder(dual.vision_model, image_size)
-        image_projection, text_projection = dual_projections(dual)
-        size = len(text_projection.weight)
+        vision_model = _resized(dual.vision_model, image_size)
+        size = dual.text_projection.out_features
         config = BDAMConfig(
             vision_config=vision_model.config,
             text_config=dual.text_model.config,
-            text_pooling="pooler",
+            text_pooling=dual.text_pooling,
             use_pooled_image=True,
             fusion_update=True,
             projection_dim=size,
             clothing_projection_dim=size,
-            temperature=dual_temperature(dual),
+            temperature=dual.temperature,
             **config_kwargs,
         )
         model = cls(config, vision_model=vision_model, text_model=dual.text_model)
-        starts = {"image_projection": image_projection, "text_projection": text_projection}
+        starts = {"image_projection": dual.image_projection, "text_projection": dual.text_projection}
         if config.use_bdam:
-            starts |= {"clothing_projection": image_projection, "clothing_text_projection": text_projection}
+            starts |= {"clothing_projection": dual.image_projection, "clothing_text_projection": dual.text_projection}
         for name, start in starts.items():
             model.get_submodule(name).load_state_dict(start.state_dict())
         return model
@@ -658,16 +652,14 @@ class BDAMModel(BDAMPreTrainedModel):
         Identity embeddings of gallery entries: images, descriptions, or images with their descriptions.
 
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
-                images.
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`, *optional*): Images.
             identity_input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Identity descriptions of those images.
             identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 A row of zeros marks an image without a description.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
-            projection_dim)`.
+            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, projection_dim)`.
         """
         outputs = self(
             pixel_values=pixel_values,
@@ -690,8 +682,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Identity embeddings of queries.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
-            projection_dim)`.
+            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, projection_dim)`.
         """
         outputs = self(
             input_ids=input_ids,
@@ -710,8 +701,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Clothing embeddings of images.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
-            text_hidden_size)`.
+            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, text_hidden_size)`.
         """
         self._require_clothing_stream()
         outputs = self(pixel_values=pixel_values, return_dict=True, **kwargs)
@@ -728,8 +718,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Clothing embeddings of texts: clothing descriptions, or queries that speak of clothes.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
-            text_hidden_size)`.
+            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, text_hidden_size)`.
         """
         self._require_clothing_stream()
         outputs = self(
@@ -761,8 +750,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Embeds whatever is given: images, descriptions, queries.
 
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
-                images.
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`, *optional*): Images.
             input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
                 *optional*): Queries: captions by a human.
             identity_input_ids, identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
@@ -964,6 +952,11 @@ class BDAMModel(BDAMPreTrainedModel):
 
 
 # Small helpers
+
+
+def _resized(vision_model: PreTrainedModel, image_size: int | tuple[int, int] | None) -> PreTrainedModel:
+    check_image_size(vision_model.config, image_size)
+    return vision_model if image_size is None else resize_encoder(vision_model, image_size)
 
 
 def _with_pooling(outputs: BaseModelOutput, pooler_output: torch.Tensor) -> BaseModelOutputWithPooling:
