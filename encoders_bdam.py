@@ -310,6 +310,8 @@ def _outline(
     else:
         pixel_values = torch.empty(1, getattr(config, "num_channels", 3), *image_size, dtype=torch.float32)
         outputs = run_image_encoder(encoder, pixel_values)
+    if getattr(outputs, "mask", None) is not None:
+        raise ValueError(f"The encoder ({config.model_type}) leaves out patches at random: load it as a plain ViT.")
     states, pooled = outputs.last_hidden_state, getattr(outputs, "pooler_output", None)
     pooled_size = None if pooled is None else pooled.flatten(1).shape[1]
     is_channels_last = states.ndim == 4 and states.shape[3] == pooled_size != states.shape[1]
@@ -374,9 +376,22 @@ def share_config(encoder: PreTrainedModel, config: PreTrainedConfig) -> PreTrain
     return encoder.config
 
 
+def check_text_pooling(encoder: PreTrainedModel, outline: EncoderOutline, text_pooling: str) -> None:
+    """
+    Raises:
+        ValueError: if the state of the first token is to stand for a text, and that token sees no other.
+    """
+    uses_first_token = text_pooling == "cls" or (text_pooling == "pooler" and outline.pooled_size is None)
+    if uses_first_token and any(getattr(module, "is_causal", False) is True for module in encoder.modules()):
+        raise ValueError(
+            f"`text_pooling={text_pooling!r}` does not fit the causal text encoder {encoder.config.model_type!r}, "
+            "whose first token sees no other: use `text_pooling='mean'`."
+        )
+
+
 def freeze_unused(encoder: PreTrainedModel, outline: EncoderOutline, uses_pooled: bool) -> PreTrainedModel:
-    """Drops the pooler or freezes what leads nowhere: gradients never reach it, which DDP refuses."""
-    if not uses_pooled and isinstance(getattr(encoder, "pooler", None), nn.Module):
+    """Drops a pooler that may be left out, or freezes what leads nowhere: DDP waits for gradients of all the rest."""
+    if not uses_pooled and "add_pooling_layer" in inspect.signature(type(encoder)).parameters:
         encoder.pooler = None
     for name, parameter in encoder.named_parameters():
         if name in outline.unused:

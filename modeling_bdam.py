@@ -24,6 +24,7 @@ try:
         as_pair,
         as_sequence,
         build_encoder,
+        check_text_pooling,
         freeze_unused,
         load_dual_encoder,
         load_encoder,
@@ -42,6 +43,7 @@ except ImportError:  # imported as the top-level module `modeling_bdam`, not as 
         as_pair,
         as_sequence,
         build_encoder,
+        check_text_pooling,
         freeze_unused,
         load_dual_encoder,
         load_encoder,
@@ -541,6 +543,7 @@ class BDAMModel(BDAMPreTrainedModel):
         uses_text_pooler = config.text_pooling == "pooler"
         vision = outline_encoder(vision_model, "vision", config.use_pooled_image)
         text = outline_encoder(text_model, "text", uses_text_pooler)
+        check_text_pooling(text_model, text, config.text_pooling)
         config.vision_hidden_size = vision.hidden_size
         config.text_hidden_size = (uses_text_pooler and text.pooled_size) or text.hidden_size
         config.validate_architecture()

@@ -51,6 +51,10 @@ ENCODERS = {
         },
         {**TEXT, "model_type": "siglip_text_model", "projection_size": 24},
     ),
+    "resnet + squeezebert": (  # neither runs without its pooler
+        {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 32], "depths": [1, 1]},
+        {**TEXT, "model_type": "squeezebert", "embedding_size": 24},
+    ),
     "siglip2 + xlm-roberta": (
         {**VISION, "model_type": "siglip2_vision_model", "num_patches": 16},
         {**TEXT, "model_type": "xlm-roberta", "max_position_embeddings": 40},
@@ -92,6 +96,18 @@ def test_an_encoder_that_cannot_be_outlined_without_weights_draws_nothing():
     before = torch.random.get_rng_state()
     assert outline_encoder(encoder, "text", uses_pooled=False).hidden_size == TEXT["hidden_size"]
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_text_is_not_pooled_at_a_token_that_sees_no_other():
+    decoder = {"model_type": "gpt2", "n_embd": 24, "n_layer": 1, "n_head": 2, "vocab_size": TEXT["vocab_size"]}
+    for text_pooling in ("cls", "pooler"):  # it pools nothing: its first token would be taken
+        with pytest.raises(ValueError, match="does not fit the causal text encoder 'gpt2'"):
+            tiny_model(text_config=decoder, text_pooling=text_pooling)
+
+
+def test_an_encoder_that_drops_patches_at_random_is_refused():
+    with pytest.raises(ValueError, match=r"\(vit_mae\) leaves out patches at random"):
+        tiny_model(vision_config={**VISION, "model_type": "vit_mae", "image_size": 32})
 
 
 def test_the_pooled_text_of_siglip_does_not_depend_on_the_rest_of_its_batch():
