@@ -11,7 +11,7 @@ GUIDES := README.md $(filter-out docs/scale.md,$(wildcard docs/*.md))
 # A killed run leaves no half-made target behind.
 .DELETE_ON_ERROR:
 
-.PHONY: demo readme results test oldest lint docs notebooks conformance clean
+.PHONY: demo readme results test oldest lint docs notebooks conformance encoders clean
 
 # Data and model are made once, and again when what they are made of changes; `make clean` forgets them.
 demo: $(DEMO)/model/model.safetensors
@@ -65,6 +65,10 @@ notebooks: demo $(VENV)/dev.installed
 conformance: $(VENV)/dev.installed
 	tests=$$($(BIN)/python tests/conformance/fetch.py) && CI= PYTHONPATH=$$tests $(BIN)/python -m pytest \
 		-rs -W ignore::pytest.PytestUnknownMarkWarning tests/conformance
+
+# A table of the encoders of transformers that a model can be made of, each tried tiny and with random weights.
+encoders: $(VENV)/dev.installed
+	$(BIN)/python benchmarks/encoders.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) outputs .cache

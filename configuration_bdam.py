@@ -24,7 +24,7 @@ _POSITIVE_FIELDS = (
     "layer_norm_eps",
     "initializer_range",
 )
-_CAUSAL_TEXT_MODELS = ("clip_text_model", "metaclip_2_text_model")
+_CAUSAL_TEXT_MODELS = ("clip_text_model", "clipseg_text_model", "metaclip_2_text_model")
 
 
 @strict

@@ -19,6 +19,8 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import ModelOutput
 
 
 try:
@@ -29,6 +31,8 @@ except ImportError:  # imported as the top-level module `encoders_bdam`, not as 
 
 # [CLS] and register tokens that an encoder may put before those of the patches.
 MAX_PREFIX_TOKENS = 32
+# Height and width of the images of an encoder that names none.
+DEFAULT_IMAGE_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class EncoderOutline:
         num_prefix_tokens: [CLS] and register tokens before those of the patches; 0 for texts.
         num_tokens: tokens of an image without the prefix.
         unused: parameters that lead neither to the tokens nor, if it is used, to the pooled vector.
+        is_feature_map: whether its tokens are those of a convolutional feature map, which takes images of any size.
     """
 
     hidden_size: int
@@ -49,6 +54,27 @@ class EncoderOutline:
     num_prefix_tokens: int
     num_tokens: int
     unused: tuple[str, ...]
+    is_feature_map: bool
+
+
+@dataclass(frozen=True)
+class DualEncoder:
+    """
+    A pretrained dual encoder, in parts.
+
+    Args:
+        vision_model, text_model: its halves.
+        image_projection, text_projection: from the pooled vectors of each half to the space they share.
+        text_pooling: which vector of a text is projected, as in `BDAMConfig`: `"pooler"` or `"cls"`.
+        temperature: what its cosines are divided by.
+    """
+
+    vision_model: PreTrainedModel
+    text_model: PreTrainedModel
+    image_projection: nn.Linear
+    text_projection: nn.Linear
+    text_pooling: str
+    temperature: float
 
 
 # Building and loading
@@ -77,98 +103,121 @@ def build_encoder(config: PreTrainedConfig, kind: str) -> PreTrainedModel:
     return encoder_class(config, kind)._from_config(config)
 
 
-def load_encoder(name_or_path: str, kind: str, image_size: tuple[int, int] | None = None) -> PreTrainedModel:
+def load_encoder(name_or_path: str, kind: str, uses_pooled: bool = False) -> PreTrainedModel:
     """
     A pretrained encoder, or the `kind` half ("vision" or "text") of a pretrained dual encoder.
 
     Args:
-        image_size: height and width of the images to come, to which position embeddings are moved where the encoder
-            cannot do so as it runs.
+        uses_pooled: whether its own pooled vector is used beside its tokens, or in place of them.
 
     Raises:
-        ValueError: if there is no such encoder, or it does not come with all its weights.
+        ValueError: if there is no such encoder, or it lacks weights that lead to what is used of it.
     """
     config = _load_config(name_or_path, kind)
     if getattr(config, f"{kind}_config", None) is not None and hasattr(config, f"{_other(kind)}_config"):
-        encoder = getattr(load_dual_encoder(name_or_path), f"{kind}_model")
-        return _resized(encoder, kind, image_size)
-    telltale = {"vision": "vocab_size", "text": "num_channels"}[kind]
-    if hasattr(config, telltale) or (kind == "text" and not hasattr(config, "vocab_size")):
-        raise ValueError(f"{name_or_path!r} ({config.model_type}) is no {kind} encoder.")
-    cls: Any = encoder_class(config, kind)
-    encoder, loading = cls.from_pretrained(name_or_path, output_loading_info=True)
-    _check_weights(name_or_path, f"{kind} encoder", encoder, loading)
-    return _resized(encoder, kind, image_size)
+        encoder = getattr(_load_halves(name_or_path), f"{kind}_model")
+        with torch.device("meta"):  # as it is built when it is read again
+            whole = build_encoder(copy.deepcopy(encoder.config), kind)
+        missing = whole.state_dict().keys() - encoder.state_dict().keys()
+    else:
+        telltale = {"vision": "vocab_size", "text": "num_channels"}[kind]
+        if hasattr(config, telltale) or (kind == "text" and not hasattr(config, "vocab_size")):
+            raise ValueError(f"{name_or_path!r} ({config.model_type}) is no {kind} encoder.")
+        cls: Any = encoder_class(config, kind)
+        encoder, loading = cls.from_pretrained(name_or_path, dtype=torch.float32, output_loading_info=True)
+        missing = loading["missing_keys"]
+    if missing:
+        missing -= set(outline_encoder(encoder, kind, uses_pooled).unused)
+        _check_weights(name_or_path, f"{kind} encoder ({encoder.config.model_type})", missing)
+    return encoder
 
 
-def _resized(encoder: PreTrainedModel, kind: str, image_size: tuple[int, int] | None) -> PreTrainedModel:
-    return resize_encoder(encoder, image_size) if kind == "vision" and image_size is not None else encoder
-
-
-def load_dual_encoder(name_or_path: str) -> Any:
+@torch.no_grad()
+def load_dual_encoder(name_or_path: str) -> DualEncoder:
     """
-    A pretrained dual encoder with its halves, `vision_model` and `text_model`.
+    A pretrained dual encoder, such as CLIP or SigLIP.
 
     Raises:
-        ValueError: if it is none, or does not come with all its weights.
+        ValueError: if it is none, lacks weights, or compares other vectors than projections of what its halves pool.
     """
+    dual = _load_halves(name_or_path)
+    pixel_values = torch.zeros(1, getattr(dual.vision_model.config, "num_channels", 3), *_own_size(dual.vision_model))
+    input_ids = torch.arange(8)[None]
+    image_features = dual.get_image_features(**_image_inputs(dual.vision_model, pixel_values)).pooler_output
+    text_features = dual.get_text_features(input_ids=input_ids).pooler_output
+    if image_features.shape != text_features.shape:
+        raise ValueError(
+            f"{name_or_path!r} ({dual.config.model_type}) has no space of images and texts: its images have "
+            f"{image_features.shape[1]} dimensions, its texts {text_features.shape[1]}."
+        )
+    image = encode_images(dual.vision_model, pixel_values)
+    text = dual.text_model(input_ids=input_ids, return_dict=True)
+    image_vectors = {"pooler": image.pooler_output}
+    text_vectors = {"pooler": getattr(text, "pooler_output", None), "cls": text.last_hidden_state[:, 0]}
+    _, image_projection = _find_projection(dual, "visual_projection", image_vectors, image_features)
+    text_pooling, text_projection = _find_projection(dual, "text_projection", text_vectors, text_features)
+    scale = getattr(dual, "logit_scale", None)
+    temperature = float(dual.temperature if scale is None else (-scale).exp())
+    return DualEncoder(
+        dual.vision_model, dual.text_model, image_projection, text_projection, text_pooling, temperature
+    )
+
+
+def _load_halves(name_or_path: str) -> Any:
+    """A dual encoder of transformers with its weights and two halves, `vision_model` and `text_model`."""
     config = _load_config(name_or_path, "dual")
     if type(config) not in MODEL_MAPPING or not hasattr(config, "vision_config") or not hasattr(config, "text_config"):
         raise ValueError(f"{name_or_path!r} ({config.model_type}) is no dual encoder of images and texts.")
     auto: Any = AutoModel
-    dual, loading = auto.from_pretrained(name_or_path, output_loading_info=True)
-    if not hasattr(dual, "vision_model") or not hasattr(dual, "text_model"):
-        raise ValueError(f"{name_or_path!r} ({config.model_type}) has no `vision_model` and `text_model`.")
-    _check_weights(name_or_path, "dual encoder", dual, loading)
+    dual, loading = auto.from_pretrained(name_or_path, dtype=torch.float32, output_loading_info=True)
+    halves = [getattr(dual, f"{kind}_model", None) for kind in ("vision", "text")]
+    if not hasattr(dual, "get_image_features") or not all(isinstance(half, PreTrainedModel) for half in halves):
+        raise ValueError(f"{name_or_path!r} ({config.model_type}) has no `vision_model` and `text_model` to take.")
+    _check_weights(name_or_path, f"dual encoder ({config.model_type})", loading["missing_keys"])
     return dual
 
 
-def dual_projections(dual: Any) -> tuple[nn.Linear, nn.Linear]:
-    """The maps of a dual encoder from its pooled vectors to one space, the identity where it has none."""
-    vision = outline_encoder(dual.vision_model, "vision", uses_pooled=True)
-    text = outline_encoder(dual.text_model, "text", uses_pooled=True)
-    sizes = [outline.pooled_size or outline.hidden_size for outline in (vision, text)]
-    projections = [getattr(dual, name, None) for name in ("visual_projection", "text_projection")]
-    weights = [torch.eye(size) if own is None else own.weight for size, own in zip(sizes, projections, strict=True)]
-    if len(weights[0]) != len(weights[1]):
-        raise ValueError(
-            f"A dual encoder of type {dual.config.model_type!r} without projections: its images have "
-            f"{len(weights[0])} dimensions, its texts {len(weights[1])}."
-        )
-    return _linear(weights[0], projections[0]), _linear(weights[1], projections[1])
+def _find_projection(
+    dual: Any, name: str, vectors: dict[str, torch.Tensor], features: torch.Tensor
+) -> tuple[str, nn.Linear]:
+    """Which of the vectors (1, D) a dual encoder maps to its features (1, P), and how: the identity without a map."""
+    own = getattr(dual, name, nn.Identity())
+    for pooling, vector in vectors.items():
+        if vector is not None and vector.shape[1] == getattr(own, "in_features", features.shape[1]):
+            projection = _as_linear(own, vector.shape[1])
+            if torch.allclose(projection(vector), features, atol=1e-5):
+                return pooling, projection
+    raise ValueError(f"Of a dual encoder of type {dual.config.model_type!r}, no vector passes its `{name}` alone.")
 
 
-def dual_temperature(dual: Any) -> float:
-    """What the cosines of a dual encoder are divided by."""
-    scale = getattr(dual, "logit_scale", None)
-    return float(dual.temperature if scale is None else (-scale).exp())
-
-
-def _linear(weight: torch.Tensor, own: nn.Linear | None) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
+def _as_linear(own: nn.Module, size: int) -> nn.Linear:
+    weight = getattr(own, "weight", torch.eye(size))
     bias = getattr(own, "bias", None)
-    with torch.no_grad():
-        linear.weight.copy_(weight)
-        linear.bias.zero_() if bias is None else linear.bias.copy_(bias)
+    linear = nn.Linear(size, len(weight))
+    linear.weight.copy_(weight)
+    linear.bias.zero_() if bias is None else linear.bias.copy_(bias)
     return linear
 
 
-def resize_encoder(encoder: PreTrainedModel, image_size: int | tuple[int, int]) -> PreTrainedModel:
+def resize_encoder(encoder: PreTrainedModel, image_size: int | tuple[int, int] | None) -> PreTrainedModel:
     """
-    The encoder for images of another size. The position embeddings of a ViT are interpolated to the new grid of
-    patches once; an encoder whose grid is square by construction, as CLIP's, interpolates them whenever it runs.
+    The encoder for images of another size; the same if none is given. The position embeddings of a ViT are
+    interpolated to the new grid of patches once; an encoder whose grid is square by construction, as CLIP's,
+    interpolates them whenever it runs.
 
     Raises:
         ValueError: if the encoder does not take images of that size, or no patch fits into them.
     """
     check_image_size(encoder.config, image_size)
+    if image_size is None:
+        return encoder
     height, width = as_pair(image_size)
     embeddings = getattr(encoder, "embeddings", None)
     positions = getattr(embeddings, "position_embeddings", None)
-    if not hasattr(encoder.config, "image_size"):
-        encoder.config.image_size = [height, width]
     if not isinstance(positions, nn.Parameter) or not _takes(encoder, "interpolate_pos_encoding"):
-        outline_encoder(encoder, "vision", uses_pooled=False, image_size=(height, width))
+        outline = outline_encoder(encoder, "vision", uses_pooled=False, image_size=(height, width))
+        if outline.is_feature_map or not hasattr(encoder.config, "image_size"):
+            encoder.config.image_size = [height, width]
         return encoder
     config = type(encoder.config).from_dict({**encoder.config.to_dict(), "image_size": [height, width]})
     resized = type(encoder)._from_config(config, dtype=encoder.dtype)
@@ -188,37 +237,55 @@ def _load_config(name_or_path: str, kind: str) -> PreTrainedConfig:
         ) from error
 
 
-def _check_weights(name_or_path: str, what: str, encoder: PreTrainedModel, loading: dict) -> None:
-    """Weights that are missing would be random, and transformers only warns. A pooler that is missing is not used."""
-    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key.split("."))
+def _check_weights(name_or_path: str, what: str, missing: set[str]) -> None:
+    """Weights that are missing would be random, and transformers only warns."""
     if missing:
-        raise ValueError(
-            f"{name_or_path!r} lacks {len(missing)} weights of its {what} ({encoder.config.model_type}), such as "
-            f"{missing[0]}: save that encoder by itself, and give its folder."
-        )
+        raise ValueError(f"{name_or_path!r} lacks {len(missing)} weights of its {what}, such as {min(missing)}.")
 
 
 # Running
 
 
-def run_image_encoder(encoder: PreTrainedModel, pixel_values: torch.Tensor, **kwargs):
+def encode_images(
+    encoder: PreTrainedModel, pixel_values: torch.Tensor, hidden_size: int | None = None, **kwargs
+) -> BaseModelOutputWithPooling:
     """
-    The encoder's own output for images (B, C, H, W). Position embeddings are interpolated where the size is not the
-    encoder's own; an encoder of patches in any number (NaFlex) gets all patches of the images.
+    What an encoder returns for images (B, C, H, W): tokens (B, L, D), a feature map row by row, and its own vector for
+    the whole image (B, D) or, if it has none, its first token. Position embeddings are interpolated where the size is
+    not the encoder's own; an encoder of patches in any number (NaFlex) gets all patches of the images.
+
+    Args:
+        hidden_size: D, which tells how a feature map lies; by default as most do, (B, D, H, W).
+
+    Raises:
+        ValueError: if the encoder takes images of one size only, and these have another.
     """
+    image_size, own_size = tuple(pixel_values.shape[-2:]), as_pair(getattr(encoder.config, "image_size", None) or 0)
+    if image_size != own_size and own_size[0] != own_size[1]:
+        raise ValueError(f"Images must be {own_size} (height, width) for this model, got {image_size}.")
+    outputs = encoder(**_image_inputs(encoder, pixel_values), **kwargs, return_dict=True)
+    states = outputs.last_hidden_state
+    return _with_tokens(outputs, as_sequence(states, hidden_size or states.shape[1]))
+
+
+def _image_inputs(encoder: PreTrainedModel, pixel_values: torch.Tensor) -> dict[str, Any]:
     if _takes(encoder, "spatial_shapes"):
-        kwargs |= _flatten_patches(pixel_values, encoder.config.patch_size)
-    else:
-        kwargs["pixel_values"] = pixel_values
-        is_own_size = tuple(pixel_values.shape[-2:]) == as_pair(getattr(encoder.config, "image_size", None) or 0)
-        if not is_own_size and _takes(encoder, "interpolate_pos_encoding"):
-            kwargs["interpolate_pos_encoding"] = True
-    return encoder(**kwargs, return_dict=True)
+        return _flatten_patches(pixel_values, encoder.config.patch_size)
+    is_own_size = tuple(pixel_values.shape[-2:]) == as_pair(getattr(encoder.config, "image_size", None) or 0)
+    interpolates = not is_own_size and _takes(encoder, "interpolate_pos_encoding")
+    # On a CPU, convolutions are several times faster so.
+    pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+    return {"pixel_values": pixel_values, **({"interpolate_pos_encoding": True} if interpolates else {})}
 
 
-def run_text_encoder(encoder: PreTrainedModel, input_ids: torch.Tensor, **kwargs):
-    """The encoder's own output for texts (B, L); what it does not take, such as `token_type_ids`, is left out."""
-    return encoder(input_ids=input_ids, **{k: v for k, v in kwargs.items() if _takes(encoder, k)}, return_dict=True)
+def encode_texts(encoder: PreTrainedModel, input_ids: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
+    """
+    What an encoder returns for texts (B, L): tokens (B, L, D), and its own vector for the whole text (B, D) or, if it
+    has none, its first token. What it does not take, such as `token_type_ids`, is left out.
+    """
+    taken = {name: value for name, value in kwargs.items() if _takes(encoder, name)}
+    outputs = encoder(input_ids=input_ids, **taken, return_dict=True)
+    return _with_tokens(outputs, outputs.last_hidden_state)
 
 
 def as_sequence(states: torch.Tensor, hidden_size: int) -> torch.Tensor:
@@ -230,10 +297,14 @@ def as_sequence(states: torch.Tensor, hidden_size: int) -> torch.Tensor:
     return states.flatten(1, 2)
 
 
-def pooled_vector(outputs, tokens: torch.Tensor) -> torch.Tensor:
-    """The encoder's own vector (B, D) for a whole image or text: what it pools, or else its first token."""
+def _with_tokens(outputs: ModelOutput, tokens: torch.Tensor) -> BaseModelOutputWithPooling:
     pooled = getattr(outputs, "pooler_output", None)
-    return tokens[:, 0] if pooled is None else pooled.flatten(1)
+    return BaseModelOutputWithPooling(
+        last_hidden_state=tokens,
+        pooler_output=tokens[:, 0] if pooled is None else pooled.flatten(1),
+        hidden_states=getattr(outputs, "hidden_states", None),
+        attentions=getattr(outputs, "attentions", None),
+    )
 
 
 def outline_encoder(
@@ -252,12 +323,12 @@ def outline_encoder(
     """
     config = copy.deepcopy(encoder.config)
     if kind == "vision":
-        image_size = image_size or as_pair(getattr(config, "image_size", None) or 224)
+        image_size = image_size or _own_size(encoder)
     try:
         with torch.device("meta"), torch.enable_grad():
             return _outline(type(encoder), config, image_size, uses_pooled)
     except (NotImplementedError, RuntimeError):  # operators that read values
-        with torch.random.fork_rng(), torch.device("cpu"), torch.enable_grad():
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.enable_grad():
             try:
                 return _outline(type(encoder), config, image_size, uses_pooled)
             except RuntimeError as error:
@@ -272,21 +343,24 @@ def _outline(
 ) -> EncoderOutline:
     encoder = encoder_class._from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     if image_size is None:
-        outputs = run_text_encoder(encoder, torch.zeros(1, 8, dtype=torch.long))
+        outputs = encoder(input_ids=torch.zeros(1, 8, dtype=torch.long), return_dict=True)
     else:
         pixel_values = torch.empty(1, getattr(config, "num_channels", 3), *image_size, dtype=torch.float32)
-        outputs = run_image_encoder(encoder, pixel_values)
+        outputs = encoder(**_image_inputs(encoder, pixel_values), return_dict=True)
+    if getattr(outputs, "mask", None) is not None:
+        raise ValueError(f"The encoder ({config.model_type}) leaves out patches at random: load it as a plain ViT.")
     states, pooled = outputs.last_hidden_state, getattr(outputs, "pooler_output", None)
     pooled_size = None if pooled is None else pooled.flatten(1).shape[1]
     is_channels_last = states.ndim == 4 and states.shape[3] == pooled_size != states.shape[1]
-    hidden_size = states.shape[1] if states.ndim == 4 and not is_channels_last else states.shape[-1]
+    is_feature_map = states.ndim == 4 and not is_channels_last
+    hidden_size = states.shape[1] if is_feature_map else states.shape[-1]
     tokens = as_sequence(states, hidden_size)
     has_prefix = image_size is not None and states.ndim == 3
     prefix = _num_prefix_tokens(tokens.shape[1], *image_size) if has_prefix else 0
     reached = tokens[:, prefix:].sum() + (pooled.sum() if uses_pooled and pooled is not None else 0)
     reached.backward()
     unused = tuple(name for name, parameter in encoder.named_parameters() if parameter.grad is None)
-    return EncoderOutline(hidden_size, pooled_size, prefix, tokens.shape[1] - prefix, unused)
+    return EncoderOutline(hidden_size, pooled_size, prefix, tokens.shape[1] - prefix, unused, is_feature_map)
 
 
 def _num_prefix_tokens(num_tokens: int, height: int, width: int) -> int:
@@ -313,6 +387,10 @@ def _flatten_patches(pixel_values: torch.Tensor, size: int) -> dict[str, torch.T
     }
 
 
+def _own_size(encoder: PreTrainedModel) -> tuple[int, int]:
+    return as_pair(getattr(encoder.config, "image_size", None) or DEFAULT_IMAGE_SIZE)
+
+
 def _takes(encoder: PreTrainedModel, name: str) -> bool:
     parameters = inspect.signature(encoder.forward).parameters
     return name in parameters
@@ -325,24 +403,42 @@ def _other(kind: str) -> str:
 # Fitting in
 
 
-def share_config(encoder: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedConfig:
+def fit_encoder(encoder: PreTrainedModel, kind: str, config: PreTrainedConfig, uses_pooled: bool) -> EncoderOutline:
     """
-    Returns the config object that the layers of the encoder hold, so that a switch of the attention implementation
-    reaches them. Being put into a `BDAMConfig` erased its implementation, and a layer without one runs eager.
+    Makes an encoder part of a model of that config, and returns its outline. What leads nowhere is left out or frozen.
+
+    The layers of an encoder hold its config: the model's becomes the same object, so that a switch of the attention
+    implementation reaches them. Being put into a `BDAMConfig` erased its implementation, and a layer without one runs
+    eager.
     """
-    requested = config._attn_implementation or encoder.config._attn_implementation
+    requested = getattr(config, f"{kind}_config")._attn_implementation or encoder.config._attn_implementation
     encoder.config._attn_implementation = encoder.get_correct_attn_implementation(requested)
-    return encoder.config
+    setattr(config, f"{kind}_config", encoder.config)
+    outline = outline_encoder(encoder, kind, uses_pooled)
+    _freeze_unused(encoder, outline, uses_pooled)
+    return outline
 
 
-def freeze_unused(encoder: PreTrainedModel, outline: EncoderOutline, uses_pooled: bool) -> PreTrainedModel:
-    """Drops the pooler or freezes what leads nowhere: gradients never reach it, which DDP refuses."""
-    if not uses_pooled and isinstance(getattr(encoder, "pooler", None), nn.Module):
+def check_text_pooling(encoder: PreTrainedModel, outline: EncoderOutline, text_pooling: str) -> None:
+    """
+    Raises:
+        ValueError: if the state of the first token is to stand for a text, and that token sees no other.
+    """
+    uses_first_token = text_pooling == "cls" or (text_pooling == "pooler" and outline.pooled_size is None)
+    if uses_first_token and any(getattr(module, "is_causal", False) is True for module in encoder.modules()):
+        raise ValueError(
+            f"`text_pooling={text_pooling!r}` does not fit the causal text encoder {encoder.config.model_type!r}, "
+            "whose first token sees no other: use `text_pooling='mean'`."
+        )
+
+
+def _freeze_unused(encoder: PreTrainedModel, outline: EncoderOutline, uses_pooled: bool) -> None:
+    """Drops a pooler that may be left out, or freezes what leads nowhere: DDP waits for gradients of all the rest."""
+    if not uses_pooled and "add_pooling_layer" in inspect.signature(type(encoder)).parameters:
         encoder.pooler = None
     for name, parameter in encoder.named_parameters():
         if name in outline.unused:
             parameter.requires_grad_(False)
-    return encoder
 
 
 def as_pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:

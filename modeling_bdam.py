@@ -21,40 +21,28 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 try:
     from .configuration_bdam import BDAMConfig
     from .encoders_bdam import (
-        as_pair,
-        as_sequence,
         build_encoder,
-        dual_projections,
-        dual_temperature,
-        freeze_unused,
+        check_text_pooling,
+        encode_images,
+        encode_texts,
+        fit_encoder,
         load_dual_encoder,
         load_encoder,
-        outline_encoder,
-        pooled_vector,
         resize_encoder,
-        run_image_encoder,
-        run_text_encoder,
-        share_config,
     )
     from .losses_bdam import TASKS, BDAMLossInputs, losses
     from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
     from configuration_bdam import BDAMConfig
     from encoders_bdam import (
-        as_pair,
-        as_sequence,
         build_encoder,
-        dual_projections,
-        dual_temperature,
-        freeze_unused,
+        check_text_pooling,
+        encode_images,
+        encode_texts,
+        fit_encoder,
         load_dual_encoder,
         load_encoder,
-        outline_encoder,
-        pooled_vector,
         resize_encoder,
-        run_image_encoder,
-        run_text_encoder,
-        share_config,
     )
     from losses_bdam import TASKS, BDAMLossInputs, losses
     from mamba_bdam import BDAMMambaMixer
@@ -545,17 +533,15 @@ class BDAMModel(BDAMPreTrainedModel):
         super().__init__(config)
         vision_model = vision_model or build_encoder(config.vision_config, "vision")
         text_model = text_model or build_encoder(config.text_config, "text")
-        config.vision_config = share_config(vision_model, config.vision_config)
-        config.text_config = share_config(text_model, config.text_config)
         uses_text_pooler = config.text_pooling == "pooler"
-        vision = outline_encoder(vision_model, "vision", config.use_pooled_image)
-        text = outline_encoder(text_model, "text", uses_text_pooler)
+        vision = fit_encoder(vision_model, "vision", config, config.use_pooled_image)
+        text = fit_encoder(text_model, "text", config, uses_text_pooler)
+        check_text_pooling(text_model, text, config.text_pooling)
         config.vision_hidden_size = vision.hidden_size
         config.text_hidden_size = (uses_text_pooler and text.pooled_size) or text.hidden_size
         config.validate_architecture()
         self.num_prefix_tokens = vision.num_prefix_tokens
-        self.vision_model = freeze_unused(vision_model, vision, config.use_pooled_image)
-        self.text_model = freeze_unused(text_model, text, uses_text_pooler)
+        self.vision_model, self.text_model = vision_model, text_model
 
         if config.use_position_embeddings:
             self.position_embeddings = nn.Parameter(torch.zeros(1, vision.num_tokens, vision.hidden_size))
@@ -597,9 +583,11 @@ class BDAMModel(BDAMPreTrainedModel):
             ValueError: if a name leads to no encoder, or to one that lacks weights or fails to load; if no patch fits
                 into an image.
         """
-        size = None if image_size is None else as_pair(image_size)
-        vision_model = load_encoder(vision_model_name_or_path, "vision", size)
-        text_model = load_encoder(text_model_name_or_path, "text")
+        uses_pooled_image = config_kwargs.get("use_pooled_image", False)
+        uses_text_pooler = config_kwargs.get("text_pooling") == "pooler"
+        vision_model = load_encoder(vision_model_name_or_path, "vision", uses_pooled_image)
+        vision_model = resize_encoder(vision_model, image_size)
+        text_model = load_encoder(text_model_name_or_path, "text", uses_text_pooler)
         config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)
         return cls(config, vision_model=vision_model, text_model=text_model)
 
@@ -621,24 +609,23 @@ class BDAMModel(BDAMPreTrainedModel):
             ValueError: if it is no dual encoder, lacks weights, or has no vectors to start from.
         """
         dual = load_dual_encoder(name_or_path)
-        vision_model = dual.vision_model if image_size is None else resize_encoder(dual.vision_model, image_size)
-        image_projection, text_projection = dual_projections(dual)
-        size = len(text_projection.weight)
+        vision_model = resize_encoder(dual.vision_model, image_size)
+        size = dual.text_projection.out_features
         config = BDAMConfig(
             vision_config=vision_model.config,
             text_config=dual.text_model.config,
-            text_pooling="pooler",
+            text_pooling=dual.text_pooling,
             use_pooled_image=True,
             fusion_update=True,
             projection_dim=size,
             clothing_projection_dim=size,
-            temperature=dual_temperature(dual),
+            temperature=dual.temperature,
             **config_kwargs,
         )
         model = cls(config, vision_model=vision_model, text_model=dual.text_model)
-        starts = {"image_projection": image_projection, "text_projection": text_projection}
+        starts = {"image_projection": dual.image_projection, "text_projection": dual.text_projection}
         if config.use_bdam:
-            starts |= {"clothing_projection": image_projection, "clothing_text_projection": text_projection}
+            starts |= {"clothing_projection": dual.image_projection, "clothing_text_projection": dual.text_projection}
         for name, start in starts.items():
             model.get_submodule(name).load_state_dict(start.state_dict())
         return model
@@ -661,16 +648,14 @@ class BDAMModel(BDAMPreTrainedModel):
         Identity embeddings of gallery entries: images, descriptions, or images with their descriptions.
 
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
-                images.
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`, *optional*): Images.
             identity_input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Identity descriptions of those images.
             identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 A row of zeros marks an image without a description.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
-            projection_dim)`.
+            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, projection_dim)`.
         """
         outputs = self(
             pixel_values=pixel_values,
@@ -693,8 +678,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Identity embeddings of queries.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
-            projection_dim)`.
+            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, projection_dim)`.
         """
         outputs = self(
             input_ids=input_ids,
@@ -713,8 +697,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Clothing embeddings of images.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
-            text_hidden_size)`.
+            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, text_hidden_size)`.
         """
         self._require_clothing_stream()
         outputs = self(pixel_values=pixel_values, return_dict=True, **kwargs)
@@ -731,8 +714,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Clothing embeddings of texts: clothing descriptions, or queries that speak of clothes.
 
         Returns:
-            The encoder's output, with `pooler_output` the L2-normalised embeddings of shape `(batch_size,
-            text_hidden_size)`.
+            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, text_hidden_size)`.
         """
         self._require_clothing_stream()
         outputs = self(
@@ -764,8 +746,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Embeds whatever is given: images, descriptions, queries.
 
         Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
-                images.
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`, *optional*): Images.
             input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
                 *optional*): Queries: captions by a human.
             identity_input_ids, identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
@@ -810,7 +791,7 @@ class BDAMModel(BDAMPreTrainedModel):
 
         vision_outputs = image = None
         if pixel_values is not None:
-            vision_outputs = self._encode_images(pixel_values, **kwargs)
+            vision_outputs = encode_images(self.vision_model, pixel_values, self.config.vision_hidden_size, **kwargs)
             image = self._decouple(vision_outputs, **kwargs)
         caption = self._encode_texts(input_ids, attention_mask, token_type_ids=token_type_ids, **kwargs)
         description = self._encode_descriptions(identity_input_ids, identity_attention_mask, **kwargs)
@@ -898,20 +879,9 @@ class BDAMModel(BDAMPreTrainedModel):
         is_projected = self.config.use_bdam and self.config.clothing_projection_dim is not None
         return _normalize(self.clothing_text_projection(texts.features) if is_projected else texts.features)
 
-    def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
-        image_size = tuple(pixel_values.shape[-2:])
-        native_size = as_pair(getattr(self.config.vision_config, "image_size", None) or image_size)
-        if image_size != native_size and native_size[0] != native_size[1]:
-            raise ValueError(f"Images must be {native_size} (height, width) for this model, got {image_size}.")
-        outputs = run_image_encoder(self.vision_model, pixel_values, **kwargs)
-        tokens = as_sequence(outputs.last_hidden_state, self.config.vision_hidden_size)
-        pooled = pooled_vector(outputs, tokens) if self.config.use_pooled_image else None
-        return BaseModelOutputWithPooling(
-            tokens, pooled, getattr(outputs, "hidden_states", None), getattr(outputs, "attentions", None)
-        )
-
     def _decouple(self, vision_outputs: BaseModelOutputWithPooling, **kwargs) -> BDAMImageOutput:
-        hidden_states, pooled = vision_outputs.last_hidden_state, vision_outputs.pooler_output
+        hidden_states = vision_outputs.last_hidden_state
+        pooled = vision_outputs.pooler_output if self.config.use_pooled_image else None
         if self.config.use_patch_tokens_only:
             hidden_states = hidden_states[:, self.num_prefix_tokens :]
         if self.config.use_position_embeddings:
@@ -934,19 +904,13 @@ class BDAMModel(BDAMPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if token_type_ids is not None:
             kwargs["token_type_ids"] = token_type_ids
-        outputs = run_text_encoder(self.text_model, input_ids, attention_mask=attention_mask, **kwargs)
+        outputs = encode_texts(self.text_model, input_ids, attention_mask=attention_mask, **kwargs)
         tokens = outputs.last_hidden_state
         if self.config.text_pooling == "mean":
             features = masked_mean(tokens, attention_mask)
         else:
-            features = pooled_vector(outputs, tokens) if self.config.text_pooling == "pooler" else tokens[:, 0]
-        return BDAMTextOutput(
-            tokens,
-            features,
-            attention_mask,
-            getattr(outputs, "hidden_states", None),
-            getattr(outputs, "attentions", None),
-        )
+            features = outputs.pooler_output if self.config.text_pooling == "pooler" else tokens[:, 0]
+        return BDAMTextOutput(tokens, features, attention_mask, outputs.hidden_states, outputs.attentions)
 
     def _encode_descriptions(
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, **kwargs

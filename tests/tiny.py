@@ -41,6 +41,17 @@ SIZES = {
     "fusion_hidden_size": 16,
     "projection_dim": 12,
 }
+# What the classes of dual encoders in transformers begin with.
+DUAL_ENCODERS = (
+    "CLIP",
+    "Siglip",
+    "Siglip2",
+    "MetaClip2",
+    "ChineseCLIP",
+    "AltCLIP",
+    "Aimv2",
+    "VisionTextDualEncoder",
+)
 
 # Overrides that make a run of `recipes/demo.yaml` small enough for tests.
 TINY_RUN = [
@@ -89,17 +100,26 @@ def tiny_batch(seed: int = 0, batch_size: int = 4) -> dict[str, torch.Tensor]:
     }
 
 
-def save_dual_encoder(name: str, tokenizer, folder: Path) -> transformers.PreTrainedModel:
-    """A model of transformers with random weights, `CLIP` or the like, and in the folder it and its processor."""
-    vision, text = {**VISION, "image_size": 32}, {**TEXT, "hidden_size": 32, "eos_token_id": tokenizer.sep_token_id}
+def tiny_dual_encoder(name: str, eos_token_id: int = TEXT["vocab_size"] - 1) -> transformers.PreTrainedModel:
+    """A dual encoder of transformers with random weights, by its name in `DUAL_ENCODERS`."""
+    vision, text = {**VISION, "image_size": 32}, {**TEXT, "hidden_size": 32, "eos_token_id": eos_token_id}
     config_class = getattr(transformers, f"{name}Config")
     if name == "VisionTextDualEncoder":
         parts = transformers.ViTConfig(**vision), transformers.BertConfig(**text)
         config = config_class.from_vision_text_configs(*parts, projection_dim=8)
+    elif name in ("Siglip", "Siglip2"):
+        vision.update({"num_patches": 16} if name == "Siglip2" else {})
+        config = config_class(vision_config=vision, text_config={**text, "projection_size": 32})
     else:
-        config = config_class(vision_config=vision, text_config=text)
+        text.update({"project_dim": 40, "pad_token_id": 1} if name == "AltCLIP" else {})
+        config = config_class(vision_config=vision, text_config=text, projection_dim=24)
     torch.manual_seed(0)
-    model = getattr(transformers, f"{name}Model")(config).eval()
+    return getattr(transformers, f"{name}Model")(config).eval()
+
+
+def save_dual_encoder(name: str, tokenizer, folder: Path) -> transformers.PreTrainedModel:
+    """A [`tiny_dual_encoder`], and in the folder it and its processor."""
+    model = tiny_dual_encoder(name, tokenizer.sep_token_id)
     image_class = getattr(transformers, f"{'ViT' if name == 'VisionTextDualEncoder' else name}ImageProcessorPil")
     images = image_class(size={"height": 32, "width": 32}, **({"do_center_crop": False} if name == "CLIP" else {}))
     model.save_pretrained(folder)

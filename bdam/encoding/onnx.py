@@ -100,7 +100,7 @@ class OnnxModel(nn.Module):
     def __init__(self, folder: Path):
         super().__init__()
         self.config = BDAMConfig.from_pretrained(folder)
-        self.image_encoder, self.query_encoder = map(_open, (folder / IMAGE_ENCODER, folder / QUERY_ENCODER))
+        self.image_encoder, self.query_encoder = map(open_onnx, (folder / IMAGE_ENCODER, folder / QUERY_ENCODER))
 
 
 class OnnxEncoder(Encoder):
@@ -126,16 +126,16 @@ class OnnxEncoder(Encoder):
         return self.processor(images=[row["image"] for row in rows], return_tensors="pt")
 
     def embed_images(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return _run(self.model.image_encoder, inputs)
+        return run_onnx(self.model.image_encoder, inputs)
 
     def prepare_sentences(self, sentences: list[str]) -> BatchFeature:
         return self.processor(text=sentences, return_tensors="pt")
 
     def embed_sentences(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return _run(self.model.query_encoder, inputs)
+        return run_onnx(self.model.query_encoder, inputs)
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
+def open_onnx(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -144,7 +144,7 @@ def _open(path: Path) -> onnxruntime.InferenceSession:
         raise ValueError(f"{path} is broken: `bdam export` it again. ({error})") from error
 
 
-def _run(session: onnxruntime.InferenceSession, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def run_onnx(session: onnxruntime.InferenceSession, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Outputs by name."""
     values = session.run(None, {field.name: inputs[field.name].numpy() for field in session.get_inputs()})
     return {field.name: torch.from_numpy(value) for field, value in zip(session.get_outputs(), values, strict=True)}
@@ -170,8 +170,8 @@ def _export(encoder: BDAMEncoder, folder: Path) -> dict[str, list[str]]:
     embed_sentences = _Embedding(encoder.model, encoder.embed_sentences)
     try:
         return {
-            IMAGE_ENCODER: _write(folder / IMAGE_ENCODER, embed_images, images, ["batch"]),
-            QUERY_ENCODER: _write(folder / QUERY_ENCODER, embed_sentences, sentences, ["batch", "length"]),
+            IMAGE_ENCODER: write_onnx(folder / IMAGE_ENCODER, embed_images, images, ["batch"]),
+            QUERY_ENCODER: write_onnx(folder / QUERY_ENCODER, embed_sentences, sentences, ["batch", "length"]),
         }
     except RuntimeError as error:
         config = encoder.model.config
@@ -181,7 +181,7 @@ def _export(encoder: BDAMEncoder, folder: Path) -> dict[str, list[str]]:
         ) from error
 
 
-def _write(path: Path, module: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: list[str]) -> list[str]:
+def write_onnx(path: Path, module: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: list[str]) -> list[str]:
     """
     Writes a module as an ONNX file, with `dynamic_axes` as the names of its first axes, whose sizes are free. Returns
     the names of the nodes to quantize.

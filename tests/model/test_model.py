@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny import TEXT, VISION, tiny_batch, tiny_config, tiny_model
+from tiny import tiny_batch, tiny_config, tiny_model
 
 from losses_bdam import LOSSES, TASKS, hsic_loss
 from modeling_bdam import BDAMModel
@@ -208,82 +208,6 @@ def test_save_and_load_are_exact(tmp_path):
     loaded, info = BDAMModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
     assert torch.equal(loaded.eval()(**batch).image_embeds, model(**batch).image_embeds)
-
-
-ENCODERS = {
-    "vit + bert": (VISION, TEXT),
-    "clip": (
-        {**VISION, "model_type": "clip_vision_model", "image_size": 32},
-        {**TEXT, "model_type": "clip_text_model"},
-    ),
-    "siglip + bert": ({**VISION, "model_type": "siglip_vision_model", "image_size": 32}, TEXT),
-    "dinov2 + roberta": (
-        {**VISION, "model_type": "dinov2", "image_size": 32},
-        {**TEXT, "model_type": "roberta", "max_position_embeddings": 40},
-    ),
-    "dinov2 with registers + distilbert": (
-        {**VISION, "model_type": "dinov2_with_registers", "image_size": 32},
-        {"model_type": "distilbert", "dim": 24, "n_layers": 1, "n_heads": 2, "hidden_dim": 48, "vocab_size": 120},
-    ),
-}
-
-
-@pytest.mark.parametrize("encoders", ENCODERS.values(), ids=ENCODERS)
-def test_any_encoder_will_do(encoders):
-    vision, text = encoders
-    model = tiny_model(vision_config=vision, text_config=text, text_pooling="mean").train()
-    outputs = model(**tiny_batch(), return_loss=True)  # 32 × 16 images: square encoders interpolate
-    assert outputs.image_output.identity_tokens.shape[1] == (32 // 8) * (16 // 8)
-    (outputs.loss + outputs.loss_dict["gate_loss"]).backward()
-    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
-
-
-def save_encoder(config: dict, path) -> str:
-    from transformers import AutoConfig, AutoModel
-
-    torch.manual_seed(0)
-    model_type = config["model_type"]
-    model = AutoModel.from_config(AutoConfig.for_model(**config) if model_type else None)
-    model.save_pretrained(path)
-    return str(path)
-
-
-def test_from_vision_text_pretrained_keeps_the_encoders_and_moves_the_positions(tmp_path):
-    vision = save_encoder({**VISION, "image_size": 32}, tmp_path / "vision")
-    text = save_encoder(TEXT, tmp_path / "text")
-    square = BDAMModel.from_vision_text_pretrained(vision, text, num_branch_heads=2).eval()
-    tall = BDAMModel.from_vision_text_pretrained(vision, text, image_size=(48, 16), num_branch_heads=2).eval()
-    assert tall.config.vision_config.image_size == [48, 16]
-    pixel_values = torch.randn(2, 3, 48, 16)
-    # The square model interpolates at run time: what was moved once must give the very same tokens.
-    expected = square.vision_model(pixel_values, interpolate_pos_encoding=True).last_hidden_state
-    torch.testing.assert_close(tall.vision_model(pixel_values).last_hidden_state, expected)
-    torch.testing.assert_close(square(pixel_values=pixel_values).vision_model_output.last_hidden_state, expected)
-    for name, parameter in square.text_model.named_parameters():
-        assert torch.equal(parameter, tall.text_model.get_parameter(name))
-
-
-def test_from_vision_text_pretrained_takes_the_halves_of_dual_encoders(tmp_path):
-    from transformers import CLIPConfig, CLIPModel
-
-    vision = {**VISION, "model_type": "clip_vision_model", "image_size": 32}
-    text = {**TEXT, "model_type": "clip_text_model"}
-    clip = CLIPModel(CLIPConfig(vision_config=vision, text_config=text))
-    clip.save_pretrained(tmp_path)
-    model = BDAMModel.from_vision_text_pretrained(tmp_path, tmp_path, num_branch_heads=2, text_pooling="mean")
-    for name, parameter in model.vision_model.named_parameters():
-        assert torch.equal(parameter, clip.vision_model.get_parameter(name)), name
-
-
-def test_wrong_encoders_are_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    vision, text = save_encoder(VISION, tmp_path / "vision"), save_encoder(TEXT, tmp_path / "text")
-    with pytest.raises(ValueError, match="No vision encoder at '.*nowhere'"):
-        BDAMModel.from_vision_text_pretrained(str(tmp_path / "nowhere"), text)
-    with pytest.raises(ValueError, match=r"\(bert\) is no vision encoder"):
-        BDAMModel.from_vision_text_pretrained(text, text)
-    with pytest.raises(ValueError, match=r"\(vit\) is no text encoder"):
-        BDAMModel.from_vision_text_pretrained(vision, vision)
 
 
 def test_wrong_inputs_are_named():

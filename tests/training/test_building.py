@@ -110,9 +110,9 @@ def test_a_pretrained_encoder_is_joined_with_an_untrained_one(encoders, trained)
     untrained = {"vision_encoder": VISION, "text_encoder": TEXT}
     mixed = recipe(**{**untrained, f"{trained}_encoder": encoders[f"{trained}_encoder"]}, image_size=(32, 16))
     model = build_model(mixed, build_processor(mixed, TEXTS))
-    loaded = load_encoder(encoders[f"{trained}_encoder"], trained, (32, 16)).state_dict()
+    loaded = load_encoder(encoders[f"{trained}_encoder"], trained).state_dict()
     for name, parameter in getattr(model, f"{trained}_model").named_parameters():
-        assert torch.equal(parameter, loaded[name])
+        assert "position_embeddings" in name or torch.equal(parameter, loaded[name])
 
 
 def test_encoders_have_a_learning_rate_and_vectors_no_decay(encoders):
@@ -161,16 +161,14 @@ def test_what_is_no_model_is_one_error(changes, message):
 
 
 @pytest.mark.parametrize("name", ["VisionTextDualEncoder", "Siglip"])
-def test_halves_of_dual_encoders_come_with_their_weights(name, tmp_path):
+def test_a_recipe_may_name_a_dual_encoder_for_its_halves(name, tmp_path):
     tokenizer = learn_tokenizer(SENTENCES, max_length=32, vocab_size=TEXT["vocab_size"])
     dual = save_dual_encoder(name, tokenizer, tmp_path)
     named = recipe(vision_encoder=str(tmp_path), text_encoder=str(tmp_path), image_size=(32, 32))
-    processor = build_processor(named, TEXTS)
-    model = build_model(named, processor)
+    model = build_model(named, build_processor(named, TEXTS))
     for kind in ("vision_model", "text_model"):
-        weights = getattr(dual, kind).state_dict()
-        for key, weight in getattr(model, kind).state_dict().items():
-            assert torch.equal(weight, weights[key]), f"{kind}.{key}"
+        for key, parameter in model.get_submodule(kind).named_parameters():
+            assert torch.equal(parameter, dual.get_submodule(kind).get_parameter(key)), key
 
 
 def test_a_recipe_may_start_as_a_dual_encoder(tmp_path):
