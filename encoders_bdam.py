@@ -141,7 +141,7 @@ def dual_projections(dual: Any) -> tuple[nn.Linear, nn.Linear]:
 def dual_temperature(dual: Any) -> float:
     """What the cosines of a dual encoder are divided by."""
     scale = getattr(dual, "logit_scale", None)
-    return float(dual.temperature if scale is None else (-scale).exp())
+    return (dual.temperature if scale is None else (-scale).exp()).detach().item()
 
 
 def _linear(weight: torch.Tensor, own: nn.Linear | None) -> nn.Linear:

@@ -100,8 +100,9 @@ def save_dual_encoder(name: str, tokenizer, folder: Path) -> transformers.PreTra
         config = config_class(vision_config=vision, text_config=text)
     torch.manual_seed(0)
     model = getattr(transformers, f"{name}Model")(config).eval()
-    image_class = getattr(transformers, f"{'ViT' if name == 'VisionTextDualEncoder' else name}ImageProcessorPil")
-    images = image_class(size={"height": 32, "width": 32}, **({"do_center_crop": False} if name == "CLIP" else {}))
+    family = "CLIP" if name == "MetaClip2" else name
+    image_class = getattr(transformers, f"{'ViT' if name == 'VisionTextDualEncoder' else family}ImageProcessorPil")
+    images = image_class(size={"height": 32, "width": 32}, **({"do_center_crop": False} if family == "CLIP" else {}))
     model.save_pretrained(folder)
-    getattr(transformers, f"{name}Processor")(images, tokenizer).save_pretrained(folder)
+    getattr(transformers, f"{family}Processor")(images, tokenizer).save_pretrained(folder)
     return model
