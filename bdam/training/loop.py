@@ -20,6 +20,7 @@ from bdam.encoding.models import save_model
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.recipes.recipe import Recipe
+from bdam.training.adapters import add_adapters, merge_adapters
 from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shared_parameters
 from bdam.training.building import build_collator, build_model, build_processor, check_agreement, parameter_groups
 from bdam.training.checkpoints import TrainingState, choose_checkpoint, save_checkpoint
@@ -92,8 +93,15 @@ def _build_run(
     check_agreement(recipe, data["train"])
     processor = build_processor(recipe, data["train"])
     model = build_model(recipe, processor)
-    # A checkpoint holds the weights and two moments of each.
-    check_output_dir(Path(recipe.output_dir), (1 + 3 * (keep_checkpoints + 1)) * 4 * model.num_parameters())
+    if recipe.lora is not None:
+        add_adapters(model, recipe.lora)
+    num_parameters, num_trained = model.num_parameters(), model.num_parameters(only_trainable=True)
+    if recipe.lora is not None:
+        share = num_trained / num_parameters
+        accelerator.print(f"Trains {num_trained:,} of {num_parameters:,} parameters ({share:.1%}).")
+    # A checkpoint has the weights, and two moments of each that is trained.
+    num_values = num_parameters + (keep_checkpoints + 1) * (num_parameters + 2 * num_trained)
+    check_output_dir(Path(recipe.output_dir), 4 * num_values)
     sampler = _build_sampler(recipe, accelerator, data["train"])
     batches = DataLoader(
         TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
@@ -239,7 +247,7 @@ class _Run:
 
     def validate(self, dataset: Dataset) -> None:
         """Scores the model on the validation split, and saves it if its score is the best until now."""
-        model, state = self.accelerator.unwrap_model(self.model), self.state
+        model, state = self.plain_model(), self.state
         score, clothing_weight = validation_score(model, self.processor, dataset, self.recipe.eval_batch_size)
         self.accelerator.log({"validation_score": score, "clothing_weight": clothing_weight}, step=state.step)
         if self.accelerator.is_main_process and score > state.best_score:
@@ -247,6 +255,11 @@ class _Run:
             save_model(self.output_dir / "model", model, self.processor, self.recipe)
             self.stopwatch.write(self.output_dir / "model")
         state.best_score = max(state.best_score, score)
+
+    def plain_model(self) -> BDAMModel:
+        """The model to validate and to save: with the adapters merged into the weights."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model if self.recipe.lora is None else merge_adapters(model)
 
 
 def validation_score(
