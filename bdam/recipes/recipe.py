@@ -133,6 +133,8 @@ class Recipe(BaseModel):
     warmup_epochs: NonNegativeFloat = 0.0
     gradient_accumulation_steps: PositiveInt = 1
     max_grad_norm: PositiveFloat = 1.0
+    # The decay per step of an exponential moving average of the weights, which is validated and saved in their place.
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     balancer: Literal["gradnorm", "fixed"] = "gradnorm"
     gradnorm_alpha: NonNegativeFloat = 1.5

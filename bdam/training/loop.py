@@ -3,11 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from datasets import Dataset, DatasetDict
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
@@ -68,7 +70,8 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     set_seed(recipe.seed)
     data = load_training_data(recipe.data)
     run = _build_run(recipe, accelerator, stopwatch, data, keep_checkpoints)
-    accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker)
+    averages = [] if run.average is None else [run.average]
+    accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker, *averages)
     set_seed(recipe.seed, device_specific=True)  # dropout differs between processes
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
@@ -95,13 +98,10 @@ def _build_run(
     model = build_model(recipe, processor)
     if recipe.lora is not None:
         add_adapters(model, recipe.lora)
-    num_parameters, num_trained = model.num_parameters(), model.num_parameters(only_trainable=True)
-    if recipe.lora is not None:
+        num_parameters, num_trained = model.num_parameters(), model.num_parameters(only_trainable=True)
         share = num_trained / num_parameters
         accelerator.print(f"Trains {num_trained:,} of {num_parameters:,} parameters ({share:.1%}).")
-    # A checkpoint has the weights, and two moments of each that is trained.
-    num_values = num_parameters + (keep_checkpoints + 1) * (num_parameters + 2 * num_trained)
-    check_output_dir(Path(recipe.output_dir), 4 * num_values)
+    check_output_dir(Path(recipe.output_dir), _required_bytes(model, recipe, keep_checkpoints))
     sampler = _build_sampler(recipe, accelerator, data["train"])
     batches = DataLoader(
         TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
@@ -114,6 +114,9 @@ def _build_run(
     balancer = build_balancer(recipe).to(accelerator.device)
     shared = shared_parameters(model)
     optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe), eps=recipe.adam_epsilon)
+    average = None
+    if recipe.ema_decay is not None:
+        average = AveragedModel(model, accelerator.device, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
     model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
     steps_per_epoch = math.ceil(len(batches) / recipe.gradient_accumulation_steps)
     num_steps = recipe.num_epochs * steps_per_epoch
@@ -123,6 +126,7 @@ def _build_run(
         stopwatch=stopwatch,
         processor=processor,
         model=model,
+        average=average,
         sampler=sampler,
         batches=batches,
         balancer=balancer,
@@ -134,6 +138,14 @@ def _build_run(
         keep_checkpoints=keep_checkpoints,
         collapse=CollapseWarning(),
     )
+
+
+def _required_bytes(model: BDAMModel, recipe: Recipe, keep_checkpoints: int) -> int:
+    """The size of the saved model and of checkpoints: weights, moments of those that are trained, the average."""
+    num_parameters = model.num_parameters()
+    num_averaged = 0 if recipe.ema_decay is None else num_parameters
+    per_checkpoint = num_parameters + 2 * model.num_parameters(only_trainable=True) + num_averaged
+    return 4 * (num_parameters + (keep_checkpoints + 1) * per_checkpoint)
 
 
 def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> PersonBatchSampler:
@@ -149,13 +161,17 @@ def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> 
 
 @dataclass
 class _Run:
-    """A training run and its progress. `model`, `optimizer` and `batches` are prepared by accelerate."""
+    """
+    A training run and its progress. `model`, `optimizer` and `batches` are prepared by accelerate. `average` is the
+    moving average of the weights, if the recipe has one.
+    """
 
     recipe: Recipe
     accelerator: Accelerator
     stopwatch: Stopwatch
     processor: BDAMProcessor
     model: BDAMModel
+    average: AveragedModel | None
     sampler: PersonBatchSampler
     batches: DataLoader
     balancer: FixedWeights | GradNorm
@@ -205,6 +221,8 @@ class _Run:
             if not self.accelerator.sync_gradients:
                 continue
             self.scheduler.step()
+            if self.average is not None:
+                self.average.update_parameters(self.accelerator.unwrap_model(self.model))
             state.step += 1
             progress.update()
             progress.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", best=f"{state.best_score:.1f}")
@@ -257,8 +275,8 @@ class _Run:
         state.best_score = max(state.best_score, score)
 
     def plain_model(self) -> BDAMModel:
-        """The model to validate and to save: with the adapters merged into the weights."""
-        model = self.accelerator.unwrap_model(self.model)
+        """The model to validate and to save: the average of the weights, if there is one, with merged adapters."""
+        model: Any = self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
         return model if self.recipe.lora is None else merge_adapters(model)
 
 
