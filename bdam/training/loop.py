@@ -64,12 +64,18 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     ```"""
     check_trackers(recipe.report_to)
     tracker = JSONLTracker(Path(recipe.output_dir))
-    accelerator = _build_accelerator(recipe, tracker, cpu)
+    accelerator = build_accelerator(recipe, tracker, cpu)
     checkpoint = choose_checkpoint(Path(recipe.output_dir), resume, recipe)
     stopwatch = Stopwatch(accelerator, checkpoint)
     set_seed(recipe.seed)
     data = load_training_data(recipe.data)
-    run = _build_run(recipe, accelerator, stopwatch, data, keep_checkpoints)
+    run = build_run(recipe, accelerator, stopwatch, data, keep_checkpoints)
+    model = accelerator.unwrap_model(run.model)
+    check_output_dir(run.output_dir, _required_bytes(model, recipe, keep_checkpoints))
+    if recipe.lora is not None:
+        num_parameters, num_trained = model.num_parameters(), model.num_parameters(only_trainable=True)
+        share = num_trained / num_parameters
+        accelerator.print(f"Trains {num_trained:,} of {num_parameters:,} parameters ({share:.1%}).")
     averages = [] if run.average is None else [run.average]
     accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker, *averages)
     set_seed(recipe.seed, device_specific=True)  # dropout differs between processes
@@ -79,7 +85,8 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     return run.train(data["validation"])
 
 
-def _build_accelerator(recipe: Recipe, tracker: JSONLTracker, cpu: bool) -> Accelerator:
+def build_accelerator(recipe: Recipe, tracker: JSONLTracker, cpu: bool) -> Accelerator:
+    """The accelerator of a run, with the precision, the accumulation of gradients and the trackers of its recipe."""
     return Accelerator(
         cpu=cpu,
         mixed_precision=recipe.mixed_precision,
@@ -90,18 +97,15 @@ def _build_accelerator(recipe: Recipe, tracker: JSONLTracker, cpu: bool) -> Acce
     )
 
 
-def _build_run(
+def build_run(
     recipe: Recipe, accelerator: Accelerator, stopwatch: Stopwatch, data: DatasetDict, keep_checkpoints: int
-) -> "_Run":
+) -> "Run":
+    """A run of a recipe at its first step, which has written nothing."""
     check_agreement(recipe, data["train"])
     processor = build_processor(recipe, data["train"])
     model = build_model(recipe, processor)
     if recipe.lora is not None:
         add_adapters(model, recipe.lora)
-        num_parameters, num_trained = model.num_parameters(), model.num_parameters(only_trainable=True)
-        share = num_trained / num_parameters
-        accelerator.print(f"Trains {num_trained:,} of {num_parameters:,} parameters ({share:.1%}).")
-    check_output_dir(Path(recipe.output_dir), _required_bytes(model, recipe, keep_checkpoints))
     sampler = _build_sampler(recipe, accelerator, data["train"])
     batches = DataLoader(
         TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
@@ -120,7 +124,7 @@ def _build_run(
     model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
     steps_per_epoch = math.ceil(len(batches) / recipe.gradient_accumulation_steps)
     num_steps = recipe.num_epochs * steps_per_epoch
-    return _Run(
+    return Run(
         recipe=recipe,
         accelerator=accelerator,
         stopwatch=stopwatch,
@@ -160,7 +164,7 @@ def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> 
 
 
 @dataclass
-class _Run:
+class Run:
     """
     A training run and its progress. `model`, `optimizer` and `batches` are prepared by accelerate. `average` is the
     moving average of the weights, if the recipe has one.
