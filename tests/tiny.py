@@ -120,8 +120,9 @@ def tiny_dual_encoder(name: str, eos_token_id: int = TEXT["vocab_size"] - 1) -> 
 def save_dual_encoder(name: str, tokenizer, folder: Path) -> transformers.PreTrainedModel:
     """A [`tiny_dual_encoder`], and in the folder it and its processor."""
     model = tiny_dual_encoder(name, tokenizer.sep_token_id)
-    image_class = getattr(transformers, f"{'ViT' if name == 'VisionTextDualEncoder' else name}ImageProcessorPil")
-    images = image_class(size={"height": 32, "width": 32}, **({"do_center_crop": False} if name == "CLIP" else {}))
+    family = "CLIP" if name == "MetaClip2" else name
+    image_class = getattr(transformers, f"{'ViT' if name == 'VisionTextDualEncoder' else family}ImageProcessorPil")
+    images = image_class(size={"height": 32, "width": 32}, **({"do_center_crop": False} if family == "CLIP" else {}))
     model.save_pretrained(folder)
-    getattr(transformers, f"{name}Processor")(images, tokenizer).save_pretrained(folder)
+    getattr(transformers, f"{family}Processor")(images, tokenizer).save_pretrained(folder)
     return model

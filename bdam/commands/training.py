@@ -13,7 +13,7 @@ Trains BDAM by a recipe, on one device or many:
     accelerate launch train_accelerate.py recipes/demo.yaml data=DATA output_dir=RUN [key=value …] [--resume]
 
 RUN then holds `model/` (weights, code, processor and recipe of the best epoch on the validation split), `checkpoints/`
-for --resume, and `log.jsonl`.
+for --resume, and `log.jsonl`. --estimate N prints what RUN would take by N of its batches, and writes nothing.
 """
 # Arguments are parsed by argparse: Typer has no options with an optional value.
 UNPARSED = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -41,6 +41,11 @@ def run(words: list[str], program: str | None = None) -> None:
 
     try:
         recipe = load_recipe(*arguments.recipe)
+        if arguments.estimate:
+            from bdam.training.estimating import estimate
+
+            print(estimate(recipe, arguments.estimate, arguments.cpu))
+            return
         stopped_by = train(recipe, arguments.resume, arguments.keep_checkpoints, arguments.cpu)
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
@@ -82,6 +87,12 @@ def parse_arguments(words: list[str], program: str | None = None) -> argparse.Na
         "--keep-checkpoints", type=positive, default=2, metavar="N", help="number of checkpoints to keep (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="train on the CPU even where there is a GPU")
+    parser.add_argument(
+        "--estimate",
+        type=positive,
+        metavar="N",
+        help="train N batches and print the memory and the time that the run would take; nothing is written",
+    )
     # A recipe or an override after --resume is not its checkpoint.
     for index, (word, following) in enumerate(pairwise(words)):
         if word == "--resume" and ("=" in following or following.endswith((".yaml", ".yml"))):
@@ -89,9 +100,11 @@ def parse_arguments(words: list[str], program: str | None = None) -> argparse.Na
     arguments, unknown = parser.parse_known_intermixed_args(words)
     if options := [word for word in unknown if word.startswith("-")]:
         parser.error(
-            f"unknown: {' '.join(options)}. There are --resume [CHECKPOINT], --keep-checkpoints N and --cpu; keys of "
-            "the recipe are written without dashes, as in learning_rate=5e-5."
+            f"unknown: {' '.join(options)}. There are --resume [CHECKPOINT], --keep-checkpoints N, --estimate N and "
+            "--cpu; keys of the recipe are written without dashes, as in learning_rate=5e-5."
         )
+    if arguments.estimate and arguments.resume:
+        parser.error("--estimate measures a new run, and --resume continues one: give one of them.")
     return arguments
 
 

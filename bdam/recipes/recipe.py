@@ -72,6 +72,23 @@ def _with_defaults(weights: dict[str, float]) -> dict[str, float]:
     return {**DEFAULT_WEIGHTS, **weights}
 
 
+class LoRA(BaseModel):
+    """
+    The low-rank adapters of the encoders (Hu et al. 2022): `W + (alpha / r) · B A`. The defaults are those of peft.
+
+    Attributes:
+        r: the rank of A and B.
+        alpha: the scale.
+        dropout: of the input of A.
+    """
+
+    model_config = STRICT
+
+    r: PositiveInt = 8
+    alpha: PositiveInt = 8
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
 class Recipe(BaseModel):
     """
     The settings of a training run. The defaults are those of the paper (§IV-A) or, if it gives none, usual values.
@@ -92,6 +109,8 @@ class Recipe(BaseModel):
     image_size: tuple[PositiveInt, PositiveInt] = Field(default=(224, 224), strict=False)
     max_text_length: PositiveInt = 77
     model: ModelFields = {}
+    # Trains low-rank adapters of the linear layers of the encoders in place of the weights of the encoders.
+    lora: LoRA | None = None
 
     # Batches.
     persons_per_batch: PositiveInt = 16
@@ -114,6 +133,8 @@ class Recipe(BaseModel):
     warmup_epochs: NonNegativeFloat = 0.0
     gradient_accumulation_steps: PositiveInt = 1
     max_grad_norm: PositiveFloat = 1.0
+    # The decay per step of an exponential moving average of the weights, which is validated and saved in their place.
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     balancer: Literal["gradnorm", "fixed"] = "gradnorm"
     gradnorm_alpha: NonNegativeFloat = 1.5

@@ -3,11 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from datasets import Dataset, DatasetDict
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
@@ -20,6 +22,7 @@ from bdam.encoding.models import save_model
 from bdam.evaluation.features import extract_features
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.recipes.recipe import Recipe
+from bdam.training.adapters import add_adapters, merge_adapters
 from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shared_parameters
 from bdam.training.building import build_collator, build_model, build_processor, check_agreement, parameter_groups
 from bdam.training.checkpoints import TrainingState, choose_checkpoint, save_checkpoint
@@ -61,13 +64,20 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     ```"""
     check_trackers(recipe.report_to)
     tracker = JSONLTracker(Path(recipe.output_dir))
-    accelerator = _build_accelerator(recipe, tracker, cpu)
+    accelerator = build_accelerator(recipe, tracker, cpu)
     checkpoint = choose_checkpoint(Path(recipe.output_dir), resume, recipe)
     stopwatch = Stopwatch(accelerator, checkpoint)
     set_seed(recipe.seed)
     data = load_training_data(recipe.data)
-    run = _build_run(recipe, accelerator, stopwatch, data, keep_checkpoints)
-    accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker)
+    run = build_run(recipe, accelerator, stopwatch, data, keep_checkpoints)
+    model = accelerator.unwrap_model(run.model)
+    check_output_dir(run.output_dir, _required_bytes(model, recipe, keep_checkpoints))
+    if recipe.lora is not None:
+        num_parameters, num_trained = model.num_parameters(), model.num_parameters(only_trainable=True)
+        share = num_trained / num_parameters
+        accelerator.print(f"Trains {num_trained:,} of {num_parameters:,} parameters ({share:.1%}).")
+    averages = [] if run.average is None else [run.average]
+    accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker, *averages)
     set_seed(recipe.seed, device_specific=True)  # dropout differs between processes
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
@@ -75,7 +85,8 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     return run.train(data["validation"])
 
 
-def _build_accelerator(recipe: Recipe, tracker: JSONLTracker, cpu: bool) -> Accelerator:
+def build_accelerator(recipe: Recipe, tracker: JSONLTracker, cpu: bool) -> Accelerator:
+    """The accelerator of a run, with the precision, the accumulation of gradients and the trackers of its recipe."""
     return Accelerator(
         cpu=cpu,
         mixed_precision=recipe.mixed_precision,
@@ -86,14 +97,15 @@ def _build_accelerator(recipe: Recipe, tracker: JSONLTracker, cpu: bool) -> Acce
     )
 
 
-def _build_run(
+def build_run(
     recipe: Recipe, accelerator: Accelerator, stopwatch: Stopwatch, data: DatasetDict, keep_checkpoints: int
-) -> "_Run":
+) -> "Run":
+    """A run of a recipe at its first step, which has written nothing."""
     check_agreement(recipe, data["train"])
     processor = build_processor(recipe, data["train"])
     model = build_model(recipe, processor)
-    # A checkpoint holds the weights and two moments of each.
-    check_output_dir(Path(recipe.output_dir), (1 + 3 * (keep_checkpoints + 1)) * 4 * model.num_parameters())
+    if recipe.lora is not None:
+        add_adapters(model, recipe.lora)
     sampler = _build_sampler(recipe, accelerator, data["train"])
     batches = DataLoader(
         TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
@@ -106,15 +118,19 @@ def _build_run(
     balancer = build_balancer(recipe).to(accelerator.device)
     shared = shared_parameters(model)
     optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe), eps=recipe.adam_epsilon)
+    average = None
+    if recipe.ema_decay is not None:
+        average = AveragedModel(model, accelerator.device, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
     model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
     steps_per_epoch = math.ceil(len(batches) / recipe.gradient_accumulation_steps)
     num_steps = recipe.num_epochs * steps_per_epoch
-    return _Run(
+    return Run(
         recipe=recipe,
         accelerator=accelerator,
         stopwatch=stopwatch,
         processor=processor,
         model=model,
+        average=average,
         sampler=sampler,
         batches=batches,
         balancer=balancer,
@@ -126,6 +142,14 @@ def _build_run(
         keep_checkpoints=keep_checkpoints,
         collapse=CollapseWarning(),
     )
+
+
+def _required_bytes(model: BDAMModel, recipe: Recipe, keep_checkpoints: int) -> int:
+    """The size of the saved model and of checkpoints: weights, moments of those that are trained, the average."""
+    num_parameters = model.num_parameters()
+    num_averaged = 0 if recipe.ema_decay is None else num_parameters
+    per_checkpoint = num_parameters + 2 * model.num_parameters(only_trainable=True) + num_averaged
+    return 4 * (num_parameters + (keep_checkpoints + 1) * per_checkpoint)
 
 
 def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> PersonBatchSampler:
@@ -140,14 +164,18 @@ def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> 
 
 
 @dataclass
-class _Run:
-    """A training run and its progress. `model`, `optimizer` and `batches` are prepared by accelerate."""
+class Run:
+    """
+    A training run and its progress. `model`, `optimizer` and `batches` are prepared by accelerate. `average` is the
+    moving average of the weights, if the recipe has one.
+    """
 
     recipe: Recipe
     accelerator: Accelerator
     stopwatch: Stopwatch
     processor: BDAMProcessor
     model: BDAMModel
+    average: AveragedModel | None
     sampler: PersonBatchSampler
     batches: DataLoader
     balancer: FixedWeights | GradNorm
@@ -197,6 +225,8 @@ class _Run:
             if not self.accelerator.sync_gradients:
                 continue
             self.scheduler.step()
+            if self.average is not None:
+                self.average.update_parameters(self.accelerator.unwrap_model(self.model))
             state.step += 1
             progress.update()
             progress.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", best=f"{state.best_score:.1f}")
@@ -239,7 +269,7 @@ class _Run:
 
     def validate(self, dataset: Dataset) -> None:
         """Scores the model on the validation split, and saves it if its score is the best until now."""
-        model, state = self.accelerator.unwrap_model(self.model), self.state
+        model, state = self.plain_model(), self.state
         score, clothing_weight = validation_score(model, self.processor, dataset, self.recipe.eval_batch_size)
         self.accelerator.log({"validation_score": score, "clothing_weight": clothing_weight}, step=state.step)
         if self.accelerator.is_main_process and score > state.best_score:
@@ -247,6 +277,11 @@ class _Run:
             save_model(self.output_dir / "model", model, self.processor, self.recipe)
             self.stopwatch.write(self.output_dir / "model")
         state.best_score = max(state.best_score, score)
+
+    def plain_model(self) -> BDAMModel:
+        """The model to validate and to save: the average of the weights, if there is one, with merged adapters."""
+        model: Any = self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
+        return model if self.recipe.lora is None else merge_adapters(model)
 
 
 def validation_score(
