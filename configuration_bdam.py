@@ -38,14 +38,18 @@ class BDAMConfig(PreTrainedConfig):
             The image encoder. Any architecture whose model returns patch tokens as `last_hidden_state`.
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT-base):
             The text encoder, shared by captions, identity descriptions and clothing descriptions.
-        vision_hidden_size, text_hidden_size (`int`, *optional*):
-            Width of the image encoder's tokens, and of the sentence vectors. Found by the model, and saved.
+        vision_hidden_size, num_image_tokens, text_hidden_size (`int`, *optional*):
+            Width of the image encoder's tokens, how many patches an image has, and width of the sentence vectors.
+            Found by the model, and saved.
         text_pooling (`str`, *optional*, defaults to `"cls"`):
             The sentence vector: the state of the first token (`"cls"`), the mean over the tokens (`"mean"`), or the
             encoder's own pooled vector (`"pooler"`), as dual encoders were trained with.
         use_pooled_image (`bool`, *optional*, defaults to `False`):
             Whether both streams start from the image encoder's own pooled vector, to which the mean of their tokens
             is an update that starts at zero. The paper takes the mean of the tokens alone.
+        token_pooling (`str`, *optional*, defaults to `"mean"`):
+            How the tokens of a stream become one feature: their mean, as in the paper, or a sum weighted by position
+            and dimension that starts as the mean (`"weighted"`), which can tell the hat from the shoes.
         use_position_embeddings (`bool`, *optional*, defaults to `False`):
             Whether tokens get learned position embeddings before they are split, for convolutional encoders, whose
             tokens do not know where they are.
@@ -142,9 +146,11 @@ class BDAMConfig(PreTrainedConfig):
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     vision_hidden_size: int | None = None
+    num_image_tokens: int | None = None
     text_hidden_size: int | None = None
     text_pooling: Literal["cls", "mean", "pooler"] = "cls"
     use_pooled_image: bool = False
+    token_pooling: Literal["mean", "weighted"] = "mean"
     use_position_embeddings: bool = False
     use_patch_tokens_only: bool = True
     use_bdam: bool = True

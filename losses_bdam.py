@@ -33,8 +33,14 @@ class BDAMLossInputs:
             `f_id` of the images.
         person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Who is on each image. Without them each image is a person of its own.
-        query_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-            How much each query counts, more than 0.
+        plain_image_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
+            Identity embeddings of the images without their descriptions. None where there are no descriptions.
+        identity_text_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
+            Embeddings of the identity descriptions as queries.
+        has_identity_text (`torch.BoolTensor` of shape `(batch_size,)`, *optional*):
+            Which images have an identity description.
+        identity_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
+            How much each identity description counts, more than 0.
         clothing_features, gate (`torch.FloatTensor` of shape `(batch_size, hidden_size)`, *optional*):
             `f_clo` of the images and the disentanglement gate. None without BDAM.
         fusion_weights (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
@@ -52,7 +58,10 @@ class BDAMLossInputs:
     text_embeds: torch.Tensor
     identity_features: torch.Tensor
     person_ids: torch.Tensor | None = None
-    query_agreement: torch.Tensor | None = None
+    plain_image_embeds: torch.Tensor | None = None
+    identity_text_embeds: torch.Tensor | None = None
+    has_identity_text: torch.Tensor | None = None
+    identity_agreement: torch.Tensor | None = None
     clothing_features: torch.Tensor | None = None
     gate: torch.Tensor | None = None
     fusion_weights: torch.Tensor | None = None
@@ -113,7 +122,7 @@ def register(name: str) -> Callable[[Loss], Loss]:
 @register("info_nce_loss")
 def identity_contrast(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor:
     """Eq. 3: a gallery entry is to find the queries of its person, and with `symmetric_contrast` the reverse."""
-    return _contrast(batch.image_embeds, batch.text_embeds, batch.same_person, batch.query_agreement, config)
+    return _contrast(batch.image_embeds, batch.text_embeds, batch.same_person, None, config)
 
 
 @register("triplet_loss")
@@ -143,6 +152,39 @@ def decoupling(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None
 def gate_divergence(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
     """The gate regularizer of Table IV, of both gates."""
     return None if batch.gate is None else gate_regularizer(batch.gate, batch.fusion_weights)
+
+
+@register("plain_info_nce_loss")
+def plain_identity_contrast(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
+    """Not the paper's: Eq. 3 for a gallery of images alone, where `info_nce_loss` sees them with descriptions."""
+    if batch.plain_image_embeds is None:
+        return None
+    return _contrast(batch.plain_image_embeds, batch.text_embeds, batch.same_person, None, config)
+
+
+@register("identity_query_loss")
+def identity_query(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
+    """
+    Not the paper's: an identity description, as a query, is to find the images of its person, alone and fused with
+    their own descriptions; and these it. Captions, which are all that Eq. 3 asks by, speak mostly of clothes. An entry
+    that is fused with the very words of the query is neither right nor wrong.
+    """
+    there = batch.has_identity_text
+    if there is None or not there.any():
+        return None
+    weights = None if batch.identity_agreement is None else batch.identity_agreement[there]
+    texts, same_person = batch.identity_text_embeds[there], batch.same_person[there][:, there]
+    plain = _contrast(batch.plain_image_embeds[there], texts, same_person, weights, config)
+    own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
+    others = same_person & ~own
+    if not others.any(dim=1).all():
+        return plain
+    similarity = batch.image_embeds[there] @ texts.T / config.temperature
+    similarity = similarity.masked_fill(own, torch.finfo(similarity.dtype).min)
+    fused = info_nce_loss(similarity, others, weights)
+    if config.symmetric_contrast:
+        fused = (fused + info_nce_loss(similarity.T, others.T, weights)) / 2
+    return (plain + fused) / 2
 
 
 @register("clothing_query_loss")

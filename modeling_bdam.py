@@ -183,6 +183,23 @@ class BDAMExchange(nn.Module):
         return self.layer_norm(hidden_states)
 
 
+class BDAMPooling(nn.Module):
+    """
+    The tokens of a stream → its feature: their mean or, if `config.token_pooling` says so, a sum weighted by position
+    and dimension that starts as the mean.
+    """
+
+    def __init__(self, config: BDAMConfig):
+        super().__init__()
+        self.weight = None
+        if config.token_pooling == "weighted":
+            self.weight = nn.Parameter(torch.zeros(config.num_image_tokens, config.vision_hidden_size))
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        mean = hidden_states.mean(dim=1)
+        return mean if self.weight is None else mean + (self.weight * hidden_states).sum(dim=1)
+
+
 class BDAMGate(nn.Module):
     """The disentanglement gate `g = σ(Linear([f̂_id; f̂_clo]))`, one weight per dimension."""
 
@@ -236,6 +253,8 @@ class BDAMDecoupler(nn.Module):
         self.clothing_branch = BDAMBranch(config)
         self.identity_exchange = BDAMExchange(config)
         self.clothing_exchange = BDAMExchange(config)
+        self.identity_pooling = BDAMPooling(config)
+        self.clothing_pooling = BDAMPooling(config)
         self.gate = BDAMGate(config)
         if config.use_pooled_image:
             self.identity_update = BDAMZeroLinear(config.vision_hidden_size, config.vision_hidden_size)
@@ -254,8 +273,8 @@ class BDAMDecoupler(nn.Module):
             self.identity_exchange(identity_tokens, clothing_tokens, **kwargs),
             self.clothing_exchange(clothing_tokens, identity_tokens, **kwargs),
         )
-        pooled_identity = identity_tokens.mean(dim=1)
-        pooled_clothing = clothing_tokens.mean(dim=1)
+        pooled_identity = self.identity_pooling(identity_tokens)
+        pooled_clothing = self.clothing_pooling(clothing_tokens)
         if pooled is not None:
             pooled_identity = pooled + self.identity_update(pooled_identity)
             pooled_clothing = pooled + self.clothing_update(pooled_clothing)
@@ -492,7 +511,7 @@ class BDAMPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
         elif isinstance(module, BDAMIdentityLinear):
             init.eye_(module.weight)
-        elif isinstance(module, BDAMZeroLinear):
+        elif isinstance(module, BDAMZeroLinear) or isinstance(module, BDAMPooling) and module.weight is not None:
             init.zeros_(module.weight)
         elif isinstance(module, BDAMModel) and module.config.use_position_embeddings:
             init.normal_(module.position_embeddings, std=self.config.initializer_range)
@@ -538,6 +557,7 @@ class BDAMModel(BDAMPreTrainedModel):
         text = fit_encoder(text_model, "text", config, uses_text_pooler)
         check_text_pooling(text_model, text, config.text_pooling)
         config.vision_hidden_size = vision.hidden_size
+        config.num_image_tokens = vision.num_tokens
         config.text_hidden_size = (uses_text_pooler and text.pooled_size) or text.hidden_size
         config.validate_architecture()
         self.num_prefix_tokens = vision.num_prefix_tokens
@@ -552,6 +572,8 @@ class BDAMModel(BDAMPreTrainedModel):
             self.clothing_projection = nn.Linear(vision.hidden_size, clothing_size)
             if config.clothing_projection_dim is not None:
                 self.clothing_text_projection = nn.Linear(config.text_hidden_size, clothing_size)
+        elif not config.use_pooled_image:
+            self.pooling = BDAMPooling(config)
         if config.use_fusion:
             self.fusion = BDAMFusion(config)
         if config.fusion_update or not config.use_fusion:
@@ -733,11 +755,9 @@ class BDAMModel(BDAMPreTrainedModel):
         identity_attention_mask: torch.Tensor | None = None,
         clothing_input_ids: torch.Tensor | None = None,
         clothing_attention_mask: torch.Tensor | None = None,
-        clothing_query_input_ids: torch.Tensor | None = None,
-        clothing_query_attention_mask: torch.Tensor | None = None,
         person_ids: torch.Tensor | None = None,
         clothing_text_ids: torch.Tensor | None = None,
-        query_agreement: torch.Tensor | None = None,
+        identity_agreement: torch.Tensor | None = None,
         clothing_agreement: torch.Tensor | None = None,
         return_loss: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -754,16 +774,13 @@ class BDAMModel(BDAMPreTrainedModel):
                 without one.
             clothing_input_ids, clothing_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
                 *optional*): Clothing descriptions of the images.
-            clothing_query_input_ids, clothing_query_attention_mask (`torch.LongTensor` of shape `(batch_size,
-                sequence_length)`, *optional*): With `return_loss=True`, captions that are to find the clothes of their
-                images. They speak of more than clothes: they teach the text side alone.
             person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Who is on each image. Without them each image is a person of its own.
             clothing_text_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Equal numbers for equal clothing descriptions. Without them no two are equal.
-            query_agreement, clothing_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): With
-                `return_loss=True`, how much each sample counts in the loss of the queries (Eq. 3), and in that of the
-                clothing descriptions (Eq. 1): how far several descriptions of its image agree, more than 0.
+            identity_agreement, clothing_agreement (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): With
+                `return_loss=True`, how much each identity and clothing description counts in the losses that align
+                images with them: how far several descriptions of its image agree, more than 0.
             return_loss (`bool`, *optional*): whether to compute the task losses; needs images and queries.
 
         Raises:
@@ -779,10 +796,9 @@ class BDAMModel(BDAMPreTrainedModel):
                 "identity_input_ids": identity_input_ids,
                 "input_ids": input_ids if return_loss else None,
                 "clothing_input_ids": clothing_input_ids if return_loss else None,
-                "clothing_query_input_ids": clothing_query_input_ids if return_loss else None,
                 "person_ids": person_ids if return_loss else None,
                 "clothing_text_ids": clothing_text_ids if return_loss else None,
-                "query_agreement": query_agreement if return_loss else None,
+                "identity_agreement": identity_agreement if return_loss else None,
                 "clothing_agreement": clothing_agreement if return_loss else None,
             }
         )
@@ -796,10 +812,6 @@ class BDAMModel(BDAMPreTrainedModel):
         caption = self._encode_texts(input_ids, attention_mask, token_type_ids=token_type_ids, **kwargs)
         description = self._encode_descriptions(identity_input_ids, identity_attention_mask, **kwargs)
         clothing = self._encode_texts(clothing_input_ids, clothing_attention_mask, **kwargs)
-        clothing_query = None
-        if return_loss:
-            clothing_query = self._encode_texts(clothing_query_input_ids, clothing_query_attention_mask, **kwargs)
-
         image_embeds = fusion_weights = None
         if image is not None or description is not None:
             image_embeds, fusion_weights = self.fuse(image, description)
@@ -833,16 +845,20 @@ class BDAMModel(BDAMPreTrainedModel):
                 text_embeds=text_embeds,
                 identity_features=image.identity_features,
                 person_ids=person_ids,
-                query_agreement=query_agreement,
                 clothing_features=image.clothing_features,
                 gate=image.gate,
                 fusion_weights=fusion_weights,
                 clothing_image_embeds=clothing_image_embeds,
                 clothing_text_embeds=clothing_text_embeds,
-                clothing_query_embeds=None if clothing_query is None else self.embed_clothing_texts(clothing_query),
+                clothing_query_embeds=self.embed_clothing_texts(caption),
                 clothing_text_ids=clothing_text_ids,
                 clothing_agreement=clothing_agreement,
             )
+            if description is not None:
+                inputs.plain_image_embeds, _ = self.fuse(image)
+                inputs.identity_text_embeds = _normalize(self.text_projection(description.features))
+                inputs.has_identity_text = description.attention_mask.any(dim=1)
+                inputs.identity_agreement = identity_agreement
             loss_dict = losses(inputs, self.config, gather=self.training)
             loss = sum(loss_dict[name] for name in TASKS if name in loss_dict)
             outputs = BDAMOutput(loss=loss, loss_dict=loss_dict, **outputs)
@@ -888,7 +904,7 @@ class BDAMModel(BDAMPreTrainedModel):
             hidden_states = hidden_states + self.position_embeddings
         if self.config.use_bdam:
             return self.decoupler(hidden_states, pooled, **kwargs)
-        identity_features = hidden_states.mean(dim=1) if pooled is None else pooled
+        identity_features = self.pooling(hidden_states) if pooled is None else pooled
         return BDAMImageOutput(identity_tokens=hidden_states, identity_features=identity_features)
 
     def _encode_texts(

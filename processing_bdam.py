@@ -50,7 +50,6 @@ PREFIXES = {
     "text": "",
     "identity_text": "identity_",
     "clothing_text": "clothing_",
-    "clothing_query": "clothing_query_",
 }
 
 
@@ -91,7 +90,6 @@ class BDAMProcessor(ProcessorMixin):
         text: str | Sequence[str] | None = None,
         identity_text: str | Sequence[str | None] | None = None,
         clothing_text: str | Sequence[str] | None = None,
-        clothing_query: str | Sequence[str] | None = None,
         **kwargs,
     ) -> BatchFeature:
         r"""
@@ -101,8 +99,6 @@ class BDAMProcessor(ProcessorMixin):
             identity_text: identity descriptions of the images; None stands for an image without one, whose row of
                 the mask is zero. → `identity_input_ids`, `identity_attention_mask`
             clothing_text: clothing descriptions of the images. → `clothing_input_ids`, `clothing_attention_mask`
-            clothing_query: captions, to train the search for clothes. → `clothing_query_input_ids`,
-                `clothing_query_attention_mask`
             kwargs: for the image processor (`size`, `do_normalize`, …) and the tokenizer (`padding`, `truncation`,
                 `max_length`, …); texts are padded and truncated unless told otherwise. `return_tensors` is for both.
 
@@ -117,7 +113,7 @@ class BDAMProcessor(ProcessorMixin):
         if images is not None:
             data.update(self.image_processor(_prepare(images), **kwargs["images_kwargs"]))
         texts = {"text": text, "identity_text": identity_text, "clothing_text": clothing_text}
-        for name, given in {**texts, "clothing_query": clothing_query}.items():
+        for name, given in texts.items():
             if given is not None:
                 tokens = self._tokenize(name, given, **kwargs["text_kwargs"])
                 data.update({f"{PREFIXES[name]}{key}": value for key, value in tokens.items()})

@@ -56,8 +56,8 @@ DUAL_ENCODERS = (
 # Overrides that make a run of `recipes/demo.yaml` small enough for tests.
 TINY_RUN = [
     "image_size=[32, 16]",
-    "vision_encoder.patch_size=8",
-    "vision_encoder.hidden_size=32",
+    "vision_encoder.hidden_sizes=[8, 32]",
+    "vision_encoder.depths=[1, 1]",
     "text_encoder.hidden_size=32",
     "model.fusion_hidden_size=16",
     "persons_per_batch=4",

@@ -8,6 +8,7 @@ many workers or processes make it, and in a run that was interrupted.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import zip_longest
 from random import Random
 from typing import NamedTuple
 
@@ -26,21 +27,29 @@ class PersonBatchSampler(Sampler[list[Draw]]):
     """
     Batches of P persons with K images each, so that every image meets others of the same person.
 
-    An epoch deals each person's shuffled images out in hands of K; a person with fewer than K fills the hand up with
-    repetitions. Round after round, each person plays one hand, in random order; a round's last, incomplete batch is
-    dropped. Several processes share each batch in equal parts (accelerate's `split_batches`).
+    An epoch splits each person's images into random groups of K, in as many different outfits as there are; a person
+    with fewer than K images is repeated. Each batch takes one group each of P random persons; the last, incomplete
+    batches are dropped. Several processes share each batch in equal parts (accelerate's `split_batches`).
 
     Args:
         person_ids: who is on each image of the data set.
         persons_per_batch: P, of all processes together.
         images_per_person: K, at least 2.
+        outfit_ids: which outfit each image shows; None where nobody knows.
         seed: two samplers of equal seed and epoch give the same batches.
 
     Raises:
         ValueError: if the data set has fewer than P persons, or no person with two images.
     """
 
-    def __init__(self, person_ids: Sequence[int], persons_per_batch: int, images_per_person: int, seed: int = 0):
+    def __init__(
+        self,
+        person_ids: Sequence[int],
+        persons_per_batch: int,
+        images_per_person: int,
+        outfit_ids: Sequence[int | None] | None = None,
+        seed: int = 0,
+    ):
         self.images = defaultdict(list)
         for index, person in enumerate(person_ids):
             self.images[person].append(index)
@@ -52,6 +61,7 @@ class PersonBatchSampler(Sampler[list[Draw]]):
             raise ValueError("Each person of the split has one image only: the triplet loss has no positives.")
         self.persons_per_batch = persons_per_batch
         self.images_per_person = images_per_person
+        self.outfit_ids = outfit_ids or [None] * len(person_ids)
         self.batch_size = persons_per_batch * images_per_person
         self.drop_last = True
         self.seed = seed
@@ -61,29 +71,34 @@ class PersonBatchSampler(Sampler[list[Draw]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        hands = [self._num_hands(images) for images in self.images.values()]
-        return sum(sum(n > turn for n in hands) // self.persons_per_batch for turn in range(max(hands)))
+        counts = [self._num_groups(images) for images in self.images.values()]
+        return sum(sum(n > turn for n in counts) // self.persons_per_batch for turn in range(max(counts)))
 
     def __iter__(self) -> Iterator[list[Draw]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        hands = {person: self._deal(images, generator) for person, images in self.images.items()}
-        for turn in range(max(map(len, hands.values()))):
-            players = [person for person in hands if len(hands[person]) > turn]
-            players = [players[i] for i in torch.randperm(len(players), generator=generator).tolist()]
-            for start in range(0, len(players) - self.persons_per_batch + 1, self.persons_per_batch):
-                batch = players[start : start + self.persons_per_batch]
-                indices = [index for person in batch for index in hands[person][turn]]
+        groups = {person: self._group(images, generator) for person, images in self.images.items()}
+        for turn in range(max(map(len, groups.values()))):
+            persons = [person for person in groups if len(groups[person]) > turn]
+            persons = [persons[i] for i in torch.randperm(len(persons), generator=generator).tolist()]
+            for start in range(0, len(persons) - self.persons_per_batch + 1, self.persons_per_batch):
+                batch = persons[start : start + self.persons_per_batch]
+                indices = [index for person in batch for index in groups[person][turn]]
                 seeds = torch.randint(2**62, (len(indices),), generator=generator).tolist()
                 yield [Draw(*draw) for draw in zip(indices, seeds, strict=True)]
 
-    def _num_hands(self, images: list[int]) -> int:
+    def _num_groups(self, images: list[int]) -> int:
         return max(len(images) // self.images_per_person, 1)
 
-    def _deal(self, images: list[int], generator: torch.Generator) -> list[list[int]]:
+    def _group(self, images: list[int], generator: torch.Generator) -> list[list[int]]:
         shuffled = [images[i] for i in torch.randperm(len(images), generator=generator).tolist()]
+        by_outfit = defaultdict(list)
+        for index in shuffled:
+            by_outfit[self.outfit_ids[index]].append(index)
+        turns = zip_longest(*by_outfit.values())
+        changing = [index for turn in turns for index in turn if index is not None]
         size = self.images_per_person
-        cards = [shuffled[i % len(shuffled)] for i in range(size * self._num_hands(images))]
-        return [cards[i : i + size] for i in range(0, len(cards), size)]
+        repeated = [changing[i % len(changing)] for i in range(size * self._num_groups(images))]
+        return [repeated[i : i + size] for i in range(0, len(repeated), size)]
 
 
 class TrainingRows(Dataset):
@@ -121,58 +136,34 @@ class TrainingCollator:
     """
     [`TrainingRows`] → the model's fields and `image_ids`, with the random choices of training.
 
-    The query of a sample is one of its captions or, with probability `identity_query`, its identity description, so
-    that the model also learns to be asked for a person alone. The fusion sees the identity description of the image
-    unless the query just said the same, or the description is dropped (with probability `description_dropout`): a
-    model that can match text with text would never look at the image.
-
-    The clothing stream learns from the clothing description. For searches by whole sentences, captions learn to find
-    the clothes (`clothing_query_loss`), if they are asked to.
-
-    An image that nobody described trains by its captions alone, and the fusion sees it alone.
+    The query of a sample is one of its captions. The fusion sees the identity description of the image unless it is
+    dropped, or there is none. The clothing stream learns from the clothing description or, where there is none, from
+    the caption.
 
     Args:
         processor: a [`BDAMProcessor`].
-        description_dropout: probability per sample that the fusion sees the image alone.
-        identity_query: probability per sample that the query is the identity description.
-        clothing_queries: whether there are captions for the `clothing_query_loss`.
+        description_dropout: probability per sample that its identity description is dropped.
         augment: whether images are flipped, shifted and partly erased.
-        weigh_by_agreement: whether descriptions weigh as much as their samples agree, `query_agreement` where the
-            query is one, and `clothing_agreement`. Captions, and descriptions of which there was but one, weigh 1.
+        weigh_by_agreement: whether descriptions weigh as much as their samples agree: `identity_agreement` and
+            `clothing_agreement`. Captions, and descriptions of which there was but one, weigh 1.
     """
 
-    def __init__(
-        self,
-        processor,
-        description_dropout: float,
-        identity_query: float,
-        clothing_queries: bool,
-        augment: bool,
-        weigh_by_agreement: bool = False,
-    ):
+    def __init__(self, processor, description_dropout: float, augment: bool, weigh_by_agreement: bool = False):
         self.processor = processor
         self.description_dropout = description_dropout
-        self.identity_query = identity_query
-        self.clothing_queries = clothing_queries
         self.augment = augment
         self.weigh_by_agreement = weigh_by_agreement
 
     def __call__(self, rows: list[dict]) -> dict:
         randoms = [Random(row["seed"]) for row in rows]
         texts = [self._choose_texts(row, random) for row, random in zip(rows, randoms, strict=True)]
-        queries, descriptions, clothing, captions = zip(*texts, strict=True)
-        batch = self.processor(
-            text=queries,
-            identity_text=descriptions,
-            clothing_text=clothing,
-            clothing_query=captions if self.clothing_queries else None,
-            return_tensors="pt",
-        )
+        captions, identity, clothing = zip(*texts, strict=True)
+        batch = self.processor(text=captions, identity_text=identity, clothing_text=clothing, return_tensors="pt")
         images = [row["pixel_values"] for row in rows]
         if self.augment:
             images = [augment_image(image, random) for image, random in zip(images, randoms, strict=True)]
         if self.weigh_by_agreement:
-            batch["query_agreement"] = _agreement("identity", rows, queries)
+            batch["identity_agreement"] = _agreement("identity", rows, identity)
             batch["clothing_agreement"] = _agreement("clothing", rows, clothing)
         return {
             **batch,
@@ -182,15 +173,12 @@ class TrainingCollator:
             "image_ids": [row["image_id"] for row in rows],
         }
 
-    def _choose_texts(self, row: dict, random: Random) -> tuple[str, str | None, str, str]:
-        """The query, the description that the fusion sees, what the clothing stream learns from, and a caption."""
-        caption, identity = random.choice(row["captions"]), row["identity_description"]
-        clothing = row["clothing_description"] or caption
-        if random.random() < self.identity_query and identity:
-            return identity, None, clothing, caption
-        if random.random() < self.description_dropout or not identity:
-            return caption, None, clothing, caption
-        return caption, identity, clothing, caption
+    def _choose_texts(self, row: dict, random: Random) -> tuple[str, str | None, str]:
+        """A caption, the identity description or None, and what the clothing stream learns from."""
+        caption = random.choice(row["captions"])
+        is_dropped = random.random() < self.description_dropout
+        identity = None if is_dropped else row["identity_description"] or None
+        return caption, identity, row["clothing_description"] or caption
 
 
 def text_id(text: str) -> int:
@@ -198,7 +186,7 @@ def text_id(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _agreement(kind: str, rows: list[dict], texts: Sequence[str]) -> torch.Tensor:
+def _agreement(kind: str, rows: list[dict], texts: Sequence[str | None]) -> torch.Tensor:
     """How far the samples agree of those texts (B,) that are descriptions of this kind; 1 for all others."""
     shares = [
         row.get(f"{kind}_agreement") if text == row[f"{kind}_description"] else None

@@ -58,7 +58,7 @@ KEY = re.compile(r"[A-Za-z_]\w*(\.[\w-]+)*")
 
 
 # The weights of losses that a recipe does not set.
-DEFAULT_WEIGHTS = {**dict.fromkeys(TASKS, 1.0), "gate_loss": 0.0, "clothing_query_loss": 0.0}
+DEFAULT_WEIGHTS = {**dict.fromkeys(TASKS, 1.0), "gate_loss": 0.0}
 
 
 def _by_loss(kind: Any) -> GetPydanticSchema:
@@ -116,7 +116,6 @@ class Recipe(BaseModel):
     persons_per_batch: PositiveInt = 16
     images_per_person: int = Field(default=4, ge=2)
     description_dropout: Probability = 0.0
-    identity_query: Probability = 0.0
     # Not in the paper: weigh the losses of a description by the agreement of several samples of it.
     weigh_by_agreement: bool = False
     augment: bool = True

@@ -65,12 +65,10 @@ def check_agreement(recipe: Recipe, train: Dataset) -> None:
 
 
 def build_collator(recipe: Recipe, processor: BDAMProcessor) -> TrainingCollator:
-    """The collator of a recipe, with clothing queries if one of its losses needs these."""
+    """The collator of a recipe."""
     return TrainingCollator(
         processor,
         recipe.description_dropout,
-        recipe.identity_query,
-        clothing_queries=recipe.loss_weights.get("clothing_query_loss", 0) > 0,
         augment=recipe.augment,
         weigh_by_agreement=recipe.weigh_by_agreement,
     )

@@ -117,7 +117,7 @@ def build_run(
     )
     balancer = build_balancer(recipe).to(accelerator.device)
     shared = shared_parameters(model)
-    optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe), eps=recipe.adam_epsilon)
+    optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe), eps=recipe.adam_epsilon, fused=True)
     average = None
     if recipe.ema_decay is not None:
         average = AveragedModel(model, accelerator.device, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
@@ -153,8 +153,13 @@ def _required_bytes(model: BDAMModel, recipe: Recipe, keep_checkpoints: int) -> 
 
 
 def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> PersonBatchSampler:
-    person_ids = read_column(train, "person_id")
-    sampler = PersonBatchSampler(person_ids, recipe.persons_per_batch, recipe.images_per_person, seed=recipe.seed)
+    sampler = PersonBatchSampler(
+        read_column(train, "person_id"),
+        recipe.persons_per_batch,
+        recipe.images_per_person,
+        read_column(train, "outfit_id"),
+        seed=recipe.seed,
+    )
     if sampler.batch_size % accelerator.num_processes:
         raise ValueError(
             f"{accelerator.num_processes} processes cannot share batches of {sampler.batch_size} images equally: "

@@ -111,8 +111,8 @@ def test_agreement_weighs_the_loss_that_learns_from_the_description_and_no_other
         return {name for name in names if not outputs.loss_dict[name].equal(plain.loss_dict[name])}
 
     ones, some = plain.logits_per_image.new_ones(4), plain.logits_per_image.new_tensor([1.0, 0.5, 0.25, 0.75])
-    assert changed(query_agreement=ones, clothing_agreement=ones) == set()
-    assert changed(query_agreement=some) == {"info_nce_loss"}
+    assert changed(identity_agreement=ones, clothing_agreement=ones) == set()
+    assert changed(identity_agreement=some) == {"identity_query_loss"}
     assert changed(clothing_agreement=some) == {"alignment_loss"}
-    with pytest.raises(ValueError, match="Batch sizes must agree, got .*`query_agreement` 3"):
-        model(**batch, query_agreement=ones[:3], return_loss=True)
+    with pytest.raises(ValueError, match="Batch sizes must agree, got .*`identity_agreement` 3"):
+        model(**batch, identity_agreement=ones[:3], return_loss=True)

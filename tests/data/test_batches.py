@@ -57,22 +57,15 @@ def rows(count: int = 64) -> list[dict]:
 
 
 @pytest.mark.parametrize("description_dropout", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("identity_query", [0.0, 0.5, 1.0])
-def test_a_text_never_stands_on_both_sides(processor, description_dropout, identity_query):
-    collator = TrainingCollator(processor, description_dropout, identity_query, clothing_queries=True, augment=False)
-    batch = collator(rows())
-    identity_ids = processor(text=SENTENCES[1], return_tensors="pt")["input_ids"][0]
-    asked_for_identity = (batch["input_ids"][:, : len(identity_ids)] == identity_ids).all(dim=1)
+def test_captions_ask_and_descriptions_are_dropped(processor, description_dropout):
+    batch = TrainingCollator(processor, description_dropout, augment=False)(rows())
+    for prefix, sentence in (("", SENTENCES[0]), ("clothing_", SENTENCES[2])):
+        ids = processor(text=sentence, return_tensors="pt")["input_ids"][0]
+        assert (batch[f"{prefix}input_ids"] == ids).all()
     described = batch["identity_attention_mask"].any(dim=1)
-    assert not (asked_for_identity & described).any()
-    assert asked_for_identity.float().mean().item() == pytest.approx(identity_query, abs=0.2)
-    described_captions = described[~asked_for_identity].float().mean().item() if identity_query < 1 else None
-    assert described_captions is None or described_captions == pytest.approx(1 - description_dropout, abs=0.25)
-    caption_ids = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
-    assert (batch["clothing_query_input_ids"] == caption_ids).all()
-    clothing_ids = processor(text=SENTENCES[2], return_tensors="pt")["input_ids"][0]
-    assert (batch["clothing_input_ids"] == clothing_ids).all()
+    assert described.float().mean().item() == pytest.approx(1 - description_dropout, abs=0.2)
     assert batch["person_ids"].tolist() == [7] * 64
+    assert len(set(batch["clothing_text_ids"].tolist())) == 1
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -108,7 +101,7 @@ def test_augmentation_moves_flips_and_erases():
 
 
 def test_chance_comes_with_the_draw(processor):
-    collator = TrainingCollator(processor, 0.5, 0.5, clothing_queries=False, augment=True)
+    collator = TrainingCollator(processor, 0.5, augment=True)
     torch.manual_seed(torch.seed())
     whole, part = collator(rows(8)), collator(rows(8)[4:])
     assert torch.equal(whole["pixel_values"][4:], part["pixel_values"])
@@ -119,7 +112,7 @@ def test_chance_comes_with_the_draw(processor):
 @pytest.mark.parametrize("missing", [None, ""])
 def test_an_image_that_nobody_described_trains_by_its_captions_alone(processor, missing):
     undescribed = [{**row, "identity_description": missing, "clothing_description": missing} for row in rows(8)]
-    collator = TrainingCollator(processor, 0.0, identity_query=0.5, clothing_queries=False, augment=False)
+    collator = TrainingCollator(processor, 0.0, augment=False)
     batch = collator(undescribed + rows(8))
     caption = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
     for name in ("input_ids", "clothing_input_ids"):
@@ -137,15 +130,24 @@ def test_descriptions_weigh_as_their_samples_agree(processor):
         row |= {"identity_agreement": 0.25, "clothing_agreement": 0.75}
     told[16] |= {"identity_agreement": None, "clothing_agreement": None}
     told[0] |= {"clothing_description": None}  # the clothing stream learns from the caption
-    options = {"clothing_queries": False, "augment": False, "weigh_by_agreement": True}
-    for identity_query, weight in ((1.0, 0.25), (0.0, 1.0)):
-        batch = TrainingCollator(processor, 0.5, identity_query, **options)(told)
-        assert batch["query_agreement"].tolist() == [weight] * 16 + [1.0] * 16
-        assert batch["clothing_agreement"].tolist() == [1.0] + [0.75] * 15 + [1.0] * 16
-    mixed = TrainingCollator(processor, 0.5, 0.5, **options)(told)
-    description = processor(text=SENTENCES[1], return_tensors="pt")["input_ids"][0]
-    asks = (mixed["input_ids"][:16, : len(description)] == description).all(dim=1)
-    assert 0 < asks.sum() < 16
-    assert mixed["query_agreement"][:16].tolist() == [0.25 if is_description else 1.0 for is_description in asks]
-    unweighed = TrainingCollator(processor, 0.5, 0.5, clothing_queries=False, augment=False)(told)
-    assert unweighed.keys() == mixed.keys() - {"query_agreement", "clothing_agreement"}
+    batch = TrainingCollator(processor, 0.5, augment=False, weigh_by_agreement=True)(told)
+    is_described = batch["identity_attention_mask"].any(dim=1)
+    assert 0 < is_described[:16].sum() < 16
+    assert batch["identity_agreement"][:16].tolist() == [0.25 if there else 1.0 for there in is_described[:16]]
+    assert batch["identity_agreement"][16:].tolist() == [1.0] * 16
+    assert batch["clothing_agreement"].tolist() == [1.0] + [0.75] * 15 + [1.0] * 16
+    unweighed = TrainingCollator(processor, 0.5, augment=False)(told)
+    assert unweighed.keys() == batch.keys() - {"identity_agreement", "clothing_agreement"}
+
+
+OUTFITS = [0, 0, 0, 1, 1, 2]
+
+
+def test_a_person_changes_clothes_within_a_batch():
+    sampler = PersonBatchSampler([0] * 6 + [1] * 6, 2, 2, outfit_ids=OUTFITS * 2)
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        first, second, _ = sampler
+        for batch in (first, second):
+            for group in (batch[:2], batch[2:]):
+                assert len({OUTFITS[draw.row % 6] for draw in group}) == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import tiny_batch, tiny_config, tiny_model
 
-from losses_bdam import LOSSES, TASKS, hsic_loss
+from losses_bdam import LOSSES, TASKS, hsic_loss, info_nce_loss
 from modeling_bdam import BDAMModel
 
 
@@ -61,7 +61,7 @@ def test_a_model_without_clothing_stream_has_no_losses_of_one():
 
 def test_captions_that_ask_for_clothes_teach_the_text_side_alone():
     model, batch = tiny_model(), tiny_batch()
-    outputs = model(**batch, clothing_query_input_ids=batch["input_ids"], return_loss=True)
+    outputs = model(**batch, return_loss=True)
     query = model.get_clothing_text_features(batch["input_ids"]).pooler_output
     similarity = query @ outputs.clothing_image_embeds.T / model.config.temperature
     expected = torch.nn.functional.cross_entropy(similarity, torch.arange(4))
@@ -70,7 +70,24 @@ def test_captions_that_ask_for_clothes_teach_the_text_side_alone():
     assert all(parameter.grad is None for parameter in model.vision_model.parameters())
     assert all(parameter.grad is None for parameter in model.decoupler.parameters())
     assert any(parameter.grad is not None for parameter in model.text_model.parameters())
-    assert model(**batch, return_loss=True).loss_dict.keys() == outputs.loss_dict.keys() - {"clothing_query_loss"}
+
+
+def test_images_alone_are_asked_for_by_captions_and_by_identity_descriptions():
+    model, batch = tiny_model(), tiny_batch()
+    losses = model(**batch, return_loss=True).loss_dict
+    plain = model(pixel_values=batch["pixel_values"], input_ids=batch["input_ids"], return_loss=False)
+    images, there = plain.image_embeds, batch["identity_attention_mask"].any(dim=1)
+    asked = model.get_text_features(batch["identity_input_ids"][there], batch["identity_attention_mask"][there])
+    same_person = batch["person_ids"][:, None] == batch["person_ids"]
+    for name, gallery, queries, positives in (
+        ("plain_info_nce_loss", images, plain.text_embeds, same_person),
+        ("identity_query_loss", images[there], asked.pooler_output, same_person[there][:, there]),
+    ):
+        expected = info_nce_loss(gallery @ queries.T / model.config.temperature, positives)
+        torch.testing.assert_close(losses[name], expected)
+    without = {name: value for name, value in batch.items() if not name.startswith("identity")}
+    missing = losses.keys() - model(**without, return_loss=True).loss_dict.keys()
+    assert missing == {"plain_info_nce_loss", "identity_query_loss"}
 
 
 def test_equal_clothing_descriptions_are_no_negatives_of_each_other():

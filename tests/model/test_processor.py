@@ -14,7 +14,6 @@ def test_images_and_texts_become_the_models_fields(processor):
         text=SENTENCES[:2],
         identity_text=SENTENCES[:2],
         clothing_text=SENTENCES[2:],
-        clothing_query=SENTENCES[:2],
         return_tensors="pt",
     )
     assert set(inputs) == set(processor.model_input_names)

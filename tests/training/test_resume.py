@@ -21,7 +21,7 @@ from bdam.training.checkpoints import TrainingState, choose_checkpoint, find_che
 ROOT = Path(__file__).parents[2]
 SMALL = [
     *TINY_RUN,
-    "vision_encoder.hidden_dropout_prob=0.1",
+    "text_encoder.hidden_dropout_prob=0.1",
     "model.dropout=0.1",
     "augment=true",
     "balancer=gradnorm",

@@ -26,7 +26,7 @@ def test_a_loss_that_is_not_finite_names_the_step_the_losses_and_the_images():
 
 def test_a_run_that_diverges_stops_and_says_where(tmp_path):
     generate_pedestrians(6, 3, 3, image_size=(32, 16)).save_to_disk(tmp_path / "data")
-    small = ["image_size=[32, 16]", "vision_encoder.patch_size=8", "persons_per_batch=4", "learning_rate=1e18"]
+    small = ["image_size=[32, 16]", "persons_per_batch=4", "learning_rate=1e18"]
     places = [f"data={tmp_path / 'data'}", f"output_dir={tmp_path / 'run'}"]
     recipe = load_recipe("recipes/demo.yaml", *places, *small, "warmup_epochs=0", "max_grad_norm=1e30")
     with pytest.raises(FloatingPointError, match="A loss is not finite at step [1-9]"):

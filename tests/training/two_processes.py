@@ -32,9 +32,8 @@ def eight_samples() -> dict[str, torch.Tensor]:
     batch = tiny_batch(batch_size=8)
     batch["clothing_input_ids"][6] = batch["clothing_input_ids"][1]
     batch["clothing_text_ids"] = torch.tensor([0, 1, 2, 3, 4, 5, 1, 7])
-    batch["clothing_query_input_ids"] = batch["input_ids"]
-    batch["query_agreement"] = torch.tensor([1.0, 0.5, 0.25, 1.0, 0.75, 1.0, 0.6, 0.9])
-    batch["clothing_agreement"] = batch["query_agreement"].flip(0)
+    batch["identity_agreement"] = torch.tensor([1.0, 0.5, 0.25, 1.0, 0.75, 1.0, 0.6, 0.9])
+    batch["clothing_agreement"] = batch["identity_agreement"].flip(0)
     return batch
 
 
