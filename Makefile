@@ -27,7 +27,7 @@ $(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcar
 		data=$(DEMO)/pedestrians output_dir=$(DEMO)
 
 $(DEMO)/pedestrians/dataset_dict.json: $(wildcard bdam/data/pedestrians/*.py) | $(VENV)/core.installed
-	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --sheet $(DEMO)/pedestrians.png
+	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --train 4800 --sheet $(DEMO)/pedestrians.png
 
 # Runs the blocks of the README and of the guides, each file in a fresh shell.
 readme:
