@@ -1,4 +1,4 @@
-"""The ground floor imports nothing of ours; the workshop's own order is import-linter's (see pyproject.toml)."""
+"""The files that the Hub ships import nothing of the package; for the order inside it, see pyproject.toml."""
 
 import ast
 import sys
