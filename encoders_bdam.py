@@ -103,12 +103,15 @@ def build_encoder(config: PreTrainedConfig, kind: str) -> PreTrainedModel:
     return encoder_class(config, kind)._from_config(config)
 
 
-def load_encoder(name_or_path: str, kind: str, uses_pooled: bool = False) -> PreTrainedModel:
+def load_encoder(
+    name_or_path: str, kind: str, uses_pooled: bool = False, image_size: int | tuple[int, int] | None = None
+) -> PreTrainedModel:
     """
     A pretrained encoder, or the `kind` half ("vision" or "text") of a pretrained dual encoder.
 
     Args:
         uses_pooled: whether its own pooled vector is used beside its tokens, or in place of them.
+        image_size: see [`resize_encoder`].
 
     Raises:
         ValueError: if there is no such encoder, or it lacks weights that lead to what is used of it.
@@ -129,13 +132,13 @@ def load_encoder(name_or_path: str, kind: str, uses_pooled: bool = False) -> Pre
     if missing:
         missing -= set(outline_encoder(encoder, kind, uses_pooled).unused)
         _check_weights(name_or_path, f"{kind} encoder ({encoder.config.model_type})", missing)
-    return encoder
+    return resize_encoder(encoder, image_size) if kind == "vision" else encoder
 
 
 @torch.no_grad()
-def load_dual_encoder(name_or_path: str) -> DualEncoder:
+def load_dual_encoder(name_or_path: str, image_size: int | tuple[int, int] | None = None) -> DualEncoder:
     """
-    A pretrained dual encoder, such as CLIP or SigLIP.
+    A pretrained dual encoder, such as CLIP or SigLIP, for images of a size, see [`resize_encoder`].
 
     Raises:
         ValueError: if it is none, lacks weights, or compares other vectors than projections of what its halves pool.
@@ -158,9 +161,8 @@ def load_dual_encoder(name_or_path: str) -> DualEncoder:
     text_pooling, text_projection = _find_projection(dual, "text_projection", text_vectors, text_features)
     scale = getattr(dual, "logit_scale", None)
     temperature = float(dual.temperature if scale is None else (-scale).exp())
-    return DualEncoder(
-        dual.vision_model, dual.text_model, image_projection, text_projection, text_pooling, temperature
-    )
+    vision_model = resize_encoder(dual.vision_model, image_size)
+    return DualEncoder(vision_model, dual.text_model, image_projection, text_projection, text_pooling, temperature)
 
 
 def _load_halves(name_or_path: str) -> Any:
@@ -410,16 +412,21 @@ def fit_encoder(encoder: PreTrainedModel, kind: str, config: PreTrainedConfig, u
     The layers of an encoder hold its config: the model's becomes the same object, so that a switch of the attention
     implementation reaches them. Being put into a `BDAMConfig` erased its implementation, and a layer without one runs
     eager.
+
+    Raises:
+        ValueError: if the pooling of texts does not fit the encoder.
     """
     requested = getattr(config, f"{kind}_config")._attn_implementation or encoder.config._attn_implementation
     encoder.config._attn_implementation = encoder.get_correct_attn_implementation(requested)
     setattr(config, f"{kind}_config", encoder.config)
     outline = outline_encoder(encoder, kind, uses_pooled)
+    if kind == "text":
+        _check_text_pooling(encoder, outline, config.text_pooling)
     _freeze_unused(encoder, outline, uses_pooled)
     return outline
 
 
-def check_text_pooling(encoder: PreTrainedModel, outline: EncoderOutline, text_pooling: str) -> None:
+def _check_text_pooling(encoder: PreTrainedModel, outline: EncoderOutline, text_pooling: str) -> None:
     """
     Raises:
         ValueError: if the state of the first token is to stand for a text, and that token sees no other.

@@ -20,30 +20,12 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 try:
     from .configuration_bdam import BDAMConfig
-    from .encoders_bdam import (
-        build_encoder,
-        check_text_pooling,
-        encode_images,
-        encode_texts,
-        fit_encoder,
-        load_dual_encoder,
-        load_encoder,
-        resize_encoder,
-    )
+    from .encoders_bdam import build_encoder, encode_images, encode_texts, fit_encoder, load_dual_encoder, load_encoder
     from .losses_bdam import TASKS, BDAMLossInputs, losses
     from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
     from configuration_bdam import BDAMConfig
-    from encoders_bdam import (
-        build_encoder,
-        check_text_pooling,
-        encode_images,
-        encode_texts,
-        fit_encoder,
-        load_dual_encoder,
-        load_encoder,
-        resize_encoder,
-    )
+    from encoders_bdam import build_encoder, encode_images, encode_texts, fit_encoder, load_dual_encoder, load_encoder
     from losses_bdam import TASKS, BDAMLossInputs, losses
     from mamba_bdam import BDAMMambaMixer
 
@@ -555,7 +537,6 @@ class BDAMModel(BDAMPreTrainedModel):
         uses_text_pooler = config.text_pooling == "pooler"
         vision = fit_encoder(vision_model, "vision", config, config.use_pooled_image)
         text = fit_encoder(text_model, "text", config, uses_text_pooler)
-        check_text_pooling(text_model, text, config.text_pooling)
         config.vision_hidden_size = vision.hidden_size
         config.num_image_tokens = vision.num_tokens
         config.text_hidden_size = (uses_text_pooler and text.pooled_size) or text.hidden_size
@@ -607,8 +588,7 @@ class BDAMModel(BDAMPreTrainedModel):
         """
         uses_pooled_image = config_kwargs.get("use_pooled_image", False)
         uses_text_pooler = config_kwargs.get("text_pooling") == "pooler"
-        vision_model = load_encoder(vision_model_name_or_path, "vision", uses_pooled_image)
-        vision_model = resize_encoder(vision_model, image_size)
+        vision_model = load_encoder(vision_model_name_or_path, "vision", uses_pooled_image, image_size)
         text_model = load_encoder(text_model_name_or_path, "text", uses_text_pooler)
         config = BDAMConfig(vision_config=vision_model.config, text_config=text_model.config, **config_kwargs)
         return cls(config, vision_model=vision_model, text_model=text_model)
@@ -630,11 +610,10 @@ class BDAMModel(BDAMPreTrainedModel):
         Raises:
             ValueError: if it is no dual encoder, lacks weights, or has no vectors to start from.
         """
-        dual = load_dual_encoder(name_or_path)
-        vision_model = resize_encoder(dual.vision_model, image_size)
+        dual = load_dual_encoder(name_or_path, image_size)
         size = dual.text_projection.out_features
         config = BDAMConfig(
-            vision_config=vision_model.config,
+            vision_config=dual.vision_model.config,
             text_config=dual.text_model.config,
             text_pooling=dual.text_pooling,
             use_pooled_image=True,
@@ -644,7 +623,7 @@ class BDAMModel(BDAMPreTrainedModel):
             temperature=dual.temperature,
             **config_kwargs,
         )
-        model = cls(config, vision_model=vision_model, text_model=dual.text_model)
+        model = cls(config, vision_model=dual.vision_model, text_model=dual.text_model)
         starts = {"image_projection": dual.image_projection, "text_projection": dual.text_projection}
         if config.use_bdam:
             starts |= {"clothing_projection": dual.image_projection, "clothing_text_projection": dual.text_projection}

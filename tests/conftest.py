@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from huggingface_hub import cached_assets_path
@@ -9,6 +10,7 @@ from tiny import SENTENCES, TEXT
 from transformers import ViTImageProcessorPil
 
 from bdam import cli
+from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding import extraction
 from bdam.training.building import learn_tokenizer
 from processing_bdam import BDAMProcessor
@@ -43,3 +45,11 @@ def bdam(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
         return stop.value.code or 0, " ".join((output.out + output.err).split())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """The folder of a few generated pedestrians, small enough for `tiny.TINY_RUN`."""
+    folder = tmp_path_factory.mktemp("data")
+    generate_pedestrians(8, 4, 5, image_size=(32, 16)).save_to_disk(folder)
+    return folder

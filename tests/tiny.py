@@ -62,6 +62,11 @@ TINY_RUN = [
     "model.fusion_hidden_size=16",
     "persons_per_batch=4",
 ]
+# Besides, a ViT in place of its convolutions.
+TINY_VIT = (
+    "vision_encoder={model_type: vit, patch_size: 8, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, "
+    "intermediate_size: 48}"
+)
 
 
 def tiny_config(**changes) -> BDAMConfig:

@@ -24,7 +24,7 @@ from bdam.encoding.encoders import PADDED_TO_THE_END
 from bdam.encoding.models import limit_texts
 from bdam.recipes.recipe import Recipe
 from configuration_bdam import BDAMConfig
-from encoders_bdam import load_encoder, resize_encoder
+from encoders_bdam import load_encoder
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor
 
@@ -100,9 +100,11 @@ def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> BDAMMode
         return BDAMModel.from_vision_text_pretrained(vision, text, recipe.image_size, **recipe.model)
     uses_pooled_image = bool(recipe.model.get("use_pooled_image"))
     uses_text_pooler = recipe.model.get("text_pooling") == "pooler"
-    vision_model = load_encoder(vision, "vision", uses_pooled_image) if isinstance(vision, str) else None
-    vision_model = vision_model and resize_encoder(vision_model, recipe.image_size)
-    text_model = load_encoder(text, "text", uses_text_pooler) if isinstance(text, str) else None
+    vision_model = text_model = None
+    if isinstance(vision, str):
+        vision_model = load_encoder(vision, "vision", uses_pooled_image, recipe.image_size)
+    if isinstance(text, str):
+        text_model = load_encoder(text, "text", uses_text_pooler)
     config = BDAMConfig(
         vision_config=vision_model.config if vision_model else {"image_size": list(recipe.image_size), **vision},
         text_config=text_model.config if text_model else {**_text_sizes(recipe, tokenizer), **text},

@@ -18,7 +18,6 @@ from processes import heed_signals, still_run
 from tiny import TINY_RUN
 
 from bdam import cli
-from bdam.data.pedestrians import generate_pedestrians
 from bdam.evaluation import study
 from bdam.evaluation.figures import study_figure
 from bdam.evaluation.published import ABLATION_TABLES
@@ -32,13 +31,6 @@ ROOT = Path(__file__).parents[2]
 DEMO, ABLATIONS = ROOT / "recipes/demo.yaml", ROOT / "recipes/ablations"
 BASELINE, FULL = ABLATIONS / "baseline.yaml", ABLATIONS / "full.yaml"
 SMALL = [*TINY_RUN, "num_epochs=1"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    generate_pedestrians(8, 4, 5, image_size=(32, 16)).save_to_disk(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

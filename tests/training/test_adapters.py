@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import SENTENCES, SIZES, TEXT, TINY_RUN, save_dual_encoder, tiny_batch, tiny_model
+from tiny import SENTENCES, SIZES, TEXT, TINY_RUN, TINY_VIT, save_dual_encoder, tiny_batch, tiny_model
 from transformers import AutoModel
 
-from bdam.data.pedestrians import generate_pedestrians
 from bdam.recipes.recipe import LoRA, load_recipe
 from bdam.training.adapters import add_adapters, merge_adapters
 from bdam.training.building import learn_tokenizer
@@ -18,7 +17,7 @@ from modeling_bdam import BDAMModel
 
 
 ROOT = Path(__file__).parents[2]
-SMALL = [*TINY_RUN, "num_epochs=2", "checkpoint_every=1", "lora={r: 2, dropout: 0.1}"]
+SMALL = [*TINY_RUN, TINY_VIT, "num_epochs=2", "checkpoint_every=1", "lora={r: 2, dropout: 0.1}"]
 
 
 def adapted(model: BDAMModel) -> BDAMModel:
@@ -30,13 +29,6 @@ def adapted(model: BDAMModel) -> BDAMModel:
             if "lora_" in name:
                 parameter.normal_(std=0.2)
     return model.eval()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    generate_pedestrians(8, 4, 4, image_size=(32, 16)).save_to_disk(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import TINY_RUN
+from tiny import TINY_RUN, TINY_VIT
 
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.recipes.recipe import Recipe, load_recipe
@@ -14,7 +14,7 @@ from bdam.training.loop import train
 
 
 DECAY = 0.6
-SMALL = [*TINY_RUN, "num_epochs=2", "eval_every=2", "checkpoint_every=1", f"ema_decay={DECAY}"]
+SMALL = [*TINY_RUN, TINY_VIT, "num_epochs=2", "eval_every=2", "checkpoint_every=1", f"ema_decay={DECAY}"]
 
 
 def recipe(data: Path, output_dir: Path, *changes: str) -> Recipe:
