@@ -170,16 +170,20 @@ def shared_parameters(model: BDAMModel) -> list[nn.Parameter]:
     """
     θ of Eq. 5: the last weights that the tasks share, which Chen et al. choose to save time. These are the last linear
     layers of both streams before pooling, after the exchange between the streams if there is one; without BDAM, the
-    last linear layer of the image encoder.
+    last linear layer or convolution of the image encoder that is trained.
     """
     if model.config.use_bdam:
         streams: list[nn.Module] = [model.decoupler.identity_branch, model.decoupler.clothing_branch]
         if model.config.use_cross_attention:
             streams = [model.decoupler.identity_exchange, model.decoupler.clothing_exchange]
     else:
-        streams = [next(module for module in model.vision_model.modules() if isinstance(module, nn.ModuleList))]
-    last_layers = [[module for module in stream.modules() if isinstance(module, nn.Linear)][-1] for stream in streams]
-    return [parameter for layer in last_layers for parameter in layer.parameters()]
+        streams = [model.vision_model]
+    return [parameter for stream in streams for parameter in _last_layer(stream).parameters()]
+
+
+def _last_layer(stream: nn.Module) -> nn.Module:
+    layers = (module for module in stream.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+    return [layer for layer in layers if layer.weight.requires_grad][-1]
 
 
 def _gradient_norms(losses: Sequence[torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float) -> torch.Tensor:

@@ -192,7 +192,7 @@ def test_a_study_that_is_stopped_leaves_no_process_and_goes_on(data, tmp_path, n
     (checkpoint,) = (run / "checkpoints").glob("step_*")
     num_steps = int(checkpoint.name.removeprefix("step_"))
     so_far = read_effort(run / "checkpoints")
-    assert "--resume goes on" in (run / "train.log").read_text() and not (run / "results.json").exists()
+    assert "--resume continues" in (run / "train.log").read_text() and not (run / "results.json").exists()
 
     study = start_study(data, tmp_path, launch)
     _, errors = study.communicate(timeout=300)
