@@ -115,7 +115,7 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on(data, unbroken, tmp
     process.send_signal(number)
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 128 + number, errors[-3000:]
-    assert "--resume goes on" in output and "Traceback" not in errors
+    assert "--resume continues" in output and "Traceback" not in errors
     assert len(find_checkpoints(tmp_path)) == 1
     killed_run(1, 0, *sources(data, tmp_path, "checkpoint_every=5"))
     assert_same_end(unbroken, tmp_path)
