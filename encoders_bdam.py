@@ -327,10 +327,10 @@ def outline_encoder(
     if kind == "vision":
         image_size = image_size or _own_size(encoder)
     try:
-        with torch.device("meta"), torch.enable_grad():
+        with torch.device("meta"), torch.inference_mode(False), torch.enable_grad():
             return _outline(type(encoder), config, image_size, uses_pooled)
     except (NotImplementedError, RuntimeError):  # operators that read values
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.enable_grad():
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.inference_mode(False), torch.enable_grad():
             try:
                 return _outline(type(encoder), config, image_size, uses_pooled)
             except RuntimeError as error:

@@ -64,7 +64,7 @@ class Embedder:
     >>> embedder = Embedder("outputs/demo/model")
     >>> images = embedder(images=load_data("outputs/demo/pedestrians")["test"]["image"][:8])
     >>> images.shape
-    torch.Size([8, 192])
+    torch.Size([8, 256])
     >>> query = embedder.weigh(embedder(text="A tall man in a red coat."), clothing_weight=0.6)
     >>> best = (query @ images.T).topk(5).indices
     ```"""

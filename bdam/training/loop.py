@@ -59,7 +59,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     ```python
     >>> from bdam import load_recipe, train
     >>> places = "data=outputs/demo/pedestrians", "output_dir=outputs/small"
-    >>> train(load_recipe("recipes/demo.yaml", *places, "num_epochs=1"))
+    >>> train(load_recipe("recipes/demo.yaml", *places, "num_epochs=1", "persons_per_batch=8"))
     0
     ```"""
     check_trackers(recipe.report_to)

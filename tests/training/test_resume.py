@@ -131,7 +131,7 @@ def test_only_whole_checkpoints_of_the_same_recipe_are_picked_up(data, unbroken,
     assert choose_checkpoint(tmp_path / "elsewhere", "latest", load_recipe(*same)) is None
     with pytest.raises(FileExistsError, match="checkpoints of an earlier run: continue it with --resume"):
         choose_checkpoint(tmp_path, None, load_recipe(*same))
-    with pytest.raises(ValueError, match="written by another recipe: `learning_rate` was 0.0008, is 0.1"):
+    with pytest.raises(ValueError, match="written by another recipe: `learning_rate` was 0.002, is 0.1"):
         choose_checkpoint(tmp_path, "latest", load_recipe(*same, "learning_rate=0.1"))
     with pytest.raises(FileNotFoundError, match="nowhere is no checkpoint"):
         choose_checkpoint(tmp_path, str(tmp_path / "nowhere"), load_recipe(*same))
