@@ -86,5 +86,5 @@ $(VENV)/dev.installed: $(VENV)/core.installed
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt \
-		--editable .[analysis,app,captions,lora,onnx,search] evaluate hypothesis pytest selenium
+		--editable .[analysis,app,captions,lancedb,lora,onnx,search] evaluate hypothesis pytest selenium
 	touch $@
