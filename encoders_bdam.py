@@ -326,18 +326,20 @@ def outline_encoder(
     config = copy.deepcopy(encoder.config)
     if kind == "vision":
         image_size = image_size or _own_size(encoder)
-    try:
-        with torch.device("meta"), torch.inference_mode(False), torch.enable_grad():
-            return _outline(type(encoder), config, image_size, uses_pooled)
-    except (NotImplementedError, RuntimeError):  # operators that read values
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.inference_mode(False), torch.enable_grad():
-            try:
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        try:
+            with torch.device("meta"):
                 return _outline(type(encoder), config, image_size, uses_pooled)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"The {kind} encoder ({config.model_type}) does not take what it is given, images of {image_size} "
-                    f"(height, width): {error}"
-                ) from error
+        except RuntimeError:  # an operator that reads values, which there are none of
+            pass
+        try:
+            with torch.device("cpu"):
+                return _outline(type(encoder), config, image_size, uses_pooled)
+        except RuntimeError as error:
+            given = "texts" if image_size is None else f"images of {image_size} (height, width)"
+            raise ValueError(
+                f"The {kind} encoder ({config.model_type}) does not take what it is given, {given}: {error}"
+            ) from error
 
 
 def _outline(
@@ -394,8 +396,7 @@ def _own_size(encoder: PreTrainedModel) -> tuple[int, int]:
 
 
 def _takes(encoder: PreTrainedModel, name: str) -> bool:
-    parameters = inspect.signature(encoder.forward).parameters
-    return name in parameters
+    return name in inspect.signature(encoder.forward).parameters
 
 
 def _other(kind: str) -> str:

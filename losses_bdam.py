@@ -165,9 +165,10 @@ def plain_identity_contrast(batch: BDAMLossInputs, config: BDAMConfig) -> torch.
 @register("identity_query_loss")
 def identity_query(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | None:
     """
-    Not the paper's: an identity description, as a query, is to find the images of its person, alone and fused with
-    their own descriptions; and these it. Captions, which are all that Eq. 3 asks by, speak mostly of clothes. An entry
-    that is fused with the very words of the query is neither right nor wrong.
+    Not the paper's: Eq. 3 with identity descriptions as queries, since captions speak mostly of clothes. It is the
+    mean over two galleries: the images alone, and the images fused with their own descriptions. In the second, the
+    entry that is fused with the query itself counts neither as positive nor as negative; the first alone is used if an
+    image has no other description of its person in the batch.
     """
     there = batch.has_identity_text
     if there is None or not there.any():
@@ -179,11 +180,7 @@ def identity_query(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor | 
     others = same_person & ~own
     if not others.any(dim=1).all():
         return plain
-    similarity = batch.image_embeds[there] @ texts.T / config.temperature
-    similarity = similarity.masked_fill(own, torch.finfo(similarity.dtype).min)
-    fused = info_nce_loss(similarity, others, weights)
-    if config.symmetric_contrast:
-        fused = (fused + info_nce_loss(similarity.T, others.T, weights)) / 2
+    fused = _contrast(batch.image_embeds[there], texts, others, weights, config, ignored=own)
     return (plain + fused) / 2
 
 
@@ -219,8 +216,12 @@ def _contrast(
     positives: torch.Tensor,
     weights: torch.Tensor | None,
     config: BDAMConfig,
+    ignored: torch.Tensor | None = None,
 ) -> torch.Tensor:
+    """InfoNCE of images and texts (B, D). `ignored` (B, B) are pairs that are no positives and no negatives."""
     similarity = image_embeds @ text_embeds.T / config.temperature
+    if ignored is not None:
+        similarity = similarity.masked_fill(ignored, torch.finfo(similarity.dtype).min)
     loss = info_nce_loss(similarity, positives, weights)
     return (loss + info_nce_loss(similarity.T, positives.T, weights)) / 2 if config.symmetric_contrast else loss
 

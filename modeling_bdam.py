@@ -834,7 +834,7 @@ class BDAMModel(BDAMPreTrainedModel):
                 clothing_agreement=clothing_agreement,
             )
             if description is not None:
-                inputs.plain_image_embeds, _ = self.fuse(image)
+                inputs.plain_image_embeds = self._embed_alone(image)
                 inputs.identity_text_embeds = _normalize(self.text_projection(description.features))
                 inputs.has_identity_text = description.attention_mask.any(dim=1)
                 inputs.identity_agreement = identity_agreement
@@ -852,11 +852,17 @@ class BDAMModel(BDAMPreTrainedModel):
                 raise ValueError(
                     "A model with `use_fusion=False` embeds images only, not descriptions: give `pixel_values`."
                 )
-            return _normalize(self.image_projection(image.identity_features)), None
+            return self._embed_alone(image), None
         fused, fusion_weights = self.fusion(image, description)
         if self.config.fusion_update:
             fused = self._update(image, description, fused)
         return _normalize(fused), fusion_weights
+
+    def _embed_alone(self, image: BDAMImageOutput) -> torch.Tensor:
+        """What `fuse` makes of images without descriptions, without the fusion where that adds nothing."""
+        if self.config.use_fusion and not self.config.fusion_update:
+            return self.fuse(image)[0]
+        return _normalize(self.image_projection(image.identity_features))
 
     def _update(
         self, image: BDAMImageOutput | None, description: BDAMTextOutput | None, fused: torch.Tensor

@@ -96,8 +96,6 @@ def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> BDAMMode
         return BDAMModel.from_dual_encoder_pretrained(recipe.dual_encoder, recipe.image_size, **recipe.model)
     vision: Any = recipe.vision_encoder
     text: Any = recipe.text_encoder
-    if isinstance(vision, str) and isinstance(text, str):
-        return BDAMModel.from_vision_text_pretrained(vision, text, recipe.image_size, **recipe.model)
     uses_pooled_image = bool(recipe.model.get("use_pooled_image"))
     uses_text_pooler = recipe.model.get("text_pooling") == "pooler"
     vision_model = text_model = None

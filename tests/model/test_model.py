@@ -90,6 +90,27 @@ def test_images_alone_are_asked_for_by_captions_and_by_identity_descriptions():
     assert missing == {"plain_info_nce_loss", "identity_query_loss"}
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_fused_entries_are_asked_for_by_the_descriptions_of_other_images(symmetric):
+    model, batch = tiny_model(symmetric_contrast=symmetric), tiny_batch()
+    batch["identity_attention_mask"][:] = 1
+    outputs = model(**batch, return_loss=True)
+    queries = model.get_text_features(batch["identity_input_ids"], batch["identity_attention_mask"]).pooler_output
+    alone = model(pixel_values=batch["pixel_values"]).image_embeds
+    persons, terms = batch["person_ids"].tolist(), []
+    for gallery, leaves_out_own in ((alone, False), (outputs.image_embeds, True)):
+        similarity = (gallery @ queries.T / model.config.temperature).double().exp()
+        for scores in (similarity, similarity.T) if symmetric else (similarity,):
+            rows = []
+            for row, person in enumerate(persons):
+                others = [column for column in range(4) if not (leaves_out_own and column == row)]
+                negatives = sum(scores[row, column] for column in others if persons[column] != person)
+                positives = [scores[row, column] for column in others if persons[column] == person]
+                rows.append(-sum((score / (score + negatives)).log() for score in positives) / len(positives))
+            terms.append(sum(rows) / len(rows))
+    torch.testing.assert_close(outputs.loss_dict["identity_query_loss"].double(), sum(terms) / len(terms))
+
+
 def test_equal_clothing_descriptions_are_no_negatives_of_each_other():
     model, batch = tiny_model(), tiny_batch()
     batch["clothing_text_ids"] = torch.zeros(4, dtype=torch.long)
