@@ -1,6 +1,6 @@
 # Copyright 2026 The BDAM authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Processor for BDAM: images and words in, the model's fields out."""
+"""The processor of BDAM, which makes the inputs of the model from images and texts."""
 
 from collections.abc import Sequence
 from contextlib import suppress

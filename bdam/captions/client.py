@@ -201,7 +201,7 @@ class Message(BaseModel):
     reasoning: str | None = None
 
     def text(self) -> str | None:
-        """The answer; the reasoning, in tags, where a server does not separate the two and has nothing else."""
+        """The text of the answer. If it is empty, the reasoning in `<think>` tags: some servers answer there."""
         content = self.content
         if isinstance(content, list):
             content = "".join(part if isinstance(part, str) else part.text or "" for part in content)

@@ -116,7 +116,7 @@ def _dbscan(
 
 
 def default_min_size(counts: np.ndarray) -> int:
-    """The least captions of a cluster, where nothing else is asked for, by how many captions each text stands for."""
+    """The default of `min_size`, from the number of captions of each text."""
     return max(MIN_SIZE, round(MIN_SHARE * counts.sum()))
 
 

@@ -87,7 +87,7 @@ class Tally:
         self.described_before += not record.failures
 
     def exceeds_budget(self, options: Options) -> bool:
-        """Whether as many requests or tokens as the options allow were spent."""
+        """Whether the run has used all requests or all tokens that the options allow."""
         spent = ((self.requests, options.max_requests), (self.tokens, options.max_tokens))
         return any(limit is not None and count >= limit for count, limit in spent)
 

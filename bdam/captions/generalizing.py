@@ -1,4 +1,4 @@
-"""Captions without what they say of the person, rewritten by an MLLM (§III-C of the paper)."""
+"""Replaces the words about a person in captions by slots, with an MLLM (§III-C of the paper)."""
 
 import asyncio
 from collections import Counter
@@ -65,7 +65,7 @@ class Generalizer:
         return texts
 
     async def _ask(self, caption: str) -> str | None:
-        """The text of the MLLM; None if no answer can be used."""
+        """The caption with slots that the MLLM wrote; None if none of its answers can be used."""
         for _ in range(self.max_attempts):
             try:
                 reply = await self.mllm.ask(build_generalizing_messages(caption))

@@ -1,4 +1,4 @@
-"""Captions without what they say of the person, by a list of words (§III-C of the paper)."""
+"""Replaces the words about a person in captions by slots, with a list of words (§III-C of the paper)."""
 
 import re
 

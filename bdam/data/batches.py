@@ -1,8 +1,8 @@
 """
 From rows of a data set to batches of tensors: person-balanced sampling, choice of texts, augmentation.
 
-All chance comes from the sampler: it deals every image out with a seed of its own. A batch is thus the same however
-many workers or processes make it, and in a run that was interrupted.
+All randomness comes from the sampler: it gives every image a seed of its own. A batch is therefore the same for any
+number of workers and processes, and after a run is resumed.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 
 
 class Draw(NamedTuple):
-    """The row that the sampler dealt out, and the seed of everything random that happens to it."""
+    """A row that the sampler chose, and the seed of all random choices that are made for it."""
 
     row: int
     seed: int

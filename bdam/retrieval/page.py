@@ -151,7 +151,7 @@ class PageHandlers:
         return self.search(image_ids[selected.index], *query)
 
     def on_upload(self, content: bytes, *query: Any) -> Any:
-        """Makes an uploaded image the example, and searches by it."""
+        """Uses the uploaded image as the example of a search, and searches."""
         try:
             return self.search(open_example(content), *query)
         except ValueError as error:

@@ -108,6 +108,6 @@ class StopSignals:
         self.__exit__()
 
     def agreed(self, accelerator: Accelerator) -> int:
-        """The signal that any process received, 0 if none, so that all processes stop after the same step."""
+        """The signal that one of the processes received, or 0. All get the same, and stop after the same step."""
         received = torch.tensor(self.received, device=accelerator.device)
         return int(accelerator.gather(received).max())

@@ -1,4 +1,4 @@
-"""Recipes that start as a pretrained dual encoder, with small ones saved on disk."""
+"""Training by recipes with `dual_encoder`, on small dual encoders that are saved on disk."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Records of images in annotation files, whatever the names of their keys."""
+"""Records of annotation files, one for each image. Files have different keys for the same field."""
 
 import posixpath
 import re
