@@ -36,7 +36,7 @@ try:
         run_text_encoder,
         share_config,
     )
-    from .losses_bdam import TASKS, BDAMLossInputs, losses
+    from .losses_bdam import TASKS, BDAMLossInputs, loss_features, losses
     from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
     from configuration_bdam import BDAMConfig
@@ -56,7 +56,7 @@ except ImportError:  # imported as the top-level module `modeling_bdam`, not as 
         run_text_encoder,
         share_config,
     )
-    from losses_bdam import TASKS, BDAMLossInputs, losses
+    from losses_bdam import TASKS, BDAMLossInputs, loss_features, losses
     from mamba_bdam import BDAMMambaMixer
 
 
@@ -452,6 +452,8 @@ class BDAMOutput(ModelOutput):
             Clothing embeddings of the images. L2-normalised.
         clothing_text_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
             Clothing embeddings of the clothing descriptions. L2-normalised.
+        clothing_query_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
+            Clothing embeddings of the captions that are to find the clothes of their images. L2-normalised.
         fusion_weights (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
             Weight of image and of description in each gallery entry.
         image_output (`BDAMImageOutput`, *optional*):
@@ -474,6 +476,7 @@ class BDAMOutput(ModelOutput):
     text_embeds: torch.Tensor | None = None
     clothing_image_embeds: torch.Tensor | None = None
     clothing_text_embeds: torch.Tensor | None = None
+    clothing_query_embeds: torch.Tensor | None = None
     fusion_weights: torch.Tensor | None = None
     image_output: BDAMImageOutput | None = None
     description_output: BDAMTextOutput | None = None
@@ -774,8 +777,8 @@ class BDAMModel(BDAMPreTrainedModel):
             clothing_input_ids, clothing_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`,
                 *optional*): Clothing descriptions of the images.
             clothing_query_input_ids, clothing_query_attention_mask (`torch.LongTensor` of shape `(batch_size,
-                sequence_length)`, *optional*): With `return_loss=True`, captions that are to find the clothes of their
-                images. They speak of more than clothes: they teach the text side alone.
+                sequence_length)`, *optional*): Captions that are to find the clothes of their images, for training.
+                They speak of more than clothes: they teach the text side alone.
             person_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 Who is on each image. Without them each image is a person of its own.
             clothing_text_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
@@ -792,6 +795,12 @@ class BDAMModel(BDAMPreTrainedModel):
             raise ValueError(
                 "Give at least one of `pixel_values`, `input_ids`, `identity_input_ids` and `clothing_input_ids`."
             )
+        labels = {
+            "person_ids": person_ids,
+            "clothing_text_ids": clothing_text_ids,
+            "query_agreement": query_agreement,
+            "clothing_agreement": clothing_agreement,
+        }
         _check_batch_sizes(
             {
                 "pixel_values": pixel_values,
@@ -799,10 +808,7 @@ class BDAMModel(BDAMPreTrainedModel):
                 "input_ids": input_ids if return_loss else None,
                 "clothing_input_ids": clothing_input_ids if return_loss else None,
                 "clothing_query_input_ids": clothing_query_input_ids if return_loss else None,
-                "person_ids": person_ids if return_loss else None,
-                "clothing_text_ids": clothing_text_ids if return_loss else None,
-                "query_agreement": query_agreement if return_loss else None,
-                "clothing_agreement": clothing_agreement if return_loss else None,
+                **(labels if return_loss else {}),
             }
         )
         if return_loss and (pixel_values is None or input_ids is None):
@@ -815,9 +821,7 @@ class BDAMModel(BDAMPreTrainedModel):
         caption = self._encode_texts(input_ids, attention_mask, token_type_ids=token_type_ids, **kwargs)
         description = self._encode_descriptions(identity_input_ids, identity_attention_mask, **kwargs)
         clothing = self._encode_texts(clothing_input_ids, clothing_attention_mask, **kwargs)
-        clothing_query = None
-        if return_loss:
-            clothing_query = self._encode_texts(clothing_query_input_ids, clothing_query_attention_mask, **kwargs)
+        clothing_query = self._encode_texts(clothing_query_input_ids, clothing_query_attention_mask, **kwargs)
 
         image_embeds = fusion_weights = None
         if image is not None or description is not None:
@@ -839,6 +843,7 @@ class BDAMModel(BDAMPreTrainedModel):
             text_embeds=text_embeds,
             clothing_image_embeds=clothing_image_embeds,
             clothing_text_embeds=clothing_text_embeds,
+            clothing_query_embeds=None if clothing_query is None else self.embed_clothing_texts(clothing_query),
             fusion_weights=fusion_weights,
             image_output=image,
             description_output=description,
@@ -847,21 +852,7 @@ class BDAMModel(BDAMPreTrainedModel):
             vision_model_output=vision_outputs,
         )
         if return_loss:
-            inputs = BDAMLossInputs(
-                image_embeds=image_embeds,
-                text_embeds=text_embeds,
-                identity_features=image.identity_features,
-                person_ids=person_ids,
-                query_agreement=query_agreement,
-                clothing_features=image.clothing_features,
-                gate=image.gate,
-                fusion_weights=fusion_weights,
-                clothing_image_embeds=clothing_image_embeds,
-                clothing_text_embeds=clothing_text_embeds,
-                clothing_query_embeds=None if clothing_query is None else self.embed_clothing_texts(clothing_query),
-                clothing_text_ids=clothing_text_ids,
-                clothing_agreement=clothing_agreement,
-            )
+            inputs = BDAMLossInputs(**loss_features(outputs), **labels)
             loss_dict = losses(inputs, self.config, gather=self.training)
             loss = sum(loss_dict[name] for name in TASKS if name in loss_dict)
             outputs = BDAMOutput(loss=loss, loss_dict=loss_dict, **outputs)
