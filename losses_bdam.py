@@ -5,6 +5,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -19,6 +20,8 @@ except ImportError:  # imported as the top-level module `losses_bdam`, not as Hu
 
 # The paper's tasks (Eq. 6), in its order.
 TASKS = ("info_nce_loss", "triplet_loss", "alignment_loss", "decoupling_loss")
+# The fields of `BDAMLossInputs` that come with the data. The others are features of the model.
+LABELS = ("person_ids", "identity_agreement", "clothing_text_ids", "clothing_agreement")
 
 
 @dataclass
@@ -80,6 +83,32 @@ class BDAMLossInputs:
     def same_clothing_text(self) -> torch.Tensor:
         """Which images are described in the same words, so that they are no negatives of each other."""
         return self.clothing_text_ids[:, None] == self.clothing_text_ids[None, :]
+
+
+def loss_features(outputs: Any) -> dict[str, torch.Tensor]:
+    """
+    The features in a `BDAMOutput` that the losses are computed from, by their names in `BDAMLossInputs`. Each row is
+    computed from one image and its texts, so that those of several chunks of a batch can be concatenated.
+
+    Args:
+        outputs: those of `BDAMModel` for images and queries.
+    """
+    image, description = outputs.image_output, outputs.description_output
+    features = {
+        "image_embeds": outputs.image_embeds,
+        "text_embeds": outputs.text_embeds,
+        "identity_features": image.identity_features,
+        "plain_image_embeds": outputs.plain_image_embeds,
+        "identity_text_embeds": outputs.identity_text_embeds,
+        "has_identity_text": None if description is None else description.attention_mask.any(dim=1),
+        "clothing_features": image.clothing_features,
+        "gate": image.gate,
+        "fusion_weights": outputs.fusion_weights,
+        "clothing_image_embeds": outputs.clothing_image_embeds,
+        "clothing_text_embeds": outputs.clothing_text_embeds,
+        "clothing_query_embeds": outputs.clothing_query_embeds,
+    }
+    return {name: values for name, values in features.items() if values is not None}
 
 
 def losses(inputs: BDAMLossInputs, config: BDAMConfig, gather: bool = True) -> dict[str, torch.Tensor]:
@@ -391,12 +420,14 @@ def _num_processes() -> int:
 
 
 __all__ = [
+    "LABELS",
     "LOSSES",
     "TASKS",
     "BDAMLossInputs",
     "gate_regularizer",
     "hsic_loss",
     "info_nce_loss",
+    "loss_features",
     "losses",
     "register",
     "triplet_loss",

@@ -21,12 +21,12 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 try:
     from .configuration_bdam import BDAMConfig
     from .encoders_bdam import build_encoder, encode_images, encode_texts, fit_encoder, load_dual_encoder, load_encoder
-    from .losses_bdam import TASKS, BDAMLossInputs, losses
+    from .losses_bdam import TASKS, BDAMLossInputs, loss_features, losses
     from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
     from configuration_bdam import BDAMConfig
     from encoders_bdam import build_encoder, encode_images, encode_texts, fit_encoder, load_dual_encoder, load_encoder
-    from losses_bdam import TASKS, BDAMLossInputs, losses
+    from losses_bdam import TASKS, BDAMLossInputs, loss_features, losses
     from mamba_bdam import BDAMMambaMixer
 
 
@@ -441,6 +441,12 @@ class BDAMOutput(ModelOutput):
             Clothing embeddings of the images. L2-normalised.
         clothing_text_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
             Clothing embeddings of the clothing descriptions. L2-normalised.
+        clothing_query_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
+            Clothing embeddings of the queries. L2-normalised.
+        plain_image_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
+            Identity embeddings of the images without their descriptions, where these are given. L2-normalised.
+        identity_text_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
+            Embeddings of the identity descriptions as queries, where images are given. L2-normalised.
         fusion_weights (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
             Weight of image and of description in each gallery entry.
         image_output (`BDAMImageOutput`, *optional*):
@@ -463,6 +469,9 @@ class BDAMOutput(ModelOutput):
     text_embeds: torch.Tensor | None = None
     clothing_image_embeds: torch.Tensor | None = None
     clothing_text_embeds: torch.Tensor | None = None
+    clothing_query_embeds: torch.Tensor | None = None
+    plain_image_embeds: torch.Tensor | None = None
+    identity_text_embeds: torch.Tensor | None = None
     fusion_weights: torch.Tensor | None = None
     image_output: BDAMImageOutput | None = None
     description_output: BDAMTextOutput | None = None
@@ -769,16 +778,19 @@ class BDAMModel(BDAMPreTrainedModel):
             raise ValueError(
                 "Give at least one of `pixel_values`, `input_ids`, `identity_input_ids` and `clothing_input_ids`."
             )
+        labels = {
+            "person_ids": person_ids,
+            "clothing_text_ids": clothing_text_ids,
+            "identity_agreement": identity_agreement,
+            "clothing_agreement": clothing_agreement,
+        }
         _check_batch_sizes(
             {
                 "pixel_values": pixel_values,
                 "identity_input_ids": identity_input_ids,
                 "input_ids": input_ids if return_loss else None,
                 "clothing_input_ids": clothing_input_ids if return_loss else None,
-                "person_ids": person_ids if return_loss else None,
-                "clothing_text_ids": clothing_text_ids if return_loss else None,
-                "identity_agreement": identity_agreement if return_loss else None,
-                "clothing_agreement": clothing_agreement if return_loss else None,
+                **(labels if return_loss else {}),
             }
         )
         if return_loss and (pixel_values is None or input_ids is None):
@@ -795,11 +807,12 @@ class BDAMModel(BDAMPreTrainedModel):
         if image is not None or description is not None:
             image_embeds, fusion_weights = self.fuse(image, description)
         text_embeds = None if caption is None else _normalize(self.text_projection(caption.features))
-        clothing_image_embeds = clothing_text_embeds = None
+        plain_image_embeds = identity_text_embeds = clothing_image_embeds = None
+        if image is not None and description is not None:
+            plain_image_embeds = self._embed_alone(image)
+            identity_text_embeds = _normalize(self.text_projection(description.features))
         if image is not None and image.pooled_clothing is not None:
             clothing_image_embeds = _normalize(self.clothing_projection(image.pooled_clothing))
-        if clothing is not None:
-            clothing_text_embeds = self.embed_clothing_texts(clothing)
 
         logits_per_image = None
         if image_embeds is not None and text_embeds is not None:
@@ -810,7 +823,10 @@ class BDAMModel(BDAMPreTrainedModel):
             image_embeds=image_embeds,
             text_embeds=text_embeds,
             clothing_image_embeds=clothing_image_embeds,
-            clothing_text_embeds=clothing_text_embeds,
+            clothing_text_embeds=self._embed_clothing_texts(clothing),
+            clothing_query_embeds=self._embed_clothing_texts(caption),
+            plain_image_embeds=plain_image_embeds,
+            identity_text_embeds=identity_text_embeds,
             fusion_weights=fusion_weights,
             image_output=image,
             description_output=description,
@@ -819,25 +835,7 @@ class BDAMModel(BDAMPreTrainedModel):
             vision_model_output=vision_outputs,
         )
         if return_loss:
-            inputs = BDAMLossInputs(
-                image_embeds=image_embeds,
-                text_embeds=text_embeds,
-                identity_features=image.identity_features,
-                person_ids=person_ids,
-                clothing_features=image.clothing_features,
-                gate=image.gate,
-                fusion_weights=fusion_weights,
-                clothing_image_embeds=clothing_image_embeds,
-                clothing_text_embeds=clothing_text_embeds,
-                clothing_query_embeds=self.embed_clothing_texts(caption),
-                clothing_text_ids=clothing_text_ids,
-                clothing_agreement=clothing_agreement,
-            )
-            if description is not None:
-                inputs.plain_image_embeds = self._embed_alone(image)
-                inputs.identity_text_embeds = _normalize(self.text_projection(description.features))
-                inputs.has_identity_text = description.attention_mask.any(dim=1)
-                inputs.identity_agreement = identity_agreement
+            inputs = BDAMLossInputs(**loss_features(outputs), **labels)
             loss_dict = losses(inputs, self.config, gather=self.training)
             loss = sum(loss_dict[name] for name in TASKS if name in loss_dict)
             outputs = BDAMOutput(loss=loss, loss_dict=loss_dict, **outputs)
@@ -875,8 +873,10 @@ class BDAMModel(BDAMPreTrainedModel):
             return own + 0 * fused  # as distributed training expects, which counts on a gradient for all
         return own + description.attention_mask.any(dim=1, keepdim=True) * fused
 
-    def embed_clothing_texts(self, texts: BDAMTextOutput) -> torch.Tensor:
-        """L2-normalized clothing embeddings (B, D) of encoded texts: clothing descriptions, or any sentences."""
+    def _embed_clothing_texts(self, texts: BDAMTextOutput | None) -> torch.Tensor | None:
+        """L2-normalised clothing embeddings (B, D) of encoded texts: clothing descriptions, or any sentences."""
+        if texts is None:
+            return None
         is_projected = self.config.use_bdam and self.config.clothing_projection_dim is not None
         return _normalize(self.clothing_text_projection(texts.features) if is_projected else texts.features)
 

@@ -72,7 +72,7 @@ class BDAMEncoder(Encoder):
         outputs = self.model(**inputs)
         embeddings = {"image": outputs.image_embeds}
         if "identity_input_ids" in inputs:
-            embeddings["image"], _ = self.model.fuse(outputs.image_output)
+            embeddings["image"] = outputs.plain_image_embeds
             embeddings["image+description"] = outputs.image_embeds
             if inputs["identity_attention_mask"].any(dim=1).all():
                 embeddings["description"], _ = self.model.fuse(None, outputs.description_output)
@@ -87,7 +87,7 @@ class BDAMEncoder(Encoder):
         outputs = self.model(**inputs)
         embeddings = {"identity": outputs.text_embeds}
         if self.model.config.use_bdam:  # the sentence as a clothing text: the text encoder is the same
-            embeddings["clothing"] = self.model.embed_clothing_texts(outputs.text_model_output)
+            embeddings["clothing"] = outputs.clothing_query_embeds
         return embeddings
 
 

@@ -131,6 +131,8 @@ class Recipe(BaseModel):
     adam_epsilon: PositiveFloat = 1e-8
     warmup_epochs: NonNegativeFloat = 0.0
     gradient_accumulation_steps: PositiveInt = 1
+    # Images per chunk and process, to train with batches that do not fit in memory; null computes them whole.
+    gradient_cache: PositiveInt | None = None
     max_grad_norm: PositiveFloat = 1.0
     # The decay per step of an exponential moving average of the weights, which is validated and saved in their place.
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None

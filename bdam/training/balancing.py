@@ -35,13 +35,31 @@ class FixedWeights(nn.Module):
     def forward(
         self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
     ) -> torch.Tensor:
-        """The loss to minimize, a scalar. Only balancers that compute gradients use `shared` and `loss_scale`."""
+        """
+        The loss to minimize, a scalar.
+
+        Args:
+            losses: the unweighted losses of the global batch, equal on all processes, by name; without those that the
+                model does not have.
+            shared: the parameters on which [`GradNorm`] compares the gradients of the tasks.
+            loss_scale: the factor that mixed precision applies to losses before the backward pass.
+        """
+        return self.total(losses, self.task_gradients(losses, shared, loss_scale))
+
+    def total(self, losses: Mapping[str, torch.Tensor], task_gradients: torch.Tensor) -> torch.Tensor:
+        """The loss to minimize, a scalar, from the losses and what `task_gradients` returns for them."""
         return torch.stack(list(self.weigh(losses).values())).sum()
 
     def weigh(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Each loss times its weight."""
+        """Each loss times its weight in this step, by name. The weights are constants."""
         self.present = tuple(losses)
         return {name: self.weights[name] * loss for name, loss in losses.items()}
+
+    def task_gradients(
+        self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
+    ) -> torch.Tensor:
+        """The gradients of the tasks that `total` needs: here none, an empty tensor."""
+        return torch.empty(0)
 
     def report(self) -> dict[str, float]:
         """The weights of the losses of the last step, by name of the log entry."""
@@ -100,27 +118,17 @@ class GradNorm(FixedWeights):
         self.register_buffer("gradient_norms", torch.zeros(len(self.tasks)))
         self.register_buffer("loss_ratios", torch.ones(len(self.tasks)))
 
-    def forward(
-        self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
-    ) -> torch.Tensor:
-        """
-        L_Total, a scalar. Its gradient with respect to the model is that of the weighted losses.
-
-        Args:
-            losses: the unweighted losses of the global batch, equal on all processes, by name; without tasks that the
-                model does not have.
-            shared: θ.
-            loss_scale: the factor that mixed precision applies to losses before the backward pass.
-        """
-        losses = self.weigh(losses)
+    def total(self, losses: Mapping[str, torch.Tensor], task_gradients: torch.Tensor) -> torch.Tensor:
+        """L_Total, a scalar. Its gradient with respect to the model is that of the weighted losses."""
+        weighted_losses = super().total(losses, task_gradients)
         present = self._present_tasks()
-        tasks = [losses.pop(self.tasks[index]) for index in present]
-        values = reduce(torch.stack([loss.detach() for loss in tasks]).to(self.log_weights), "mean")
+        tasks = [loss.detach() for loss in self._task_losses(losses)]
+        values = reduce(torch.stack(tasks).to(self.log_weights), "mean")
         initial = self.initial_losses[present]
         initial = torch.where(initial > 0, initial, values)
         ratios = values / initial.clamp(min=torch.finfo(values.dtype).tiny)
         ratios = ratios / ratios.mean()
-        gradient_norms = _gradient_norms(tasks, shared, loss_scale)
+        gradient_norms = reduce(task_gradients, "mean").norm(dim=1)
         self.initial_losses[present], self.loss_ratios[present] = initial, ratios
         self.gradient_norms[present] = gradient_norms.to(self.gradient_norms)
 
@@ -131,8 +139,26 @@ class GradNorm(FixedWeights):
         if not self.renormalize:
             weighted_sum = (weights * values).sum()
             balance = balance + weighted_sum - weighted_sum.detach()
-        weighted = [weight * loss for weight, loss in zip(weights.detach(), tasks, strict=True)]
-        return torch.stack([*weighted, *losses.values(), balance]).sum()
+        return weighted_losses + balance
+
+    def weigh(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Each loss times its weight in this step, by name: for tasks, factor and w_k. The weights are constants."""
+        weighted = super().weigh(losses)
+        for index, weight in zip(self._present_tasks(), self.task_weights().detach(), strict=True):
+            weighted[self.tasks[index]] = weight * weighted[self.tasks[index]]
+        return weighted
+
+    def task_gradients(
+        self, losses: Mapping[str, torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float = 1.0
+    ) -> torch.Tensor:
+        """∇_θ L_k on this process, (num_tasks, num_shared); its mean over processes is that of the global batch."""
+        gradients = [
+            torch.autograd.grad(
+                loss * loss_scale, shared, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for loss in self._task_losses(losses)
+        ]
+        return torch.stack([torch.cat([gradient.flatten() for gradient in task]) for task in gradients]) / loss_scale
 
     def task_weights(self) -> torch.Tensor:
         """w_k of the tasks of the last step, (num_tasks,)."""
@@ -148,6 +174,10 @@ class GradNorm(FixedWeights):
             report[f"gradient_norm/{name}"] = self.gradient_norms[index].item()
             report[f"loss_ratio/{name}"] = self.loss_ratios[index].item()
         return report
+
+    def _task_losses(self, losses: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """L_k of the tasks among the losses, each times its factor."""
+        return [self.weights[name] * losses[name] for name in self.tasks if name in losses]
 
     def _present_tasks(self) -> list[int]:
         return [index for index, name in enumerate(self.tasks) if name in self.present]
@@ -184,13 +214,3 @@ def shared_parameters(model: BDAMModel) -> list[nn.Parameter]:
 def _last_layer(stream: nn.Module) -> nn.Module:
     layers = (module for module in stream.modules() if isinstance(module, nn.Linear | nn.Conv2d))
     return [layer for layer in layers if layer.weight.requires_grad][-1]
-
-
-def _gradient_norms(losses: Sequence[torch.Tensor], shared: Sequence[nn.Parameter], loss_scale: float) -> torch.Tensor:
-    """‖∇_θ L_k‖ of the global batch, (num_tasks,)."""
-    gradients = [
-        torch.autograd.grad(loss * loss_scale, shared, retain_graph=True, allow_unused=True, materialize_grads=True)
-        for loss in losses
-    ]
-    flat = torch.stack([torch.cat([gradient.flatten() for gradient in task]) for task in gradients])
-    return reduce(flat / loss_scale, "mean").norm(dim=1)

@@ -27,9 +27,11 @@ from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shar
 from bdam.training.building import build_collator, build_model, build_processor, check_agreement, parameter_groups
 from bdam.training.checkpoints import TrainingState, choose_checkpoint, save_checkpoint
 from bdam.training.effort import Stopwatch
+from bdam.training.gradient_cache import GradientCache, WholeBatch, check_model
 from bdam.training.safety import CollapseWarning, StopSignals, check_finite, check_output_dir
 from bdam.training.tracking import JSONLTracker, check_trackers, hyperparameters
-from modeling_bdam import BDAMModel, BDAMOutput
+from losses_bdam import LABELS, BDAMLossInputs, losses
+from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor
 
 
@@ -50,7 +52,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
         0 if training is complete; the number of the signal if it was stopped.
 
     Raises:
-        ValueError: if the recipe does not fit the data, the number of processes or the checkpoint.
+        ValueError: if the recipe does not fit the data, the model, the number of processes or the checkpoint.
         OSError: if the data does not exist, `output_dir` cannot be written, or it has another run.
         FloatingPointError: if a loss is NaN or infinite.
 
@@ -106,6 +108,8 @@ def build_run(
     model = build_model(recipe, processor)
     if recipe.lora is not None:
         add_adapters(model, recipe.lora)
+    if recipe.gradient_cache is not None:
+        check_model(model)
     sampler = _build_sampler(recipe, accelerator, data["train"])
     batches = DataLoader(
         TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
@@ -225,7 +229,7 @@ class Run:
         self.sampler.set_epoch(epoch)
         self.model.train()
         for batch in self.accelerator.skip_first_batches(self.batches, state.batch):
-            outputs, losses, loss = self.train_batch(epoch, batch)
+            features, loss_dict, loss = self.train_batch(epoch, batch)
             state.batch += 1
             if not self.accelerator.sync_gradients:
                 continue
@@ -236,7 +240,7 @@ class Run:
             progress.update()
             progress.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", best=f"{state.best_score:.1f}")
             if state.step % recipe.log_every == 0:
-                self.log(outputs, losses, loss)
+                self.log(features, loss_dict, loss)
             stopped_by = signals.agreed(self.accelerator)
             if stopped_by or state.step % recipe.checkpoint_every == 0:
                 self.save_checkpoint()
@@ -244,27 +248,35 @@ class Run:
                 return stopped_by
         return 0
 
-    def train_batch(self, epoch: int, batch: dict) -> tuple[BDAMOutput, dict[str, torch.Tensor], torch.Tensor]:
-        """One forward and backward pass; returns the outputs, the losses by name, and their balanced sum."""
+    def train_batch(
+        self, epoch: int, batch: dict
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
+        """One step; returns the features that losses are computed from, the losses, and their balanced sum."""
         accelerator, recipe = self.accelerator, self.recipe
         image_ids = batch.pop("image_ids")
         with accelerator.accumulate(self.model):
-            outputs = self.model(**batch, return_loss=True)
-            losses = self.balancer.select(outputs.loss_dict, epoch)
-            check_finite(losses, self.state.step, image_ids)
-            loss_scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
-            loss = self.balancer(losses, self.shared, loss_scale)
-            accelerator.backward(loss)
+            forward_pass = self.forward_pass(batch)
+            labels = {name: batch[name] for name in LABELS if name in batch}
+            inputs = BDAMLossInputs(**forward_pass.features, **labels)
+            loss_dict = losses(inputs, accelerator.unwrap_model(self.model).config)
+            loss_dict = self.balancer.select(loss_dict, epoch)
+            check_finite(loss_dict, self.state.step, image_ids)
+            loss = forward_pass.backward(loss_dict, self.balancer, self.shared)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
-        return outputs, losses, loss
+        return forward_pass.features, loss_dict, loss
 
-    def log(self, outputs: BDAMOutput, losses: dict[str, torch.Tensor], loss: torch.Tensor) -> None:
-        statistics = feature_statistics(outputs)
+    def forward_pass(self, batch: dict) -> WholeBatch | GradientCache:
+        if self.recipe.gradient_cache is None:
+            return WholeBatch(self.accelerator, self.model, batch)
+        return GradientCache(self.accelerator, self.model, batch, self.recipe.gradient_cache)
+
+    def log(self, features: dict[str, torch.Tensor], loss_dict: dict[str, torch.Tensor], loss: torch.Tensor) -> None:
+        statistics = feature_statistics(features)
         self.collapse.check(statistics["identity_feature_spread"], self.state.step)
-        values = {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
+        values = {"loss": loss.item(), **{name: value.item() for name, value in loss_dict.items()}}
         rate = {"learning_rate": self.scheduler.get_last_lr()[0]}
         self.accelerator.log({**values, **self.balancer.report(), **statistics, **rate}, step=self.state.step)
 
@@ -298,14 +310,13 @@ def validation_score(
     return selection_score(evaluate(features, (0.0, clothing_weight))), clothing_weight
 
 
-def feature_statistics(outputs: BDAMOutput) -> dict[str, float]:
+def feature_statistics(features: dict[str, torch.Tensor]) -> dict[str, float]:
     """The standard deviation of identity features over the batch, relative to their size, and means of both gates."""
-    image = outputs.image_output
-    features = image.identity_features.detach().float()
-    spread = features.std(dim=0).square().mean().sqrt() / features.square().mean().sqrt()
+    identity = features["identity_features"].detach().float()
+    spread = identity.std(dim=0).square().mean().sqrt() / identity.square().mean().sqrt()
     statistics = {"identity_feature_spread": spread.item()}
-    if image.gate is not None:
-        statistics["gate_mean"] = image.gate.float().mean().item()
-    if outputs.fusion_weights is not None:
-        statistics["image_weight_mean"] = outputs.fusion_weights[:, 0].float().mean().item()
+    if "gate" in features:
+        statistics["gate_mean"] = features["gate"].float().mean().item()
+    if "fusion_weights" in features:
+        statistics["image_weight_mean"] = features["fusion_weights"][:, 0].float().mean().item()
     return statistics

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from two_processes import LOSSES, eight_samples, measure
+from two_processes import FORWARD_PASSES, LOSSES, eight_samples, measure
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def results(tmp_path_factory) -> list[dict]:
     return [measure(Accelerator(cpu=True), eight_samples()), *map(torch.load, of_two)]
 
 
-@pytest.mark.parametrize("name", [*LOSSES, "gradnorm"])
+@pytest.mark.parametrize("name", [*LOSSES, *FORWARD_PASSES])
 def test_two_processes_learn_what_one_does(results, name):
     whole = results[0][name]
     assert whole["loss"] > 0
@@ -42,7 +42,8 @@ def test_two_processes_learn_what_one_does(results, name):
             )
 
 
-def test_both_processes_hold_the_same_task_weights_to_the_bit(results):
-    first, second = (of_process["gradnorm"] for of_process in results[1:])
+@pytest.mark.parametrize("name", FORWARD_PASSES)
+def test_both_processes_hold_the_same_task_weights_to_the_bit(results, name):
+    first, second = (of_process[name] for of_process in results[1:])
     assert torch.equal(first["task_weights"], second["task_weights"])
     assert not torch.equal(first["task_weights"], torch.ones(4))

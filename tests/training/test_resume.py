@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import TINY_RUN
+from tiny import TINY_RUN, TINY_VIT
 
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.recipes.recipe import load_recipe
@@ -89,10 +89,10 @@ def _tensors(value):
     )
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_a_killed_run_ends_where_the_unbroken_one_does(data, tmp_path, num_processes):
-    killed_run(num_processes, 0, *sources(data, tmp_path / "unbroken"))
-    killed_run(num_processes, 5, *sources(data, tmp_path / "killed"))
+@pytest.mark.parametrize("num_processes, changes", [(1, []), (2, []), (1, [TINY_VIT, "gradient_cache=3"])])
+def test_a_killed_run_ends_where_the_unbroken_one_does(data, tmp_path, num_processes, changes):
+    killed_run(num_processes, 0, *sources(data, tmp_path / "unbroken", *changes))
+    killed_run(num_processes, 5, *sources(data, tmp_path / "killed", *changes))
     assert_same_end(tmp_path / "unbroken", tmp_path / "killed")
     assert not list((tmp_path / "killed").rglob("*.partial"))
     assert len(find_checkpoints(tmp_path / "killed")) == 2

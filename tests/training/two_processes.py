@@ -1,6 +1,7 @@
 """What `test_global_batch.py` runs on two processes: `python two_processes.py FOLDER`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,10 +9,13 @@ from accelerate import Accelerator, debug_launcher
 from tiny import TEXT, tiny_batch, tiny_model
 
 from bdam.training.balancing import GradNorm, shared_parameters
-from losses_bdam import LOSSES, TASKS
+from bdam.training.gradient_cache import GradientCache, WholeBatch
+from losses_bdam import LABELS, LOSSES, TASKS, BDAMLossInputs, losses
 
 
 STEPS = 3
+# In one graph, and in chunks of which the last is smaller.
+FORWARD_PASSES = {"gradnorm": WholeBatch, "gradient cache": partial(GradientCache, chunk_size=3)}
 WITHOUT_DROPOUT = {
     "dropout": 0.0,
     "text_config": {**TEXT, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
@@ -38,7 +42,7 @@ def eight_samples() -> dict[str, torch.Tensor]:
 
 
 def measure(accelerator: Accelerator, batch: dict[str, torch.Tensor]) -> dict:
-    """Every loss with its gradients, and the balancer over some steps of gradient descent."""
+    """Every loss with its gradients, and what `balance` returns for each of `FORWARD_PASSES`."""
     results = {}
     for name in LOSSES:
         model = accelerator.prepare(tiny_model(**WITHOUT_DROPOUT, symmetric_contrast=True).train())
@@ -47,25 +51,29 @@ def measure(accelerator: Accelerator, batch: dict[str, torch.Tensor]) -> dict:
         loss = sum(outputs.loss_dict[other] * (other == name) for other in LOSSES)
         accelerator.backward(loss)
         results[name] = {"loss": loss.item(), **gradients(accelerator.unwrap_model(model))}
+    return results | {name: balance(accelerator, batch, name) for name in FORWARD_PASSES}
 
+
+def balance(accelerator: Accelerator, batch: dict[str, torch.Tensor], name: str) -> dict:
+    """The balancer and the gradients after some steps of gradient descent, by one of `FORWARD_PASSES`."""
     model = accelerator.prepare(tiny_model(**WITHOUT_DROPOUT).train())
     unwrapped = accelerator.unwrap_model(model)
     balancer = GradNorm({**dict.fromkeys(TASKS, 1.0), "gate_loss": 0.1, "clothing_query_loss": 0.5})
     optimizer = torch.optim.SGD([*model.parameters(), *balancer.parameters()], lr=0.05)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        outputs = model(**batch, return_loss=True)
-        loss = balancer(balancer.select(outputs.loss_dict, epoch=0), shared_parameters(unwrapped))
-        accelerator.backward(loss)
+        forward_pass = FORWARD_PASSES[name](accelerator, model, batch)
+        inputs = BDAMLossInputs(**forward_pass.features, **{label: batch[label] for label in LABELS})
+        loss_dict = balancer.select(losses(inputs, unwrapped.config), epoch=0)
+        loss = forward_pass.backward(loss_dict, balancer, shared_parameters(unwrapped))
         optimizer.step()
-    results["gradnorm"] = {
+    return {
         "loss": loss.item(),
         "task_weights": balancer.task_weights().detach(),
         "gradient_norms": balancer.gradient_norms,
         "gradient of s": balancer.log_weights.grad,
         **gradients(unwrapped),
     }
-    return results
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
