@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processor of BDAM, which makes the inputs of the model from images and texts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -115,9 +115,41 @@ class BDAMProcessor(ProcessorMixin):
         texts = {"text": text, "identity_text": identity_text, "clothing_text": clothing_text}
         for name, given in texts.items():
             if given is not None:
-                tokens = self._tokenize(name, given, **kwargs["text_kwargs"])
-                data.update({f"{PREFIXES[name]}{key}": value for key, value in tokens.items()})
+                given = [given] if isinstance(given, str) else list(given)
+                _check(name, given, allows_none=name == "identity_text")
+                # Some encoders see their padding, such as SigLIP: their tokenizers return no mask unless asked to.
+                filled = [sentence or "" for sentence in given]
+                tokens = self.tokenizer(filled, return_attention_mask=True, **kwargs["text_kwargs"])
+                data.update(self._name_fields(name, tokens, given))
         return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        r"""
+        The token ids of sentences, cut at `tokenizer.model_max_length`, for [`pad`]: a text may be in many batches.
+
+        Raises:
+            ValueError: if a text is empty.
+        """
+        _check("texts", texts)
+        return self.tokenizer(list(texts), truncation=True)["input_ids"]
+
+    def pad(
+        self,
+        text: Sequence[Sequence[int]] | None = None,
+        identity_text: Sequence[Sequence[int] | None] | None = None,
+        clothing_text: Sequence[Sequence[int]] | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        r"""The fields that `__call__` makes of these texts, from their token ids by [`tokenize`]."""
+        data = {}
+        absent = self.tokenizer("")["input_ids"]
+        texts = {"text": text, "identity_text": identity_text, "clothing_text": clothing_text}
+        for name, given in texts.items():
+            if given is not None:
+                ids = {"input_ids": [absent if row is None else row for row in given]}
+                tokens = self.tokenizer.pad(ids, self.text_padding, return_attention_mask=True)
+                data.update(self._name_fields(name, tokens, given))
+        return BatchFeature(data, tensor_type=return_tensors)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -125,22 +157,23 @@ class BDAMProcessor(ProcessorMixin):
         text_names = [f"{prefix}{key}" for prefix in PREFIXES.values() for key in keys]
         return [*self.image_processor.model_input_names, *text_names]
 
-    def _tokenize(self, name: str, texts: str | Sequence[str | None], **kwargs) -> dict:
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        for index, text in enumerate(texts):
-            if text is None and name == "identity_text":
-                continue
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"`{name}[{index}]` must be a sentence, got {text!r}.")
-        # Some encoders see their padding, such as SigLIP: their tokenizers return no mask unless asked to.
+    def _name_fields(self, name: str, tokens: Mapping, texts: Sequence) -> dict:
+        """Tokens by the names of their fields. The mask is zero for a text that is None, and shows all others whole to
+        encoders that have no mask."""
         is_masked = "attention_mask" in self.tokenizer.model_input_names
-        tokens = self.tokenizer([text or "" for text in texts], return_attention_mask=True, **kwargs)
         mask = tokens["attention_mask"]
         for index, text in enumerate(texts):
             if text is None or not is_masked:
                 value = int(text is not None)
                 mask[index] = [value] * len(mask[index]) if isinstance(mask, list) else mask[index] * 0 + value
-        return tokens
+        return {f"{PREFIXES[name]}{key}": value for key, value in tokens.items()}
+
+
+def _check(name: str, texts: Sequence[str | None], allows_none: bool = False) -> None:
+    for index, text in enumerate(texts):
+        is_sentence = isinstance(text, str) and text.strip()
+        if not is_sentence and not (text is None and allows_none):
+            raise ValueError(f"`{name}[{index}]` must be a sentence, got {text!r}.")
 
 
 def _prepare(images):

@@ -29,7 +29,7 @@ def main() -> None:
     processor = build_processor(recipe, train)
     model = build_model(recipe, processor).train()
     sampler = PersonBatchSampler(train["person_id"], recipe.persons_per_batch, recipe.images_per_person)
-    rows = TrainingRows(train, processor.image_processor, keep=True)
+    rows = TrainingRows(train, processor, keep=True)
     collator = build_collator(recipe, processor)
     draws = list(sampler)
     balancers = {"fixed": FixedWeights(recipe.loss_weights), "gradnorm": GradNorm(recipe.loss_weights)}

@@ -16,6 +16,9 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 
+Tokens = list[int]
+
+
 class Draw(NamedTuple):
     """A row that the sampler chose, and the seed of all random choices that are made for it."""
 
@@ -103,17 +106,18 @@ class PersonBatchSampler(Sampler[list[Draw]]):
 
 class TrainingRows(Dataset):
     """
-    Rows of a data set for the draws of the sampler: `pixel_values` in place of `image`, and the draw's `seed`.
+    Rows of a data set for the draws of the sampler: `pixel_values` in place of `image`, token ids in place of texts
+    (None where there is none), and the draw's `seed`.
 
     Args:
         dataset: rows of the schema.
-        image_processor: the image half of a [`BDAMProcessor`].
+        processor: a [`BDAMProcessor`].
         keep: whether rows stay in memory once they were read, which saves a small model most of its waiting.
     """
 
-    def __init__(self, dataset, image_processor, keep: bool):
+    def __init__(self, dataset, processor, keep: bool):
         self.dataset = dataset
-        self.image_processor = image_processor
+        self.processor = processor
         self.keep = keep
         self.rows: dict[int, dict] = {}
 
@@ -126,7 +130,11 @@ class TrainingRows(Dataset):
 
     def _read(self, index: int) -> dict:
         row = self.dataset[index]
-        row["pixel_values"] = self.image_processor(row.pop("image"), return_tensors="pt")["pixel_values"][0]
+        images = self.processor.image_processor(row.pop("image"), return_tensors="pt")
+        row["pixel_values"] = images["pixel_values"][0]
+        row["captions"] = self.processor.tokenize(row["captions"])
+        for name in ("identity_description", "clothing_description"):
+            row[name] = self.processor.tokenize([row[name]])[0] if row[name] else None
         if self.keep:
             self.rows[index] = row
         return row
@@ -158,7 +166,7 @@ class TrainingCollator:
         randoms = [Random(row["seed"]) for row in rows]
         texts = [self._choose_texts(row, random) for row, random in zip(rows, randoms, strict=True)]
         captions, identity, clothing = zip(*texts, strict=True)
-        batch = self.processor(text=captions, identity_text=identity, clothing_text=clothing, return_tensors="pt")
+        batch = self.processor.pad(captions, identity, clothing, return_tensors="pt")
         images = [row["pixel_values"] for row in rows]
         if self.augment:
             images = [augment_image(image, random) for image, random in zip(images, randoms, strict=True)]
@@ -173,20 +181,20 @@ class TrainingCollator:
             "image_ids": [row["image_id"] for row in rows],
         }
 
-    def _choose_texts(self, row: dict, random: Random) -> tuple[str, str | None, str]:
+    def _choose_texts(self, row: dict, random: Random) -> tuple[Tokens, Tokens | None, Tokens]:
         """A caption, the identity description or None, and what the clothing stream learns from."""
         caption = random.choice(row["captions"])
         is_dropped = random.random() < self.description_dropout
-        identity = None if is_dropped else row["identity_description"] or None
+        identity = None if is_dropped else row["identity_description"]
         return caption, identity, row["clothing_description"] or caption
 
 
-def text_id(text: str) -> int:
+def text_id(tokens: Tokens) -> int:
     """A number for a text, the same in every process; texts that differ share one with probability 2⁻⁶³."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(blake2b(str(tokens).encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _agreement(kind: str, rows: list[dict], texts: Sequence[str | None]) -> torch.Tensor:
+def _agreement(kind: str, rows: list[dict], texts: Sequence[Tokens | None]) -> torch.Tensor:
     """How far the samples agree of those texts (B,) that are descriptions of this kind; 1 for all others."""
     shares = [
         row.get(f"{kind}_agreement") if text == row[f"{kind}_description"] else None

@@ -112,7 +112,7 @@ def build_run(
         check_model(model)
     sampler = _build_sampler(recipe, accelerator, data["train"])
     batches = DataLoader(
-        TrainingRows(data["train"], processor.image_processor, keep=recipe.keep_in_memory),
+        TrainingRows(data["train"], processor, keep=recipe.keep_in_memory),
         batch_sampler=sampler,
         collate_fn=build_collator(recipe, processor),
         num_workers=recipe.num_workers,

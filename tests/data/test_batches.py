@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -41,24 +42,23 @@ def test_impossible_batches_are_named():
         PersonBatchSampler(range(10), 4, 2)
 
 
-def rows(count: int = 64) -> list[dict]:
-    return [
-        {
-            "seed": seed,
-            "pixel_values": torch.zeros(3, 32, 16),
-            "image_id": f"{seed}.png",
-            "person_id": 7,
-            "captions": SENTENCES[:1],
-            "identity_description": SENTENCES[1],
-            "clothing_description": SENTENCES[2],
-        }
-        for seed in range(count)
-    ]
+def rows(processor, count: int = 64, descriptions: Sequence[str | None] = SENTENCES[1:3]) -> list[dict]:
+    identity, clothing = descriptions
+    record = {
+        "image": Image.new("RGB", (16, 32)),
+        "person_id": 7,
+        "captions": SENTENCES[:1],
+        "identity_description": identity,
+        "clothing_description": clothing,
+    }
+    records = [{**record, "image_id": f"{seed}.png"} for seed in range(count)]
+    training_rows = TrainingRows(records, processor, keep=False)
+    return [training_rows[Draw(seed, seed)] for seed in range(count)]
 
 
 @pytest.mark.parametrize("description_dropout", [0.0, 0.5, 1.0])
 def test_captions_ask_and_descriptions_are_dropped(processor, description_dropout):
-    batch = TrainingCollator(processor, description_dropout, augment=False)(rows())
+    batch = TrainingCollator(processor, description_dropout, augment=False)(rows(processor))
     for prefix, sentence in (("", SENTENCES[0]), ("clothing_", SENTENCES[2])):
         ids = processor(text=sentence, return_tensors="pt")["input_ids"][0]
         assert (batch[f"{prefix}input_ids"] == ids).all()
@@ -77,12 +77,15 @@ def test_rows_hold_preprocessed_images(processor, keep):
             read.append(index)
             return dict(super().__getitem__(index))
 
-    images = Images({"image": Image.new("RGB", (20, 40), color), "person_id": 0} for color in ("red", "navy"))
-    training_rows = TrainingRows(images, processor.image_processor, keep)
+    texts = {"captions": SENTENCES[:2], "identity_description": SENTENCES[1], "clothing_description": ""}
+    images = Images({"image": Image.new("RGB", (20, 40), color), **texts} for color in ("red", "navy"))
+    training_rows = TrainingRows(images, processor, keep)
     for index in (0, 1, 0):
         expected = processor(images=list.__getitem__(images, index)["image"], return_tensors="pt")["pixel_values"][0]
         row = training_rows[Draw(index, seed=5)]
         assert torch.equal(row["pixel_values"], expected) and row["seed"] == 5
+        assert row["captions"] == processor(text=SENTENCES[:2], padding=False)["input_ids"]
+        assert row["identity_description"] == row["captions"][1] and row["clothing_description"] is None
     assert len(training_rows) == 2 and len(read) == (2 if keep else 3)
 
 
@@ -103,7 +106,7 @@ def test_augmentation_moves_flips_and_erases():
 def test_chance_comes_with_the_draw(processor):
     collator = TrainingCollator(processor, 0.5, augment=True)
     torch.manual_seed(torch.seed())
-    whole, part = collator(rows(8)), collator(rows(8)[4:])
+    whole, part = collator(rows(processor, 8)), collator(rows(processor, 8)[4:])
     assert torch.equal(whole["pixel_values"][4:], part["pixel_values"])
     assert torch.equal(whole["input_ids"][4:, : part["input_ids"].shape[1]], part["input_ids"])
     assert whole["image_ids"][4:] == part["image_ids"] == ["4.png", "5.png", "6.png", "7.png"]
@@ -111,9 +114,9 @@ def test_chance_comes_with_the_draw(processor):
 
 @pytest.mark.parametrize("missing", [None, ""])
 def test_an_image_that_nobody_described_trains_by_its_captions_alone(processor, missing):
-    undescribed = [{**row, "identity_description": missing, "clothing_description": missing} for row in rows(8)]
+    undescribed = rows(processor, 8, [missing, missing])
     collator = TrainingCollator(processor, 0.0, augment=False)
-    batch = collator(undescribed + rows(8))
+    batch = collator(undescribed + rows(processor, 8))
     caption = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
     for name in ("input_ids", "clothing_input_ids"):
         assert (batch[name][:8, : len(caption)] == caption).all()
@@ -125,7 +128,7 @@ def test_an_image_that_nobody_described_trains_by_its_captions_alone(processor, 
 
 
 def test_descriptions_weigh_as_their_samples_agree(processor):
-    told = rows(32)
+    told = rows(processor, 32)
     for row in told[:16]:
         row |= {"identity_agreement": 0.25, "clothing_agreement": 0.75}
     told[16] |= {"identity_agreement": None, "clothing_agreement": None}

@@ -1,8 +1,12 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny import SENTENCES, tiny_model
+
+from processing_bdam import BDAMProcessor
 
 
 IMAGES = [Image.new("RGB", (20, 50), colour) for colour in ("red", "navy")]
@@ -45,6 +49,21 @@ def test_grey_and_transparent_images_are_converted(processor):
 def test_an_empty_caption_is_named(processor, text):
     with pytest.raises(ValueError, match=r"`text\[\d\]` must be a sentence"):
         processor(text=text)
+
+
+@pytest.mark.parametrize("text_padding", ["longest", "max_length"])
+@pytest.mark.parametrize("names", [["input_ids", "attention_mask"], ["input_ids"]])
+def test_texts_are_padded_as_if_they_were_tokenized_with_their_batch(processor, text_padding, names):
+    tokenizer = copy.deepcopy(processor.tokenizer)
+    tokenizer.model_input_names = names  # SigLIP's have no mask
+    processor = BDAMProcessor(processor.image_processor, tokenizer, text_padding)
+    texts = {"text": SENTENCES, "identity_text": [*SENTENCES[:3], None], "clothing_text": SENTENCES[::-1]}
+    tokens = {name: [text and processor.tokenize([text])[0] for text in given] for name, given in texts.items()}
+    padded, expected = processor.pad(**tokens, return_tensors="pt"), processor(**texts, return_tensors="pt")
+    assert padded.keys() == expected.keys()
+    assert all(torch.equal(padded[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match=r"`texts\[1\]` must be a sentence, got ' '"):
+        processor.tokenize([SENTENCES[0], " "])
 
 
 def test_nothing_given_is_an_error(processor):

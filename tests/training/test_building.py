@@ -7,6 +7,7 @@ from PIL import Image
 from tiny import SENTENCES, SIZES, TEXT, VISION, save_dual_encoder
 from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
 
+from bdam.data.batches import Draw, TrainingRows
 from bdam.encoding.models import save_model
 from bdam.recipes.recipe import Recipe
 from bdam.retrieval.embedder import Embedder
@@ -84,11 +85,11 @@ def test_a_long_caption_is_cut_to_what_the_text_encoder_takes(text_encoder, most
 
     essay = "A tall man walks by in a red coat. " * 1112
     texts = {"captions": [essay], "identity_description": essay, "clothing_description": essay}
-    rows = [
-        {**texts, "seed": 0, "pixel_values": torch.zeros(3, 32, 16), "image_id": person, "person_id": person}
-        for person in range(2)
+    records = [
+        {**texts, "image": Image.new("RGB", (16, 32)), "image_id": person, "person_id": person} for person in range(2)
     ]
-    batch = build_collator(long, processor)(rows)
+    rows = TrainingRows(records, processor, keep=False)
+    batch = build_collator(long, processor)([rows[Draw(person, seed=0)] for person in range(2)])
     batch.pop("image_ids")
     assert batch["input_ids"].shape[1] == most
     assert model(**batch, return_loss=True).loss.isfinite()
