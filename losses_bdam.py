@@ -239,6 +239,22 @@ def similarity_distribution_matching(batch: BDAMLossInputs, config: BDAMConfig) 
     return (log_predictions.exp() * (log_predictions - log_target)).sum(dim=2).mean(dim=1).sum()
 
 
+@register("tal_loss")
+def triplet_alignment(batch: BDAMLossInputs, config: BDAMConfig) -> torch.Tensor:
+    """
+    Not the paper's: the triplet alignment loss of RDE (Qin et al. 2024). With similarities s, it is the mean over
+    gallery entries of `max(0, 0.1 - Σ_p a_p s_p + τ log Σ_n exp(s_n / τ))`, where p runs over the queries of the same
+    person, n over all others, `a = softmax(s_p / τ)` is a constant, and τ = 0.015 whatever `config.temperature` is;
+    plus the same from queries to gallery entries. RDE has sums in place of the means.
+    """
+    similarity = batch.image_embeds @ batch.text_embeds.T
+    scaled = torch.stack([similarity, similarity.T]) / 0.015
+    lowest = torch.finfo(scaled.dtype).min
+    weights = scaled.masked_fill(~batch.same_person, lowest).softmax(dim=2).detach()  # symmetric, for both directions
+    hardest = scaled.masked_fill(batch.same_person, lowest).logsumexp(dim=2)
+    return (0.1 + 0.015 * (hardest - (weights * scaled).sum(dim=2))).clamp(min=0).mean(dim=1).sum()
+
+
 def _contrast(
     image_embeds: torch.Tensor,
     text_embeds: torch.Tensor,

@@ -84,10 +84,31 @@ def test_sdm_loss_is_the_divergence_of_matches_from_predictions_in_both_directio
     assert loss.dtype == torch.float64 and loss.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_sdm_loss_has_finite_gradients_where_a_prediction_is_certain():
+def test_tal_loss_compares_positives_with_the_hardest_negatives_in_both_directions():
+    image, text = (torch.nn.functional.normalize(random(5, 4, seed=seed), dim=1) for seed in (0, 1))
+    persons = [0, 1, 0, 2, 1]
+    expected, terms = 0.0, []
+    for left, right in ((image, text), (text, image)):
+        for i in range(5):
+            similarity = [(left[i] @ right[j]).item() for j in range(5)]
+            positives = [similarity[j] for j in range(5) if persons[j] == persons[i]]
+            negatives = [similarity[j] for j in range(5) if persons[j] != persons[i]]
+            weights = [math.exp(s / 0.015) for s in positives]
+            positive = sum(w * s for w, s in zip(weights, positives, strict=True)) / sum(weights)
+            terms.append(0.1 - positive + 0.015 * math.log(sum(math.exp(s / 0.015) for s in negatives)))
+            expected += max(0.0, terms[-1]) / 5
+    assert 0 < sum(term > 0 for term in terms) < len(terms)
+    inputs = BDAMLossInputs(image, text, image, person_ids=torch.tensor(persons))
+    loss = LOSSES["tal_loss"](inputs, BDAMConfig())
+    assert loss.dtype == torch.float64 and loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sdm_loss", "tal_loss"])
+@pytest.mark.parametrize("persons", [[0, 1, 2, 3], [0, 0, 0, 0]])
+def test_losses_have_finite_gradients_where_predictions_are_certain_or_nobody_else_is_there(name, persons):
     image = torch.eye(4).requires_grad_()
-    inputs = BDAMLossInputs(image, 10 * torch.eye(4).flip(0), image, person_ids=torch.arange(4))
-    loss = LOSSES["sdm_loss"](inputs, BDAMConfig())
+    inputs = BDAMLossInputs(image, 10 * torch.eye(4).flip(0), image, person_ids=torch.tensor(persons))
+    loss = LOSSES[name](inputs, BDAMConfig())
     (gradient,) = torch.autograd.grad(loss, image)
     assert loss.isfinite() and gradient.isfinite().all()
 
