@@ -28,10 +28,15 @@ LIMITS: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 2}
 
 TITLE = "# Find a person by a sentence"
 HINT = "**More like this:** select an image that was found, or upload one."
+# The first captions of the first three persons of the demo. A sentence may be short, but the more it says, the better.
 SENTENCES = [
-    "A young woman in a red coat with a black backpack.",
-    "An older man with grey hair, in jeans and a dark jacket.",
-    "A tall person in a blue shirt who carries a bag.",
+    "A rather short guy of normal build in his seventies is wearing a grey-checked orange zip-up jacket, brown "
+    "sneakers and a green scarf and carries an orange shoulder bag. He has tan skin and red curls and stands in "
+    "profile in front of a house.",
+    "A rather short elderly lady of slim build with medium brown skin and ginger hair in a bun walks towards the "
+    "camera in a purple-dotted beige T-shirt and a black skirt.",
+    "A rather short elderly man with a brown ponytail and tanned skin comes closer near some trees in a white-checked "
+    "grey zip-up jacket, yellow boots and beige shorts.",
 ]
 EXPLANATION = """
 **The score.** The model splits each image in two: *who* the person is and *what they wear*. A learned gate decides,

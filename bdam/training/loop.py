@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from datasets import Dataset, DatasetDict
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -106,6 +107,7 @@ def build_run(
     check_agreement(recipe, data["train"])
     processor = build_processor(recipe, data["train"])
     model = build_model(recipe, processor)
+    convert_conv2d_weight_memory_format(model.vision_model, torch.channels_last)  # as the images, and the gradients
     if recipe.lora is not None:
         add_adapters(model, recipe.lora)
     if recipe.gradient_cache is not None:
