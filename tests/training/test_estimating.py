@@ -22,7 +22,7 @@ MEASUREMENT = Measurement(
 def sources(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("run")
     generate_pedestrians(8, 4, 4, image_size=(32, 16)).save_to_disk(folder / "data")
-    return [str(DEMO), f"data={folder / 'data'}", f"output_dir={folder / 'output'}", *TINY_RUN]
+    return [str(DEMO), f"data={folder / 'data'}", f"output_dir={folder / 'output'}", *TINY_RUN, "num_epochs=5"]
 
 
 def test_an_estimate_has_parts_times_and_memory_and_writes_nothing(sources, capsys):
@@ -34,7 +34,7 @@ def test_an_estimate_has_parts_times_and_memory_and_writes_nothing(sources, caps
     parts = [value for name, value in lines.items() if name in ("vision_model", "text_model", "decoupler", "fusion")]
     assert trained <= total and sum(int(value.replace(",", "")) for value in parts) < total
     assert lines["batch"].strip() == "8 images" and "GB" in lines["peak memory"] and "images/s" in lines["speed"]
-    assert "4 batches" in lines["epoch"] and "3 epochs" in lines["run"]
+    assert "4 batches" in lines["epoch"] and "5 epochs" in lines["run"]
     assert "batches of 4 and 8 images" in lines["largest batch"]
     assert not Path(recipe.output_dir).exists()
 
