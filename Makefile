@@ -12,7 +12,8 @@ GUIDES := README.md $(filter-out docs/scale.md,$(wildcard docs/*.md))
 
 .PHONY: demo readme results test oldest lint docs notebooks conformance encoders clean
 
-# The sentences are the first captions of the first three persons of the test split. Data and model are made once, and again when what they are made of changes; `make clean` forgets them.
+# Data and model are made once, and again when what they are made of changes; `make clean` forgets them. The sentences
+# are the first captions of the first three persons of the test split.
 demo: $(DEMO)/model/model.safetensors
 	$(BIN)/bdam evaluate $(DEMO)/model --data $(DEMO)/pedestrians --output $(DEMO)/results.json
 	$(BIN)/bdam index $(DEMO)/model $(DEMO)/pedestrians $(DEMO)/gallery --split test

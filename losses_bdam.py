@@ -263,7 +263,7 @@ def _contrast(
     config: BDAMConfig,
     ignored: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """InfoNCE of images and texts (B, D). `ignored` (B, B) are pairs that are no positives and no negatives."""
+    """InfoNCE between images and texts (B, D). Pairs in `ignored` (B, B) are neither positives nor negatives."""
     similarity = image_embeds @ text_embeds.T / config.temperature
     if ignored is not None:
         similarity = similarity.masked_fill(ignored, torch.finfo(similarity.dtype).min)
@@ -337,7 +337,7 @@ def hsic_loss(
         clothing_features (`torch.Tensor` of shape `(batch_size, hidden_size)`): gated clothing features.
         kernel (`str`): `"linear"` as in the paper, or `"rbf"` with the median squared distance as bandwidth.
         normalize (`bool`): compare correlations, from 0 to 1: `tr(R_id R_clo) / sqrt(tr(R_id²) tr(R_clo²))` with
-            `R = K (K + ε tr(K) I)⁻¹` of the centred kernels K (the normalised cross-covariance operator of Fukumizu et
+            `R = K (K + ε tr(K) I)⁻¹` of the centred kernels K (the normalized cross-covariance operator of Fukumizu et
             al. 2007, scaled as an alignment). Covariance sees large directions alone: it vanishes where each stream
             puts its variance into a few of them, and what the other should not tell stays legible in the rest.
     """

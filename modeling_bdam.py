@@ -369,7 +369,7 @@ class BDAMFusion(nn.Module):
     def forward(
         self, image: BDAMImageOutput | None, description: BDAMTextOutput | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns `f_final` (B, projection_dim), not normalised, and the fusion weights (B, 2)."""
+        """Returns `f_final` (B, projection_dim), not normalized, and the fusion weights (B, 2)."""
         image_tokens, image_mask = self._image_tokens(image)
         text_tokens, text_mask = self._text_tokens(description)
         if image_tokens is None:
@@ -434,19 +434,19 @@ class BDAMOutput(ModelOutput):
         logits_per_text (`torch.FloatTensor` of shape `(text_batch_size, image_batch_size)`, *optional*):
             Its transpose.
         image_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
-            Identity embeddings of the gallery entries: image, description, or both fused. L2-normalised.
+            Identity embeddings of the gallery entries: image, description, or both fused. L2-normalized.
         text_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
-            Identity embeddings of the queries. L2-normalised.
+            Identity embeddings of the queries. L2-normalized.
         clothing_image_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
-            Clothing embeddings of the images. L2-normalised.
+            Clothing embeddings of the images. L2-normalized.
         clothing_text_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
-            Clothing embeddings of the clothing descriptions. L2-normalised.
+            Clothing embeddings of the clothing descriptions. L2-normalized.
         clothing_query_embeds (`torch.FloatTensor` of shape `(batch_size, text_hidden_size)`, *optional*):
-            Clothing embeddings of the queries. L2-normalised.
+            Clothing embeddings of the queries. L2-normalized.
         plain_image_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
-            Identity embeddings of the images without their descriptions, where these are given. L2-normalised.
+            Identity embeddings of the images without their descriptions, where these are given. L2-normalized.
         identity_text_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
-            Embeddings of the identity descriptions as queries, where images are given. L2-normalised.
+            Embeddings of the identity descriptions as queries, where images are given. L2-normalized.
         fusion_weights (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
             Weight of image and of description in each gallery entry.
         image_output (`BDAMImageOutput`, *optional*):
@@ -513,7 +513,7 @@ class BDAMModel(BDAMPreTrainedModel):
     Text-to-image person retrieval that keeps identity and clothing apart.
 
     A gallery entry is an image, its MLLM-written identity description, or both; a query is a sentence. Both become
-    L2-normalised identity embeddings; images and clothing texts besides become clothing embeddings, so that a search
+    L2-normalized identity embeddings; images and clothing texts besides become clothing embeddings, so that a search
     can weigh *who* against *what they wear*.
 
     Args:
@@ -665,7 +665,7 @@ class BDAMModel(BDAMPreTrainedModel):
                 A row of zeros marks an image without a description.
 
         Returns:
-            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, projection_dim)`.
+            The encoder's output; its `pooler_output` are L2-normalized embeddings `(batch_size, projection_dim)`.
         """
         outputs = self(
             pixel_values=pixel_values,
@@ -688,7 +688,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Identity embeddings of queries.
 
         Returns:
-            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, projection_dim)`.
+            The encoder's output; its `pooler_output` are L2-normalized embeddings `(batch_size, projection_dim)`.
         """
         outputs = self(
             input_ids=input_ids,
@@ -707,7 +707,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Clothing embeddings of images.
 
         Returns:
-            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, text_hidden_size)`.
+            The encoder's output; its `pooler_output` are L2-normalized embeddings `(batch_size, text_hidden_size)`.
         """
         self._require_clothing_stream()
         outputs = self(pixel_values=pixel_values, return_dict=True, **kwargs)
@@ -724,7 +724,7 @@ class BDAMModel(BDAMPreTrainedModel):
         Clothing embeddings of texts: clothing descriptions, or queries that speak of clothes.
 
         Returns:
-            The encoder's output; its `pooler_output` are L2-normalised embeddings `(batch_size, text_hidden_size)`.
+            The encoder's output; its `pooler_output` are L2-normalized embeddings `(batch_size, text_hidden_size)`.
         """
         self._require_clothing_stream()
         outputs = self(
@@ -844,7 +844,7 @@ class BDAMModel(BDAMPreTrainedModel):
     def fuse(
         self, image: BDAMImageOutput | None, description: BDAMTextOutput | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """L2-normalised identity embeddings (B, projection_dim) of gallery entries; their fusion weights (B, 2)."""
+        """L2-normalized identity embeddings (B, projection_dim) of gallery entries; their fusion weights (B, 2)."""
         if not self.config.use_fusion:
             if image is None:
                 raise ValueError(
@@ -857,7 +857,7 @@ class BDAMModel(BDAMPreTrainedModel):
         return _normalize(fused), fusion_weights
 
     def _embed_alone(self, image: BDAMImageOutput) -> torch.Tensor:
-        """What `fuse` makes of images without descriptions, without the fusion where that adds nothing."""
+        """Identity embeddings of images without descriptions: those of `fuse`, without the fusion if it adds 0."""
         if self.config.use_fusion and not self.config.fusion_update:
             return self.fuse(image)[0]
         return _normalize(self.image_projection(image.identity_features))
@@ -874,7 +874,7 @@ class BDAMModel(BDAMPreTrainedModel):
         return own + description.attention_mask.any(dim=1, keepdim=True) * fused
 
     def _embed_clothing_texts(self, texts: BDAMTextOutput | None) -> torch.Tensor | None:
-        """L2-normalised clothing embeddings (B, D) of encoded texts: clothing descriptions, or any sentences."""
+        """L2-normalized clothing embeddings (B, D) of encoded texts; None if there are none."""
         if texts is None:
             return None
         is_projected = self.config.use_bdam and self.config.clothing_projection_dim is not None

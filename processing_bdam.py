@@ -62,7 +62,7 @@ class BDAMProcessor(ProcessorMixin):
     Combines an image processor and a tokenizer of any architecture.
 
     Args:
-        image_processor (`BaseImageProcessor`): resizes and normalises images.
+        image_processor (`BaseImageProcessor`): resizes and normalizes images.
         tokenizer (`PreTrainedTokenizerBase`): splits texts into tokens.
         text_padding (`str`): how far texts are padded unless a call says otherwise: to the longest of a batch
             (`"longest"`), or to `tokenizer.model_max_length` (`"max_length"`), as SigLIP was trained.
@@ -158,8 +158,10 @@ class BDAMProcessor(ProcessorMixin):
         return [*self.image_processor.model_input_names, *text_names]
 
     def _name_fields(self, name: str, tokens: Mapping, texts: Sequence) -> dict:
-        """Tokens by the names of their fields. The mask is zero for a text that is None, and shows all others whole to
-        encoders that have no mask."""
+        """
+        The tokens under the names of the model's fields. The mask is 0 for a text that is None. If the tokenizer has
+        no mask, it is 1 for all other texts, padding included.
+        """
         is_masked = "attention_mask" in self.tokenizer.model_input_names
         mask = tokens["attention_mask"]
         for index, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""Replaces the words about a person in captions by slots, with an MLLM (§III-C of the paper)."""
+"""An MLLM replaces the words about the person in captions by slots (§III-C of the paper)."""
 
 import asyncio
 from collections import Counter

@@ -206,7 +206,7 @@ class Mention(NamedTuple):
 class _Term(NamedTuple):
     """
     Args:
-        name: how the term is normalised.
+        name: how the term is normalized.
         attribute: what it speaks of, if nothing else decides; empty for idioms.
         role: "noun"; "lone" if no adjective stands before it; "pose" for posture; else the kind of adjective, which is
             "colour", "shade", "figure", "shared" or "cut".

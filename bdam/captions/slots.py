@@ -1,4 +1,4 @@
-"""Replaces the words about a person in captions by slots, with a list of words (§III-C of the paper)."""
+"""A list of words replaces the words about the person in captions by slots (§III-C of the paper)."""
 
 import re
 

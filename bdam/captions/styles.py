@@ -278,7 +278,7 @@ def _generalize_all(captions: list[str], generalizer: Callable[[list[str]], list
 def _list_styles(
     captions: list[str], texts: list[str], wordings: Wordings, labels: np.ndarray, method: Method
 ) -> list[Style]:
-    """One style for each cluster; `labels` (N,) are the clusters of the captions."""
+    """One style per cluster. `labels` (N,) gives the cluster of each caption."""
     styles = []
     for label, medoid in enumerate(wordings.medoids(method)):
         members = np.flatnonzero(labels == label)

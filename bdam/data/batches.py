@@ -209,7 +209,7 @@ def augment_image(image: torch.Tensor, random: Random, shift: float = 0.05, eras
     probability `erase` (Zhong et al. 2020), as text-to-image person retrieval commonly does.
 
     Args:
-        image: normalised image of shape `(num_channels, height, width)`.
+        image: normalized image of shape `(num_channels, height, width)`.
         random: where chance comes from.
     """
     height, width = image.shape[-2:]
@@ -226,7 +226,7 @@ def augment_image(image: torch.Tensor, random: Random, shift: float = 0.05, eras
 
 
 def _erase(image: torch.Tensor, random: Random) -> None:
-    """Sets a square of 2 to 20 % of the image to the mean colour, 0 after normalisation."""
+    """Sets a square of 2 to 20 % of the image to the mean colour, 0 after normalization."""
     height, width = image.shape[-2:]
     side = int((random.uniform(0.02, 0.20) * height * width) ** 0.5)
     top, left = int(random.random() * max(height - side, 0)), int(random.random() * max(width - side, 0))

@@ -30,7 +30,7 @@ class Encoder(Protocol):
 
     `embed_images` returns identity embeddings by gallery; that of descriptions alone is there if all the rows are
     described. `embed_sentences` returns `identity`. Both return `clothing` if the model has such a stream. All
-    embeddings are (B, D), L2-normalised.
+    embeddings are (B, D), L2-normalized.
     """
 
     model: Any

@@ -51,7 +51,7 @@ class FixedWeights(nn.Module):
         return torch.stack(list(self.weigh(losses).values())).sum()
 
     def weigh(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Each loss times its weight in this step, by name. The weights are constants."""
+        """The losses by name, each times its weight in this step. The weights get no gradient."""
         self.present = tuple(losses)
         return {name: self.weights[name] * loss for name, loss in losses.items()}
 
@@ -119,7 +119,7 @@ class GradNorm(FixedWeights):
         self.register_buffer("loss_ratios", torch.ones(len(self.tasks)))
 
     def total(self, losses: Mapping[str, torch.Tensor], task_gradients: torch.Tensor) -> torch.Tensor:
-        """L_Total, a scalar. Its gradient with respect to the model is that of the weighted losses."""
+        """L_Total, a scalar. The model gets the gradient of the weighted losses alone, without the GradNorm term."""
         weighted_losses = super().total(losses, task_gradients)
         present = self._present_tasks()
         tasks = [loss.detach() for loss in self._task_losses(losses)]
@@ -142,7 +142,7 @@ class GradNorm(FixedWeights):
         return weighted_losses + balance
 
     def weigh(self, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Each loss times its weight in this step, by name: for tasks, factor and w_k. The weights are constants."""
+        """The losses by name, each times its weight in this step; tasks also times w_k. No weight gets a gradient."""
         weighted = super().weigh(losses)
         for index, weight in zip(self._present_tasks(), self.task_weights().detach(), strict=True):
             weighted[self.tasks[index]] = weight * weighted[self.tasks[index]]

@@ -88,7 +88,7 @@ class GradientCache:
     def backward(
         self, losses: Mapping[str, torch.Tensor], balancer: FixedWeights, shared: Sequence[nn.Parameter]
     ) -> torch.Tensor:
-        """As that of [`WholeBatch`]. Processes exchange the gradients of the model once, in the last chunk."""
+        """Does what `WholeBatch.backward` does. Processes exchange gradients once, with the last chunk."""
         feature_gradients = {name: self._feature_gradients(loss) for name, loss in losses.items()}
         task_gradients = []
         for index in range(len(self.chunks)):
@@ -105,7 +105,7 @@ class GradientCache:
         return loss
 
     def _feature_gradients(self, loss: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        """The gradients of a loss with respect to the features that it depends on, of each chunk."""
+        """For each chunk, the gradients of a loss with respect to its features. Features without one are left out."""
         leaves = {name: values for name, values in self.features.items() if values.requires_grad}
         gradients = torch.autograd.grad(loss, list(leaves.values()), retain_graph=True, allow_unused=True)
         pairs = zip(leaves, gradients, strict=True)
@@ -118,7 +118,7 @@ class GradientCache:
         return loss_features(self.model(**self.chunks[index]))
 
     def _random_sources(self) -> list[ModuleType]:
-        """The modules of PyTorch that generate the random numbers of a forward pass."""
+        """The modules of PyTorch with the states of the random generators that a forward pass uses."""
         device = self.accelerator.device
         return [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
 

@@ -42,7 +42,7 @@ def eight_samples() -> dict[str, torch.Tensor]:
 
 
 def measure(accelerator: Accelerator, batch: dict[str, torch.Tensor]) -> dict:
-    """Every loss with its gradients, and what `balance` returns for each of `FORWARD_PASSES`."""
+    """The value and the gradients of each loss, and the results of `balance` for each of `FORWARD_PASSES`."""
     results = {}
     for name in LOSSES:
         model = accelerator.prepare(tiny_model(**WITHOUT_DROPOUT, symmetric_contrast=True).train())
