@@ -17,7 +17,6 @@ from torch.utils.data import Dataset, Sampler
 
 
 Tokens = list[int]
-DESCRIPTIONS = ("identity_description", "clothing_description")
 
 
 class Draw(NamedTuple):
@@ -133,11 +132,9 @@ class TrainingRows(Dataset):
         row = self.dataset[index]
         images = self.processor.image_processor(row.pop("image"), return_tensors="pt")
         row["pixel_values"] = images["pixel_values"][0]
-        captions = row["captions"]
-        described = [name for name in DESCRIPTIONS if row[name]]
-        tokens = self.processor.tokenize([*captions, *(row[name] for name in described)])
-        row |= {"captions": tokens[: len(captions)], **dict.fromkeys(DESCRIPTIONS)}
-        row |= zip(described, tokens[len(captions) :], strict=True)
+        row["captions"] = self.processor.tokenize(row["captions"])
+        for name in ("identity_description", "clothing_description"):
+            row[name] = self.processor.tokenize([row[name]])[0] if row[name] else None
         if self.keep:
             self.rows[index] = row
         return row
