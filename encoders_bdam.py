@@ -4,6 +4,7 @@
 
 import copy
 import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ except ImportError:  # imported as the top-level module `encoders_bdam`, not as 
 MAX_PREFIX_TOKENS = 32
 # Height and width of the images of an encoder that names none.
 DEFAULT_IMAGE_SIZE = 224
+# The last part of the name of a table of position embeddings.
+POSITION_TABLE = re.compile("position|^wpe$")
 
 
 @dataclass(frozen=True)
@@ -288,6 +291,22 @@ def encode_texts(encoder: PreTrainedModel, input_ids: torch.Tensor, **kwargs) ->
     taken = {name: value for name, value in kwargs.items() if _takes(encoder, name)}
     outputs = encoder(input_ids=input_ids, **taken, return_dict=True)
     return _with_tokens(outputs, outputs.last_hidden_state)
+
+
+def text_capacity(text_model: nn.Module) -> int | None:
+    """
+    The largest number of tokens of a text encoder, including special ones; None without a limit, as for T5 and XLNet.
+
+    Not all rows of a position table are for tokens: RoBERTa and similar models start after the row of the padding, and
+    BART at an offset.
+    """
+    limits = [getattr(text_model.config, "max_position_embeddings", None)]
+    for name, module in text_model.named_modules():
+        weight = getattr(module, "weight", None)
+        if POSITION_TABLE.search(name.rpartition(".")[2]) and weight is not None and weight.dim() == 2:
+            padding = getattr(module, "padding_idx", None)
+            limits.append(len(weight) - getattr(module, "offset", 0 if padding is None else padding + 1))
+    return min((limit for limit in limits if limit and limit > 0), default=None)
 
 
 def as_sequence(states: torch.Tensor, hidden_size: int) -> torch.Tensor:

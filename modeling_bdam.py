@@ -20,12 +20,28 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 try:
     from .configuration_bdam import BDAMConfig
-    from .encoders_bdam import build_encoder, encode_images, encode_texts, fit_encoder, load_dual_encoder, load_encoder
+    from .encoders_bdam import (
+        build_encoder,
+        encode_images,
+        encode_texts,
+        fit_encoder,
+        load_dual_encoder,
+        load_encoder,
+        text_capacity,
+    )
     from .losses_bdam import TASKS, BDAMLossInputs, loss_features, losses
     from .mamba_bdam import BDAMMambaMixer
 except ImportError:  # imported as the top-level module `modeling_bdam`, not as Hub remote code
     from configuration_bdam import BDAMConfig
-    from encoders_bdam import build_encoder, encode_images, encode_texts, fit_encoder, load_dual_encoder, load_encoder
+    from encoders_bdam import (
+        build_encoder,
+        encode_images,
+        encode_texts,
+        fit_encoder,
+        load_dual_encoder,
+        load_encoder,
+        text_capacity,
+    )
     from losses_bdam import TASKS, BDAMLossInputs, loss_features, losses
     from mamba_bdam import BDAMMambaMixer
 
@@ -552,6 +568,7 @@ class BDAMModel(BDAMPreTrainedModel):
         config.validate_architecture()
         self.num_prefix_tokens = vision.num_prefix_tokens
         self.vision_model, self.text_model = vision_model, text_model
+        self.text_capacity = text_capacity(text_model)
 
         if config.use_position_embeddings:
             self.position_embeddings = nn.Parameter(torch.zeros(1, vision.num_tokens, vision.hidden_size))
@@ -772,7 +789,8 @@ class BDAMModel(BDAMPreTrainedModel):
             return_loss (`bool`, *optional*): whether to compute the task losses; needs images and queries.
 
         Raises:
-            ValueError: if nothing is given, or batch sizes that must agree do not.
+            ValueError: if nothing is given, batch sizes that must agree do not, or texts have more tokens than the
+                text encoder takes.
         """
         if all(given is None for given in (pixel_values, input_ids, identity_input_ids, clothing_input_ids)):
             raise ValueError(
@@ -905,6 +923,12 @@ class BDAMModel(BDAMPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if token_type_ids is not None:
             kwargs["token_type_ids"] = token_type_ids
+        if self.text_capacity is not None and input_ids.shape[1] > self.text_capacity:
+            raise ValueError(
+                f"The texts have {input_ids.shape[1]} tokens, but the text encoder "
+                f"({self.text_model.config.model_type}) takes {self.text_capacity}: truncate them, as `BDAMProcessor` "
+                "does."
+            )
         outputs = encode_texts(self.text_model, input_ids, attention_mask=attention_mask, **kwargs)
         tokens = outputs.last_hidden_state
         if self.config.text_pooling == "mean":

@@ -131,7 +131,7 @@ class BDAMProcessor(ProcessorMixin):
             ValueError: if a text is empty.
         """
         _check("texts", texts)
-        return self.tokenizer(list(texts), truncation=True)["input_ids"]
+        return self.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
 
     def pad(
         self,

@@ -12,11 +12,16 @@ from itertools import zip_longest
 from random import Random
 from typing import NamedTuple
 
-import torch
-from torch.utils.data import Dataset, Sampler
+import torch.utils.data
+from datasets import Dataset, Features, List, Value
+from torch.utils.data import Sampler
+
+from bdam.data.schema import TEXT_COLUMNS
 
 
 Tokens = list[int]
+TOKENS = List(Value("int32"))
+TOKEN_FEATURES = Features(dict(zip(TEXT_COLUMNS, (List(TOKENS), TOKENS, TOKENS), strict=True)))
 
 
 class Draw(NamedTuple):
@@ -104,10 +109,10 @@ class PersonBatchSampler(Sampler[list[Draw]]):
         return [repeated[i : i + size] for i in range(0, len(repeated), size)]
 
 
-class TrainingRows(Dataset):
+class TrainingRows(torch.utils.data.Dataset):
     """
     Rows of a data set for the draws of the sampler: `pixel_values` in place of `image`, token ids in place of texts
-    (None where there is none), and the draw's `seed`.
+    (None where there is none), and the draw's `seed`. All texts are tokenized once, when this is built.
 
     Args:
         dataset: rows of the schema.
@@ -115,29 +120,45 @@ class TrainingRows(Dataset):
         keep: whether rows stay in memory once they were read, which saves a small model most of its waiting.
     """
 
-    def __init__(self, dataset, processor, keep: bool):
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, processor, keep: bool):
+        self.rows = dataset.remove_columns(list(TEXT_COLUMNS))
+        self.tokens = dataset.select_columns(list(TEXT_COLUMNS)).map(
+            tokenize_texts,
+            batched=True,
+            fn_kwargs={"processor": processor},
+            features=TOKEN_FEATURES,
+            keep_in_memory=True,
+            desc="Tokenizing",
+        )
         self.processor = processor
         self.keep = keep
-        self.rows: dict[int, dict] = {}
+        self.read: dict[int, dict] = {}
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.rows)
 
     def __getitem__(self, draw: Draw) -> dict:
-        row = self.rows[draw.row] if draw.row in self.rows else self._read(draw.row)
+        row = self.read[draw.row] if draw.row in self.read else self._read(draw.row)
         return {**row, "seed": draw.seed}
 
     def _read(self, index: int) -> dict:
-        row = self.dataset[index]
+        row = {**self.rows[index], **self.tokens[index]}
         images = self.processor.image_processor(row.pop("image"), return_tensors="pt")
         row["pixel_values"] = images["pixel_values"][0]
-        row["captions"] = self.processor.tokenize(row["captions"])
-        for name in ("identity_description", "clothing_description"):
-            row[name] = self.processor.tokenize([row[name]])[0] if row[name] else None
         if self.keep:
-            self.rows[index] = row
+            self.read[index] = row
         return row
+
+
+def tokenize_texts(columns: dict[str, list], processor) -> dict[str, list]:
+    """The token ids of the captions and descriptions of several rows; None for a description that is not there."""
+    captions = columns["captions"]
+    ids = iter(processor.tokenize([text for texts in captions for text in texts]))
+    tokens: dict[str, list] = {"captions": [[next(ids) for _ in texts] for texts in captions]}
+    for name in TEXT_COLUMNS[1:]:
+        ids = iter(processor.tokenize([text for text in columns[name] if text]))
+        tokens[name] = [next(ids) if text else None for text in columns[name]]
+    return tokens
 
 
 class TrainingCollator:

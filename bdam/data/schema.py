@@ -47,6 +47,9 @@ FEATURES = Features(
     }
 )
 
+# The columns with texts: several in each row of the first, one or None in the others.
+TEXT_COLUMNS = ("captions", "identity_description", "clothing_description")
+
 # How far several descriptions of an image agree: the share of equal values, in (0, 1], mean over attributes. None if
 # there was one description; a data set without any value lacks the columns.
 AGREEMENT_FEATURES = Features({"identity_agreement": Value("float32"), "clothing_agreement": Value("float32")})

@@ -12,11 +12,11 @@ from torch import nn
 from transformers import AutoModel, AutoProcessor, PreTrainedTokenizerBase
 
 from bdam.recipes.recipe import RECIPE, Recipe, read_recipe, write_recipe
+from encoders_bdam import text_capacity
 
 
 # A tokenizer without a limit of its own has 1e30.
 NO_LIMIT = 1 << 30
-POSITION_TABLE = re.compile("position|^wpe$")
 # `model.safetensors`, `pytorch_model-00001-of-00002.bin`, `model.fp16.safetensors` and the like.
 WEIGHTS = re.compile(r"(pytorch_)?model(\.(?P<variant>[^.-]+))?(-\d+-of-\d+)?\.(safetensors|bin)")
 LFS_POINTER = b"version https://git-lfs"
@@ -150,22 +150,6 @@ def limit_texts(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> None:
     """
     limit = min(text_capacity(getattr(model, "text_model", model)) or NO_LIMIT, tokenizer.model_max_length)
     tokenizer.model_max_length = limit if limit < NO_LIMIT else 512
-
-
-def text_capacity(text_model: nn.Module) -> int | None:
-    """
-    The largest number of tokens of a text encoder, including special ones; None without a limit, as for T5 and XLNet.
-
-    Not all rows of a position table are for tokens: RoBERTa and similar models start after the row of the padding, and
-    BART at an offset.
-    """
-    limits = [getattr(text_model.config, "max_position_embeddings", None)]
-    for name, module in text_model.named_modules():
-        weight = getattr(module, "weight", None)
-        if POSITION_TABLE.search(name.rpartition(".")[2]) and weight is not None and weight.dim() == 2:
-            padding = getattr(module, "padding_idx", None)
-            limits.append(len(weight) - getattr(module, "offset", 0 if padding is None else padding + 1))
-    return min((limit for limit in limits if limit and limit > 0), default=None)
 
 
 def fingerprint(directory: str | Path) -> str | None:

@@ -43,9 +43,6 @@ def evaluate_checkpoint(
         use_cache: whether to read and write embeddings in the assets cache of the Hub's libraries.
 
     Returns:
-        A result per checkpoint, protocol, gallery, kind of query and clothing weight.
-
-    Returns:
         A list with one [`Result`] for each checkpoint, protocol, query, gallery and clothing weight, which has `r1`,
         `r5`, `r10`, `map` and `minp` as percentages and says where they come from. Its `to_json(path)` writes it.
 

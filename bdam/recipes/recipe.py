@@ -137,6 +137,8 @@ class Recipe(BaseModel):
     # The decay per step of an exponential moving average of the weights, which is validated and saved in their place.
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    # Compiles the encoders, which takes some minutes at the start; see torch.compile.
+    torch_compile: bool = False
     balancer: Literal["gradnorm", "fixed"] = "gradnorm"
     gradnorm_alpha: NonNegativeFloat = 1.5
     gradnorm_lambda: NonNegativeFloat = 0.1

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from bdam.data.batches import TrainingCollator
-from bdam.data.schema import AGREEMENT_FEATURES
+from bdam.data.schema import AGREEMENT_FEATURES, TEXT_COLUMNS
 from bdam.encoding.encoders import PADDED_TO_THE_END
 from bdam.encoding.models import limit_texts
 from bdam.recipes.recipe import Recipe
@@ -165,7 +165,7 @@ def learn_tokenizer(texts: Iterable[str], max_length: int, vocab_size: int = 409
 
 
 def _texts(dataset: Dataset) -> Iterable[str]:
-    for row in dataset.select_columns(["captions", "identity_description", "clothing_description"]):
+    for row in dataset.select_columns(list(TEXT_COLUMNS)):
         yield from row["captions"]
         yield row["identity_description"] or ""
         yield row["clothing_description"] or ""

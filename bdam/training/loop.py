@@ -112,6 +112,9 @@ def build_run(
         add_adapters(model, recipe.lora)
     if recipe.gradient_cache is not None:
         check_model(model)
+    if recipe.torch_compile:
+        model.vision_model.compile()
+        model.text_model.compile()
     sampler = _build_sampler(recipe, accelerator, data["train"])
     batches = DataLoader(
         TrainingRows(data["train"], processor, keep=recipe.keep_in_memory),

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from tiny import SENTENCES, TEXT, save_dual_encoder, tiny_model
 from transformers import AutoConfig, AutoModel
 
-from bdam.encoding.models import fingerprint, load_model, text_capacity, weight_files
+from bdam.encoding.models import fingerprint, load_model, weight_files
 from bdam.training.building import learn_tokenizer
+from encoders_bdam import text_capacity
 
 
 SAFE, PLAIN = "model.safetensors", "pytorch_model.bin"

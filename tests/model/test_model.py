@@ -256,6 +256,8 @@ def test_wrong_inputs_are_named():
         model()
     with pytest.raises(ValueError, match="needs `pixel_values` and `input_ids`"):
         model(pixel_values=batch["pixel_values"], return_loss=True)
+    with pytest.raises(ValueError, match=r"texts have 1000 tokens, but the text encoder \(bert\) takes \d+: truncate"):
+        model(input_ids=torch.full((1, 1000), 7))
     with pytest.raises(ValueError, match=r"Images must be \(32, 16\)"):
         model(pixel_values=torch.randn(1, 3, 32, 32))
     with pytest.raises(ValueError, match="no clothing stream"):

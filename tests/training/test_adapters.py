@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 from tiny import SENTENCES, SIZES, TEXT, TINY_RUN, TINY_VIT, save_dual_encoder, tiny_batch, tiny_model
 from transformers import AutoModel
 
+from bdam.evaluation.evaluate import evaluate_checkpoint
+from bdam.hub.publishing import stage
 from bdam.recipes.recipe import LoRA, load_recipe
 from bdam.training.adapters import add_adapters, merge_adapters
 from bdam.training.building import learn_tokenizer
@@ -99,6 +101,16 @@ def test_a_resumed_run_with_adapters_ends_where_the_unbroken_one_does(data, run,
         expected, found = (load_file(folder / "model.safetensors") for folder in (unbroken, resumed))
         assert expected.keys() == found.keys()
         assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def test_a_run_with_adapters_is_published_as_a_plain_model(data, run, tmp_path):
+    evaluate_checkpoint(run / "model", str(data), use_cache=False).to_json(run / "results.json")
+    stage(run, "jane/people", tmp_path / "people")
+    published, trained = (
+        AutoModel.from_pretrained(folder, trust_remote_code=True).state_dict()
+        for folder in (tmp_path / "people", run / "model")
+    )
+    assert published.keys() == trained.keys() and all(torch.equal(published[name], trained[name]) for name in trained)
 
 
 def test_the_share_that_is_trained_is_printed(data, tmp_path, capsys):

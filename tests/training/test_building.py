@@ -88,7 +88,7 @@ def test_a_long_caption_is_cut_to_what_the_text_encoder_takes(text_encoder, most
     records = [
         {**texts, "image": Image.new("RGB", (16, 32)), "image_id": person, "person_id": person} for person in range(2)
     ]
-    rows = TrainingRows(records, processor, keep=False)
+    rows = TrainingRows(Dataset.from_list(records), processor, keep=False)
     batch = build_collator(long, processor)([rows[Draw(person, seed=0)] for person in range(2)])
     batch.pop("image_ids")
     assert batch["input_ids"].shape[1] == most
