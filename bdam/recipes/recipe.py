@@ -125,7 +125,7 @@ class Recipe(BaseModel):
     # Optimization.
     num_epochs: PositiveInt = 60
     learning_rate: PositiveFloat = 1e-4
-    # The learning rate of all that is no encoder, relative to `learning_rate`.
+    # The learning rate of all that is no pretrained encoder, relative to `learning_rate`.
     new_module_factor: PositiveFloat = 1.0
     weight_decay: NonNegativeFloat = 1e-3
     adam_epsilon: PositiveFloat = 1e-8

