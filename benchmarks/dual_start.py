@@ -44,7 +44,12 @@ COMMON = [f"image_size=[{IMAGE_SIZE}, {IMAGE_SIZE}]", "num_workers=0", "warmup_e
 COMMON += ["model.num_branch_heads=4", "model.branch_intermediate_size=256", "model.fusion_hidden_size=64"]
 STARTS = {
     "BDAM that starts as the dual encoder": ["dual_encoder={dual}"],
-    "BDAM of its halves": ["dual_encoder=null", "vision_encoder={dual}", "text_encoder={dual}"],
+    "BDAM of its halves": [
+        "dual_encoder=null",
+        "vision_encoder={dual}",
+        "text_encoder={dual}",
+        "model.text_pooling=mean",
+    ],
     "the dual encoder alone": ["dual_encoder={dual}", "model.use_bdam=false", "model.use_fusion=false"],
 }
 
