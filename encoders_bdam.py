@@ -283,13 +283,20 @@ def _image_inputs(encoder: PreTrainedModel, pixel_values: torch.Tensor) -> dict[
     return {"pixel_values": pixel_values, **({"interpolate_pos_encoding": True} if interpolates else {})}
 
 
-def encode_texts(encoder: PreTrainedModel, input_ids: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
+def encode_texts(
+    encoder: PreTrainedModel,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    token_type_ids: torch.Tensor | None = None,
+    **kwargs,
+) -> BaseModelOutputWithPooling:
     """
     What an encoder returns for texts (B, L): tokens (B, L, D), and its own vector for the whole text (B, D) or, if it
-    has none, its first token. What it does not take, such as `token_type_ids`, is left out.
+    has none, its first token. A mask or types of tokens that it does not take are left out.
     """
-    taken = {name: value for name, value in kwargs.items() if _takes(encoder, name)}
-    outputs = encoder(input_ids=input_ids, **taken, return_dict=True)
+    inputs = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+    taken = {name: value for name, value in inputs.items() if value is not None and _takes(encoder, name)}
+    outputs = encoder(input_ids=input_ids, **taken, **kwargs, return_dict=True)
     return _with_tokens(outputs, outputs.last_hidden_state)
 
 

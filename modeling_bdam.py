@@ -818,7 +818,7 @@ class BDAMModel(BDAMPreTrainedModel):
         if pixel_values is not None:
             vision_outputs = encode_images(self.vision_model, pixel_values, self.config.vision_hidden_size, **kwargs)
             image = self._decouple(vision_outputs, **kwargs)
-        caption = self._encode_texts(input_ids, attention_mask, token_type_ids=token_type_ids, **kwargs)
+        caption = self._encode_texts(input_ids, attention_mask, token_type_ids, **kwargs)
         description = self._encode_descriptions(identity_input_ids, identity_attention_mask, **kwargs)
         clothing = self._encode_texts(clothing_input_ids, clothing_attention_mask, **kwargs)
         image_embeds = fusion_weights = None
@@ -921,15 +921,13 @@ class BDAMModel(BDAMPreTrainedModel):
             return None
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if token_type_ids is not None:
-            kwargs["token_type_ids"] = token_type_ids
         if self.text_capacity is not None and input_ids.shape[1] > self.text_capacity:
             raise ValueError(
                 f"The texts have {input_ids.shape[1]} tokens, but the text encoder "
                 f"({self.text_model.config.model_type}) takes {self.text_capacity}: truncate them, as `BDAMProcessor` "
                 "does."
             )
-        outputs = encode_texts(self.text_model, input_ids, attention_mask=attention_mask, **kwargs)
+        outputs = encode_texts(self.text_model, input_ids, attention_mask, token_type_ids, **kwargs)
         tokens = outputs.last_hidden_state
         if self.config.text_pooling == "mean":
             features = masked_mean(tokens, attention_mask)

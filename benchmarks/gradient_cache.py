@@ -3,7 +3,7 @@ Peak memory and time of a training step with gradient caching, relative to those
 
     python benchmarks/gradient_cache.py
 
-Batches of 64 images; ViT and BERT with 4 layers of width 128 each, and GradNorm. Every variant runs in a process of
+Batches of 256 images; ViT and BERT with 4 layers of width 128 each, and GradNorm. Every variant runs in a process of
 its own, since the peak memory of a process never decreases. Each round runs a step of each variant, so that other load
 slows all of them.
 """
@@ -25,12 +25,12 @@ from losses_bdam import TASKS, BDAMLossInputs, losses
 from modeling_bdam import BDAMModel
 
 
-ROUNDS = 5
-BATCH_SIZE = 64
+ROUNDS = 3
+BATCH_SIZE = 256
 TEXT_LENGTH = 40
 IMAGE_SIZE = (192, 96)
 # Images per chunk; None is the whole batch in one graph.
-CHUNK_SIZES = (None, 16, 8, 4)
+CHUNK_SIZES = (None, 64, 32, 16)
 ENCODER = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 256}
 
 
