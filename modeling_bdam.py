@@ -875,7 +875,7 @@ class BDAMModel(BDAMPreTrainedModel):
         return _normalize(fused), fusion_weights
 
     def _embed_alone(self, image: BDAMImageOutput) -> torch.Tensor:
-        """Identity embeddings of images without descriptions: those of `fuse`, without the fusion if it adds 0."""
+        """Identity embeddings of images without descriptions, as `fuse` gives; a fusion that adds 0 is left out."""
         if self.config.use_fusion and not self.config.fusion_update:
             return self.fuse(image)[0]
         return _normalize(self.image_projection(image.identity_features))
