@@ -2,8 +2,9 @@
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -30,6 +31,13 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
     mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
     output: Annotated[Path | None, typer.Option(help="JSON file for the records.", callback=writable_file)] = None,
+    trade_off: Annotated[
+        Path | None,
+        typer.Option(
+            help="PNG file for R-1 of the standard against the clothes-changed protocol, with c from 0 to 1.",
+            callback=writable_file,
+        ),
+    ] = None,
 ) -> None:
     """
     Score models by the standard, same-clothes and clothes-changed protocols, on three galleries.
@@ -41,18 +49,15 @@ def evaluate(
 
     from bdam.evaluation.evaluate import evaluate_checkpoint
     from bdam.evaluation.origin import benchmark_of
+    from bdam.evaluation.protocols import TENTHS
     from bdam.evaluation.published import TABLE_I
     from bdam.evaluation.report import published_table, results_table
 
-    results = evaluate_checkpoint(
-        dict.fromkeys(checkpoints),
-        data,
-        split,
-        clothing_weights=None if clothing_weight is None else tuple(dict.fromkeys((0.0, clothing_weight))),
-        image_to_text=image_to_text,
-        batch_size=batch_size,
-        mixed_precision=mixed_precision,
-    )
+    settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
+    measure = partial(evaluate_checkpoint, dict.fromkeys(checkpoints), data, split, **settings)
+    weights = None if clothing_weight is None else tuple(dict.fromkeys((0.0, clothing_weight)))
+    results = measure(clothing_weights=weights, image_to_text=image_to_text)
+    curves = None if trade_off is None else measure(clothing_weights=TENTHS)
     if not PartialState().is_main_process:
         return
     console.print(results_table(results))
@@ -61,6 +66,10 @@ def evaluate(
         console.print(published_table(results, benchmark))
     if output is not None:
         results.to_json(output)
+    if trade_off is not None and curves is not None:
+        from bdam.evaluation.figures import trade_off_figure
+
+        trade_off_figure(curves, trade_off)
 
 
 def analyze(

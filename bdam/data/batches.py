@@ -20,6 +20,8 @@ from bdam.data.schema import TEXT_COLUMNS
 
 
 Tokens = list[int]
+# The random changes of [`augment_image`], in the order in which they are made.
+AUGMENTATIONS = ("shift", "flip", "erase")
 TOKENS = List(Value("int32"))
 TOKEN_FEATURES = Features(dict(zip(TEXT_COLUMNS, (List(TOKENS), TOKENS, TOKENS), strict=True)))
 
@@ -172,12 +174,14 @@ class TrainingCollator:
     Args:
         processor: a [`BDAMProcessor`].
         description_dropout: probability per sample that its identity description is dropped.
-        augment: whether images are flipped, shifted and partly erased.
+        augment: what is done to images, see [`augment_image`].
         weigh_by_agreement: whether descriptions weigh as much as their samples agree: `identity_agreement` and
             `clothing_agreement`. Captions, and descriptions of which there was but one, weigh 1.
     """
 
-    def __init__(self, processor, description_dropout: float, augment: bool, weigh_by_agreement: bool = False):
+    def __init__(
+        self, processor, description_dropout: float, augment: Sequence[str], weigh_by_agreement: bool = False
+    ):
         self.processor = processor
         self.description_dropout = description_dropout
         self.augment = augment
@@ -190,7 +194,9 @@ class TrainingCollator:
         batch = self.processor.pad(captions, identity, clothing, return_tensors="pt")
         images = [row["pixel_values"] for row in rows]
         if self.augment:
-            images = [augment_image(image, random) for image, random in zip(images, randoms, strict=True)]
+            images = [
+                augment_image(image, random, self.augment) for image, random in zip(images, randoms, strict=True)
+            ]
         if self.weigh_by_agreement:
             batch["identity_agreement"] = _agreement("identity", rows, identity)
             batch["clothing_agreement"] = _agreement("clothing", rows, clothing)
@@ -224,26 +230,32 @@ def _agreement(kind: str, rows: list[dict], texts: Sequence[Tokens | None]) -> t
     return torch.tensor([1.0 if share is None else share for share in shares])
 
 
-def augment_image(image: torch.Tensor, random: Random, shift: float = 0.05, erase: float = 0.5) -> torch.Tensor:
+def augment_image(image: torch.Tensor, random: Random, augment: Sequence[str] = AUGMENTATIONS) -> torch.Tensor:
     """
-    Flips an image with probability ½, shifts it by up to `shift` of its size, and erases a square of it with
-    probability `erase` (Zhong et al. 2020), as text-to-image person retrieval commonly does.
+    The random changes by which text-to-image person retrieval commonly augments images.
 
     Args:
         image: normalized image of shape `(num_channels, height, width)`.
         random: where chance comes from.
+        augment: `"shift"` by up to 5 % of its size, `"flip"` with probability ½, `"erase"` a square with probability ½
+            (Zhong et al. 2020).
     """
-    height, width = image.shape[-2:]
-    max_down, max_right = round(shift * height), round(shift * width)
-    padded = torch.nn.functional.pad(
-        image[None], (max_right, max_right, max_down, max_down), mode="replicate"
-    ).squeeze(0)
-    top, left = random.randint(0, 2 * max_down), random.randint(0, 2 * max_right)
-    view = padded[:, top : top + height, left : left + width]
-    image = view.flip(-1) if random.random() < 0.5 else view.clone()
-    if random.random() < erase:
+    image = _shift(image, random) if "shift" in augment else image.clone()
+    if "flip" in augment and random.random() < 0.5:
+        image = image.flip(-1)
+    if "erase" in augment and random.random() < 0.5:
         _erase(image, random)
     return image
+
+
+def _shift(image: torch.Tensor, random: Random) -> torch.Tensor:
+    """Moves the image by up to 5 % of its size, and repeats its edges beyond."""
+    height, width = image.shape[-2:]
+    max_down, max_right = round(0.05 * height), round(0.05 * width)
+    padding = (max_right, max_right, max_down, max_down)
+    padded = torch.nn.functional.pad(image[None], padding, mode="replicate")[0]
+    top, left = random.randint(0, 2 * max_down), random.randint(0, 2 * max_right)
+    return padded[:, top : top + height, left : left + width].clone()
 
 
 def _erase(image: torch.Tensor, random: Random) -> None:

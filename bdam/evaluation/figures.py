@@ -1,6 +1,7 @@
 """Figures of evaluations, analyses and studies, as PNG files."""
 
 import textwrap
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 from bdam.data.writing import written_whole
 from bdam.evaluation.report import headline_rows
-from bdam.evaluation.results import StudyRow
+from bdam.evaluation.results import Results, StudyRow
 
 
 # The panels of a study's figure: in each, some of the HEADLINES with their labels and colors.
@@ -212,6 +213,54 @@ def study_figure(rows: list[StudyRow], path: Path) -> None:
     axes[0].set_yticks(heights, [recipe.replace("_", " ") for recipe in recipes])
     axes[0].set_ylim(heights[-1] + 0.6, -0.6)
     _save(figure, path, dpi=130)
+
+
+def trade_off_figure(results: Results, path: Path) -> None:
+    """
+    Draws R-1 of captions on images by the standard protocol against that under changed clothes: a curve over the
+    clothing weights for each model, a point for a model without clothing.
+
+    Args:
+        results: those of one split, with several clothing weights.
+        path: the PNG to write.
+
+    Raises:
+        ValueError: if the split has no person in several outfits.
+    """
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        if (result.query, result.gallery) == ("caption", "image"):
+            curves[result.checkpoint][result.protocol].append((result.clothing_weight, result.r1))
+    if not all("clothes-changed" in curve for curve in curves.values()):
+        raise ValueError(f"{results[0].data} has no person in several outfits: there is no trade-off to draw.")
+    figure, axis = plt.subplots(figsize=(6, 4.5), layout="constrained")
+    for label, curve in zip(_distinct_parts(list(curves)), curves.values(), strict=True):
+        weights, standard = zip(*sorted(curve["standard"]), strict=True)
+        _, changed = zip(*sorted(curve["clothes-changed"]), strict=True)
+        (line,) = axis.plot(standard, changed, marker="o", markersize=3, label=label)
+        for weight, x, y in zip(weights, standard, changed, strict=True):
+            if weight in (0, 0.5, 1):
+                axis.annotate(f"c = {weight:g}", (x, y), (4, 4), textcoords="offset points", fontsize=7)
+                axis.plot(x, y, "o", color=line.get_color(), markersize=6)
+    axis.set_xlabel("R-1 (%), standard", fontsize=8)
+    axis.set_ylabel("R-1 (%), clothes changed", fontsize=8)
+    axis.set(xlim=(0, 100), ylim=0)
+    axis.legend(frameon=False, fontsize=8)
+    _finish(axis, "Caption → image, for clothing weights c from 0 to 1")
+    _save(figure, path, dpi=130)
+
+
+def _distinct_parts(names: list[str]) -> list[str]:
+    """Several paths or names on the Hub without the first and last parts that all of them share."""
+    if len(names) == 1:
+        return names
+    parts = [name.split("/") for name in names]
+    for _ in range(2):  # from the start, and reversed from the end; each name keeps one part
+        length = min(map(len, parts)) - 1
+        shared = [len(set(column)) == 1 for column in zip(*parts, strict=False)][:length]
+        start = [*shared, False].index(False)
+        parts = [name[start:][::-1] for name in parts]
+    return ["/".join(name) for name in parts]
 
 
 def style_maps(points: np.ndarray, sizes: np.ndarray, labels: dict[str, np.ndarray], path: Path) -> None:

@@ -11,6 +11,10 @@ from bdam.evaluation.metrics import PROTOCOLS, NoPositivesError, retrieval_metri
 from bdam.evaluation.results import Score
 
 
+# Clothing weights to choose from, and to draw curves over.
+TENTHS = tuple(step / 10 for step in range(11))
+
+
 def evaluate(
     features: Features, clothing_weights: tuple[float, ...] = (0.0,), image_to_text: bool = False
 ) -> list[Score]:
@@ -149,8 +153,7 @@ def best_clothing_weight(features: Features) -> float:
     """The clothing weight 0, 0.1, … or 1 with the best R-1 of a validation split, by caption on images."""
     if features.clothing is None:
         return 0.0
-    tenths = [step / 10 for step in range(11)]
-    return max(tenths, key=lambda weight: score(features, "standard", "image", "caption", weight).r1)
+    return max(TENTHS, key=lambda weight: score(features, "standard", "image", "caption", weight).r1)
 
 
 def selection_score(scores: list[Score]) -> float:

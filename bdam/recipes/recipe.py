@@ -118,7 +118,8 @@ class Recipe(BaseModel):
     description_dropout: Probability = 0.0
     # Not in the paper: weigh the losses of a description by the agreement of several samples of it.
     weigh_by_agreement: bool = False
-    augment: bool = True
+    # Random changes of the images.
+    augment: list[Literal["flip", "shift", "erase"]] = ["flip", "shift", "erase"]
     num_workers: NonNegativeInt = 4
     keep_in_memory: bool = False
 

@@ -8,7 +8,7 @@ from datasets import Dataset
 from PIL import Image
 from tiny import SENTENCES, tiny_model
 
-from bdam.data.batches import Draw, PersonBatchSampler, TrainingCollator, TrainingRows, augment_image
+from bdam.data.batches import AUGMENTATIONS, Draw, PersonBatchSampler, TrainingCollator, TrainingRows, augment_image
 
 
 PERSONS = [p for p in range(10) for _ in range(5)] + [10]
@@ -59,7 +59,7 @@ def rows(processor, count: int = 64, descriptions: Sequence[str | None] = SENTEN
 
 @pytest.mark.parametrize("description_dropout", [0.0, 0.5, 1.0])
 def test_captions_ask_and_descriptions_are_dropped(processor, description_dropout):
-    batch = TrainingCollator(processor, description_dropout, augment=False)(rows(processor))
+    batch = TrainingCollator(processor, description_dropout, augment=[])(rows(processor))
     for prefix, sentence in (("", SENTENCES[0]), ("clothing_", SENTENCES[2])):
         ids = processor(text=sentence, return_tensors="pt")["input_ids"][0]
         assert (batch[f"{prefix}input_ids"] == ids).all()
@@ -94,14 +94,14 @@ def test_augmentation_moves_flips_and_erases():
     erased = augmented.eq(0).flatten(1).float().mean(dim=1)
     assert 0.3 < erased.gt(0).float().mean() < 0.7
     assert erased.max() < 0.25
-    untouched = torch.stack([augment_image(image, random, shift=0.0, erase=0.0) for _ in range(64)])
+    untouched = torch.stack([augment_image(image, random, ["flip"]) for _ in range(64)])
     straight = (untouched == image).flatten(1).all(dim=1)
     flipped = (untouched == image.flip(-1)).flatten(1).all(dim=1)
     assert (straight ^ flipped).all() and 0.3 < flipped.float().mean() < 0.7
 
 
 def test_chance_comes_with_the_draw(processor):
-    collator = TrainingCollator(processor, 0.5, augment=True)
+    collator = TrainingCollator(processor, 0.5, AUGMENTATIONS)
     torch.manual_seed(torch.seed())
     whole, part = collator(rows(processor, 8)), collator(rows(processor, 8)[4:])
     assert torch.equal(whole["pixel_values"][4:], part["pixel_values"])
@@ -112,7 +112,7 @@ def test_chance_comes_with_the_draw(processor):
 @pytest.mark.parametrize("missing", [None, ""])
 def test_an_image_that_nobody_described_trains_by_its_captions_alone(processor, missing):
     undescribed = rows(processor, 8, [missing, missing])
-    collator = TrainingCollator(processor, 0.0, augment=False)
+    collator = TrainingCollator(processor, 0.0, augment=[])
     batch = collator(undescribed + rows(processor, 8))
     caption = processor(text=SENTENCES[0], return_tensors="pt")["input_ids"][0]
     for name in ("input_ids", "clothing_input_ids"):
@@ -130,13 +130,13 @@ def test_descriptions_weigh_as_their_samples_agree(processor):
         row |= {"identity_agreement": 0.25, "clothing_agreement": 0.75}
     told[16] |= {"identity_agreement": None, "clothing_agreement": None}
     told[0] |= {"clothing_description": None}  # the clothing stream learns from the caption
-    batch = TrainingCollator(processor, 0.5, augment=False, weigh_by_agreement=True)(told)
+    batch = TrainingCollator(processor, 0.5, augment=[], weigh_by_agreement=True)(told)
     is_described = batch["identity_attention_mask"].any(dim=1)
     assert 0 < is_described[:16].sum() < 16
     assert batch["identity_agreement"][:16].tolist() == [0.25 if there else 1.0 for there in is_described[:16]]
     assert batch["identity_agreement"][16:].tolist() == [1.0] * 16
     assert batch["clothing_agreement"].tolist() == [1.0] + [0.75] * 15 + [1.0] * 16
-    unweighed = TrainingCollator(processor, 0.5, augment=False)(told)
+    unweighed = TrainingCollator(processor, 0.5, augment=[])(told)
     assert unweighed.keys() == batch.keys() - {"identity_agreement", "clothing_agreement"}
 
 

@@ -23,7 +23,7 @@ SMALL = [
     *TINY_RUN,
     "text_encoder.hidden_dropout_prob=0.1",
     "model.dropout=0.1",
-    "augment=true",
+    "augment=[flip, shift, erase]",
     "balancer=gradnorm",
     "gradient_accumulation_steps=2",
     "num_epochs=4",

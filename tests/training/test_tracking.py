@@ -16,7 +16,7 @@ def test_hyperparameters_are_flat():
     recipe = load_recipe("data=d", "output_dir=o", "model.dropout=0.2", "text_encoder={model_type: bert}")
     values = hyperparameters(recipe)
     assert (values["model.dropout"], values["text_encoder.model_type"]) == (0.2, "bert")
-    assert (values["loss_weights.triplet_loss"], values["image_size"], values["augment"]) == (1.0, "[224, 224]", True)
+    assert (values["loss_weights.triplet_loss"], values["image_size"], values["seed"]) == (1.0, "[224, 224]", 0)
 
 
 def test_a_resumed_log_forgets_what_the_lost_steps_logged(tmp_path):
