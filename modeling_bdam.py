@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from os import PathLike
 
 import torch
 from torch import nn
@@ -524,6 +525,10 @@ class BDAMPreTrainedModel(PreTrainedModel):
             init.normal_(module.position_embeddings, std=self.config.initializer_range)
 
 
+# Besides `AutoModel`, which `register_for_auto_class` adds alone.
+ZERO_SHOT = {"AutoModelForZeroShotImageClassification": "modeling_bdam.BDAMModel"}
+
+
 class BDAMModel(BDAMPreTrainedModel):
     r"""
     Text-to-image person retrieval that keeps identity and clothing apart.
@@ -657,6 +662,11 @@ class BDAMModel(BDAMPreTrainedModel):
             model.get_submodule(name).load_state_dict(start.state_dict())
         return model
 
+    def save_pretrained(self, save_directory: str | PathLike, *args, **kwargs):
+        """As every model; its config says that `AutoModelForZeroShotImageClassification` loads it as well."""
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **ZERO_SHOT}
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
 
@@ -669,6 +679,7 @@ class BDAMModel(BDAMPreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         identity_input_ids: torch.Tensor | None = None,
         identity_attention_mask: torch.Tensor | None = None,
+        with_clothing: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
@@ -680,10 +691,17 @@ class BDAMModel(BDAMPreTrainedModel):
                 Identity descriptions of those images.
             identity_attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 A row of zeros marks an image without a description.
+            with_clothing (`bool`, *optional*, defaults to `False`):
+                Whether the clothing embeddings of the images follow, for queries with a `clothing_weight`.
 
         Returns:
-            The encoder's output; its `pooler_output` are L2-normalized embeddings `(batch_size, projection_dim)`.
+            The encoder's output; its `pooler_output` are L2-normalized embeddings `(batch_size, projection_dim)`, or
+            with clothing `[identity ; clothing]`, each of them L2-normalized.
         """
+        if with_clothing:
+            self._require_clothing_stream()
+            if pixel_values is None:
+                raise ValueError("Descriptions of identity alone have no clothing: give `pixel_values`.")
         outputs = self(
             pixel_values=pixel_values,
             identity_input_ids=identity_input_ids,
@@ -691,7 +709,10 @@ class BDAMModel(BDAMPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        return _with_pooling(outputs.vision_model_output or outputs.description_output, outputs.image_embeds)
+        embeds = outputs.image_embeds
+        if with_clothing:
+            embeds = torch.cat([embeds, outputs.clothing_image_embeds], dim=1)
+        return _with_pooling(outputs.vision_model_output or outputs.description_output, embeds)
 
     @can_return_tuple
     def get_text_features(
@@ -699,14 +720,24 @@ class BDAMModel(BDAMPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
+        clothing_weight: float | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
         Identity embeddings of queries.
 
+        Args:
+            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+                Queries.
+            clothing_weight (`float`, *optional*):
+                How much clothing counts, c in [0, 1], for a search of images `with_clothing`.
+
         Returns:
-            The encoder's output; its `pooler_output` are L2-normalized embeddings `(batch_size, projection_dim)`.
+            The encoder's output; its `pooler_output` are L2-normalized embeddings `(batch_size, projection_dim)`, or
+            with a clothing weight `[(1 - c)·identity ; c·clothing]`.
         """
+        if clothing_weight is not None:
+            self._require_clothing_stream()
         outputs = self(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -714,7 +745,11 @@ class BDAMModel(BDAMPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        return _with_pooling(outputs.text_model_output, outputs.text_embeds)
+        embeds = outputs.text_embeds
+        if clothing_weight is not None:
+            weighted = (1 - clothing_weight) * embeds, clothing_weight * outputs.clothing_query_embeds
+            embeds = torch.cat(weighted, dim=1)
+        return _with_pooling(outputs.text_model_output, embeds)
 
     @can_return_tuple
     def get_clothing_image_features(

@@ -43,11 +43,12 @@ def _after_import(name: str) -> None:
 
         AutoConfig.register(BDAMConfig.model_type, BDAMConfig, exist_ok=True)
     elif name == "modeling_bdam":
-        from transformers import AutoModel
+        from transformers import AutoModel, AutoModelForZeroShotImageClassification
 
         from modeling_bdam import BDAMModel
 
-        AutoModel.register(BDAMConfig, BDAMModel, exist_ok=True)
+        for auto_class in (AutoModel, AutoModelForZeroShotImageClassification):
+            auto_class.register(BDAMConfig, BDAMModel, exist_ok=True)
     else:
         from transformers import AutoProcessor
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import AutoModel, AutoProcessor, PreTrainedTokenizerBase
 
+from bdam.data.writing import write_json
 from bdam.recipes.recipe import RECIPE, Recipe, read_recipe, write_recipe
 from encoders_bdam import text_capacity
 
@@ -19,6 +20,7 @@ from encoders_bdam import text_capacity
 NO_LIMIT = 1 << 30
 # `model.safetensors`, `pytorch_model-00001-of-00002.bin`, `model.fp16.safetensors` and the like.
 WEIGHTS = re.compile(r"(pytorch_)?model(\.(?P<variant>[^.-]+))?(-\d+-of-\d+)?\.(safetensors|bin)")
+TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -29,8 +31,23 @@ def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
     model.save_pretrained(aside)
     processor.save_pretrained(aside)
     write_recipe(aside, recipe)
+    _write_sentence_transformers(aside, model.config)
     shutil.rmtree(directory, ignore_errors=True)
     aside.rename(directory)
+
+
+def _write_sentence_transformers(directory: Path, config) -> None:
+    """Writes the files by which `SentenceTransformer` embeds images and sentences as the model does."""
+    methods = {"text": "get_text_features", "image": "get_image_features"}
+    modality_config = {
+        modality: {"method": method, "method_output_name": "pooler_output"} for modality, method in methods.items()
+    }
+    options = {"kwargs": ["clothing_weight", "with_clothing"]} if config.use_bdam else {}
+    module = {"idx": 0, "name": "0", "path": "", "type": TRANSFORMER, **options}
+    settings = {"transformer_task": "feature-extraction", "module_output_name": "sentence_embedding"}
+    write_json(directory / "modules.json", [module])
+    write_json(directory / "sentence_bert_config.json", {**settings, "modality_config": modality_config})
+    write_json(directory / "config_sentence_transformers.json", {"similarity_fn_name": "dot"})
 
 
 def load_model(checkpoint: str | Path):

@@ -45,6 +45,9 @@ MODEL_FILES = (
     "vocab.txt",
     "merges.txt",
     "sentencepiece.bpe.model",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
 )
 SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16}|-----BEGIN [A-Z ]*PRIVATE KEY)")
 LOCAL_PATH = re.compile(r"(?<![\w:/.<])(?:/(?:[\w.@+-]+/)+[\w.@+-]+|[A-Za-z]:\\\\?[\w.-]+\\\\?[\w.-]+)")
