@@ -58,3 +58,22 @@ def check(
         with written_whole(as_json) as aside:
             aside.write_text(state.model_dump_json(indent=2), encoding="utf-8")
     raise typer.Exit(VERDICTS.index(state.verdict))
+
+
+@app.command()
+def push(
+    data: Annotated[
+        str, typer.Argument(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].", metavar="DATA")
+    ],
+    repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="The repository.")],
+    license: Annotated[str, typer.Option(help="Name of the license on the Hub, such as cc-by-4.0.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a public repository, in place of a private one.")
+    ] = False,
+    gated: Annotated[bool, typer.Option("--gated", help="Ask each visitor for consent before the download.")] = False,
+) -> None:
+    """Send a data set to the Hub, for `hf:USER/NAME` on every machine. A benchmark is checked first."""
+    from bdam.hub.data import push_data
+
+    url = push_data(data, repo_id, license=license, private=not public, gated=gated)
+    console.print(f"Wrote {url}: use it as hf:{repo_id}.")

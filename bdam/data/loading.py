@@ -1,4 +1,4 @@
-"""Loads data sets from disk, by one notation for all kinds."""
+"""Loads data sets from disk and from the Hub, by one notation for all kinds."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,14 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from bdam.data.benchmarks import BENCHMARKS, parse_benchmark, read_rows
+from bdam.data.hub import read_hub
 from bdam.data.images import open_images, read_column
 from bdam.data.schema import AGREEMENT_FEATURES, FEATURES, choose_split
+
+
+# What stands before the colon of a source.
+HUB = "hf"
+NAMES = {*BENCHMARKS, HUB}
 
 
 def load_data(source: str | Path) -> DatasetDict:
@@ -16,7 +22,8 @@ def load_data(source: str | Path) -> DatasetDict:
 
     Args:
         source: the folder that `DatasetDict.save_to_disk` wrote, such as generated pedestrians; a benchmark,
-            `NAME:ROOT`; or several of them between `+`, split by split, whose person and outfit ids are shifted apart.
+            `NAME:ROOT`; a data set of the Hub, `hf:USER/NAME[@REVISION][/CONFIG]`, see [`read_hub`]; or several of
+            them between `+`, split by split, whose person and outfit ids are shifted apart.
 
     Returns:
         The splits `train`, `validation` and `test`, as far as there are any, with one row per image and the columns of
@@ -37,9 +44,13 @@ def load_data(source: str | Path) -> DatasetDict:
     >>> data["test"][0]["image"].mode
     'RGB'
     ```"""
-    source = str(source)
-    parts = [_read(part) for part in split_source(source)]
-    return open_images(parts[0] if len(parts) == 1 else _join(parts), source)
+    return open_images(read_data(source), str(source))
+
+
+def read_data(source: str | Path) -> DatasetDict:
+    """The rows of [`load_data`], with images as `datasets` stores them."""
+    parts = [_read(part) for part in split_source(str(source))]
+    return parts[0] if len(parts) == 1 else _join(parts)
 
 
 def load_split(source: str | Path, split: str) -> Dataset:
@@ -94,9 +105,9 @@ def split_source(source: str) -> list[str]:
     """The parts of a source that `+` joins. The name of a folder may also contain `+`."""
     pieces, parts = source.split("+"), []
     while pieces:
-        # The longest part that exists or, if none does, all up to the name of the next benchmark.
+        # The longest part that exists or, if none does, all up to the next name.
         existing = (n for n in range(len(pieces), 0, -1) if _exists("+".join(pieces[:n])))
-        ends = (n for n in range(1, len(pieces)) if pieces[n].partition(":")[0] in BENCHMARKS)
+        ends = (n for n in range(1, len(pieces)) if pieces[n].partition(":")[0] in NAMES)
         length = next(existing, None) or next(ends, len(pieces))
         parts.append("+".join(pieces[:length]))
         del pieces[:length]
@@ -109,20 +120,23 @@ def _exists(part: str) -> bool:
 
 
 def _name_root(part: str) -> tuple[str, str]:
-    """The name and the root of a benchmark; an empty name for a saved data set."""
+    """The name and the root of a benchmark, or `hf` and the address; an empty name for a saved data set."""
     name, separator, root = part.partition(":")
     return (name, root) if separator and not os.path.exists(part) else ("", part)
 
 
 def _read(part: str) -> DatasetDict:
-    return read_rows(*parse_benchmark(part)) if _name_root(part)[0] else _read_saved(part)
+    name, root = _name_root(part)
+    if name == HUB:
+        return read_hub(root)
+    return read_rows(*parse_benchmark(part)) if name else _read_saved(part)
 
 
 def _read_saved(path: str) -> DatasetDict:
     if not (Path(path) / "dataset_dict.json").is_file():
         raise FileNotFoundError(
             f"No data set at {path}: make one with `bdam data pedestrians {path}`, or give a benchmark as NAME:ROOT, "
-            f"where NAME is one of {', '.join(BENCHMARKS)}."
+            f"where NAME is one of {', '.join(BENCHMARKS)}, or a data set of the Hub as hf:USER/NAME."
         )
     try:
         data = DatasetDict.load_from_disk(path)

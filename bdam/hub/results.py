@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult
 
 from bdam.data.benchmarks import BENCHMARKS
-from bdam.data.loading import split_source
+from bdam.data.loading import HUB, split_source
 from bdam.evaluation.report import markdown_results, markdown_table
 from bdam.evaluation.results import METRICS, Origin, Result, Results, Score
 
@@ -54,6 +54,8 @@ def name_data(source: str) -> str:
 
 def _name_part(part: str) -> str:
     name, _, root = part.partition(":")
+    if name == HUB:
+        return root
     if name == "own":
         return Path(root.partition(", ")[0]).name  # after the comma: which persons were held out
     return name if name in BENCHMARKS else Path(part).name

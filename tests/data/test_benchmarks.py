@@ -263,7 +263,7 @@ MALFORMED = {
     "no records": ([], r"reid_raw.json: no records: download or write it again"),
     "no object": ([*cuhk(), 7], r"reid_raw.json, record 5: must be an object, got 7"),
     "id missing": (change(id=...), r"record 3: `person_id` or `id` or `image_id` is missing: add it"),
-    "image missing": (change(file_path=...), r"record 3: `image` or `file_path` or `img_path` is missing: add it"),
+    "image missing": (change(file_path=...), r"record 3: `image` or `file_name` or .* is missing: add it"),
     "captions missing": (change(captions=...), r"record 3: `captions` or `caption` is missing: add it"),
     "split missing": (change(split=...), r"record 3 has no `split`, .*: get reid_raw.json as it was published"),
     "split null": (change(split=None), r"record 3 has no `split`"),
@@ -287,7 +287,7 @@ MALFORMED = {
         r"record 3: `captions\[1\]`: .* at least 1 character, got ' '",
     ),
     "caption a list": (change(captions=[["A", "man"]]), r"record 3: `captions\[0\]`: .* valid string"),
-    "split unknown": (change(split="dev"), r"record 3: `split`: .*'train', 'validation' or 'test', got 'dev'"),
+    "split unknown": (change(split="all"), r"record 3: `split`: .*'train', 'validation' or 'test', got 'all'"),
     "two persons": (
         [*cuhk(), {**cuhk()[0], "id": 2}],
         r"image cam_a/001_45.bmp disagree on its person, 1 and 2: rem",

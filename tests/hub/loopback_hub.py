@@ -12,7 +12,9 @@ from urllib.parse import unquote, urlparse
 from loopback import serving
 
 
-REPO = r"([^/]+/[^/]+)"
+# Data sets are named `datasets/USER/NAME`.
+REPO = r"((?:datasets/)?[^/]+/[^/]+)"
+API = rf"/api/(?:models/)?{REPO}"
 
 
 @dataclass
@@ -20,6 +22,7 @@ class Repository:
     private: bool = False
     branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
     commits: list[dict] = field(default_factory=list)
+    settings: dict = field(default_factory=dict)
 
     def files(self, revision: str) -> dict[str, bytes] | None:
         """Files of a branch, or of the commit that a branch is at."""
@@ -86,16 +89,22 @@ class Handler(BaseHTTPRequestHandler):
         if not self.headers.get("Authorization"):
             return self.send({"error": "Unauthorized"}, 401)
         asked = json.loads(self.body)
-        repo_id = f"{asked.get('organization') or 'jane'}/{asked['name']}"
+        kind = "datasets/" if asked.get("type") == "dataset" else ""
+        repo_id = f"{kind}{asked.get('organization') or 'jane'}/{asked['name']}"
         is_new = repo_id not in self.server.repositories
         self.server.repositories.setdefault(repo_id, Repository(asked.get("visibility") == "private"))
-        self.send({"url": f"{self.server.url}/{repo_id}", "name": repo_id, "id": repo_id}, 200 if is_new else 409)
+        name = repo_id.removeprefix("datasets/")
+        self.send({"url": f"{self.server.url}/{repo_id}", "name": name, "id": name}, 200 if is_new else 409)
 
     def create_branch(self, repo_id: str, branch: str) -> None:
         branches = self.server.repositories[repo_id].branches
         is_new = branch not in branches
         branches.setdefault(branch, dict(branches["main"]))
         self.send({}, 200 if is_new else 409)
+
+    def settings(self, repo_id: str) -> None:
+        self.server.repositories[repo_id].settings |= json.loads(self.body)
+        self.send({})
 
     def validate_card(self) -> None:
         self.send({"errors": [], "warnings": []})
@@ -133,6 +142,8 @@ class Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.server.blobs[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
         url = f"{self.server.url}/{repo_id}"
         answer = {"success": True, "commitUrl": f"{url}/commit/{sha(files)}", "commitOid": sha(files)}
         if "create_pr=1" in self.path:
@@ -144,11 +155,22 @@ class Handler(BaseHTTPRequestHandler):
     def info(self, repo_id: str, revision: str | None = None) -> None:
         if (files := self._files(repo_id, revision or "main")) is not None:
             siblings = [{"rfilename": path} for path in sorted(files)]
-            self.send({"id": repo_id, "modelId": repo_id, "sha": sha(files), "private": False, "siblings": siblings})
+            name = repo_id.removeprefix("datasets/")
+            self.send({"id": name, "modelId": name, "sha": sha(files), "private": False, "siblings": siblings})
 
-    def tree(self, repo_id: str, revision: str) -> None:
-        if (files := self._files(repo_id, revision)) is not None:
-            self.send([{"type": "file", "path": path, **entry(path, data)} for path, data in sorted(files.items())])
+    def tree(self, repo_id: str, revision: str, folder: str) -> None:
+        """The files and folders in a folder or, if asked for, below it."""
+        if (files := self._files(repo_id, revision)) is None:
+            return
+        folder = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        inside = {path: data for path, data in sorted(files.items()) if path.startswith(folder)}
+        if folder and not inside:
+            return self.missing("EntryNotFound")
+        folders = {path[: path.index("/", len(folder))] for path in inside if "/" in path[len(folder) :]}
+        if "recursive=true" not in self.path.lower():
+            inside = {path: data for path, data in inside.items() if "/" not in path[len(folder) :]}
+        found = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)]
+        self.send([*found, *({"type": "file", "path": path, **entry(path, data)} for path, data in inside.items())])
 
     def download(self, repo_id: str, revision: str, path: str) -> None:
         if (files := self._files(repo_id, revision)) is None:
@@ -157,6 +179,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.missing("EntryNotFound")
         known = entry(path, files[path])
         headers = {"ETag": f'"{known.get("lfs", known)["oid"]}"', "X_Repo_Commit": sha(files)}
+        if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
+            first, last = int(match[1]), min(int(match[2] or len(files[path])), len(files[path]) - 1)
+            headers["Content_Range"] = f"bytes {first}-{last}/{len(files[path])}"
+            return self.send(files[path][first : last + 1], 206, **headers)
         self.send(files[path], **headers)
 
     def _files(self, repo_id: str, revision: str) -> dict[str, bytes] | None:
@@ -171,21 +197,22 @@ ROUTES = {
     "GET /api/whoami-v2": Handler.who_am_i,
     "POST /api/repos/create": Handler.create,
     "POST /api/validate-yaml": Handler.validate_card,
-    rf"POST /api/models/{REPO}/branch/(.+)": Handler.create_branch,
-    rf"POST /api/models/{REPO}/preupload/(.+)": Handler.before_upload,
+    rf"PUT {API}/settings": Handler.settings,
+    rf"POST {API}/branch/(.+)": Handler.create_branch,
+    rf"POST {API}/preupload/(.+)": Handler.before_upload,
     rf"POST /{REPO}\.git/info/lfs/objects/batch": Handler.lfs_batch,
     "PUT /lfs/([0-9a-f]{64})": Handler.lfs_upload,
-    rf"POST /api/models/{REPO}/commit/(.+)": Handler.commit,
-    rf"GET /api/models/{REPO}": Handler.info,
-    rf"GET /api/models/{REPO}/revision/([^/]+)": Handler.info,
-    rf"GET /api/models/{REPO}/tree/([^/]+).*": Handler.tree,
+    rf"POST {API}/commit/(.+)": Handler.commit,
+    rf"GET {API}": Handler.info,
+    rf"GET {API}/revision/([^/]+)": Handler.info,
+    rf"GET {API}/tree/([^/]+)(.*)": Handler.tree,
     rf"(?:GET|HEAD) /{REPO}/resolve/([^/]+)/(.+)": Handler.download,
-    rf"(?:GET|HEAD) /api/resolve-cache/models/{REPO}/([^/]+)/(.+)": Handler.download,
+    rf"(?:GET|HEAD) /api/resolve-cache/(?:models/)?{REPO}/([^/]+)/(.+)": Handler.download,
 }
 
 
 def mode(path: str) -> str:
-    return "lfs" if path.endswith((".safetensors", ".png")) else "regular"
+    return "lfs" if path.endswith((".safetensors", ".png", ".parquet")) else "regular"
 
 
 def entry(path: str, data: bytes) -> dict:

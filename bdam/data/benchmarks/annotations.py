@@ -7,7 +7,7 @@ from pathlib import Path
 from bdam.data.descriptions import DESCRIPTIONS_FILE
 
 from .files import scan_file
-from .records import CaptionedRecord, Listing, Record, Split, join_records
+from .records import SPLIT_NAMES, CaptionedRecord, Listing, Record, Split, join_records
 
 
 # Folders below the root that may hold annotation files, and the names of files with one split.
@@ -24,7 +24,8 @@ class AnnotationFiles:
     Args:
         names: the names that a file with all splits may have.
         prefix: a file with one split may be named `PREFIX_train.json`, besides `train.json` and `train_reid.json`.
-            None (default): there are no such files, and records need no split.
+            None (default): each split may have a folder with a file of its own, as the `imagefolder` of `datasets`
+            has it, and records need no split: it is that of their folder, otherwise train.
         model: the class of the records.
     """
 
@@ -50,7 +51,9 @@ class AnnotationFiles:
         if not records and not problems:
             problems.append(f"{', '.join(map(str, files))}: no records: download or write it again.")
         images = root / "imgs" if (root / "imgs").is_dir() else root
-        return Listing(records, images, next(iter(files)).parent / DESCRIPTIONS_FILE, problems)
+        folder = next(iter(files)).parent
+        is_of_split = self.prefix is None and folder.name in SPLIT_NAMES
+        return Listing(records, images, (root if is_of_split else folder) / DESCRIPTIONS_FILE, problems)
 
     def _find(self, root: Path) -> dict[Path, Split | None]:
         """The annotation files, each with the split in its name; None where the records have the split."""
@@ -58,7 +61,10 @@ class AnnotationFiles:
         for path in (folder / name for folder in folders for name in self.names):
             if path.is_file():
                 return {path: None}
-        patterns = ("{}.json", "{}_reid.json", f"{self.prefix}_{{}}.json") if self.prefix else ()
+        if self.prefix is None:
+            paths = {root / name / file: split for name, split in SPLIT_NAMES.items() for file in self.names}
+            return {path: split for path, split in paths.items() if path.is_file()}
+        patterns = ("{}.json", "{}_reid.json", f"{self.prefix}_{{}}.json")
         for folder, pattern in ((folder, pattern) for folder in folders for pattern in patterns):
             files = {folder / pattern.format(name): split for name, split in SPLIT_FILES.items()}
             if any(path.is_file() for path in files):
@@ -67,19 +73,21 @@ class AnnotationFiles:
 
     def _scan_file(self, path: Path, split: Split | None, problems: list[str]) -> Iterator[tuple[str, Record]]:
         """
-        Yields the records of a file, each with its location. If no record has a split, all are in train; if only some
-        have one, the others are problems.
+        Yields the records of a file, each with its location. If no record has a split, it is that of their folders;
+        if only some have one, the others are problems.
         """
         records = list(scan_file(path, self.model, problems))
         has_splits = any(record.split for _, record in records)
         for location, record in records:
+            if split and self.prefix is None:
+                record.image_id = f"{path.parent.name}/{record.image_id}"
             record.split = split or record.split
             if record.split is None and self.prefix:
                 problems.append(f"{path}, {location} {NO_SPLITS}: get {self.names[0]} as it was published.")
             elif record.split is None and has_splits:
                 problems.append(f"{path}, {location}: only some records have a `split`: give it to all, or to none.")
             else:
-                record.split = record.split or "train"
+                record.split = record.split or SPLIT_NAMES.get(record.image_id.partition("/")[0], "train")
                 yield f"{path}, {location}", record
 
     def _not_found(self, root: Path) -> Exception:

@@ -66,7 +66,9 @@ BENCHMARKS = {
             "test": Counts(200, 1000, 2000),
         },
     ),
-    "own": Benchmark(AnnotationFiles(("annotations.jsonl", "annotations.csv"), model=Record)),
+    "own": Benchmark(
+        AnnotationFiles(("metadata.jsonl", "metadata.csv", "annotations.jsonl", "annotations.csv"), model=Record)
+    ),
     "prcc": Benchmark(ImageTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES, single_shots=10),
     "ltcc": Benchmark(ImageTree(ltcc), features=CLOTHES_CHANGED_FEATURES),
     "vc-clothes": Benchmark(ImageTree(vc_clothes), features=CLOTHES_CHANGED_FEATURES),

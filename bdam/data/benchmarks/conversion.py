@@ -29,8 +29,9 @@ def load_benchmark(name: str, root: str | Path, split: str | None = None) -> Dat
     image is opened when its row is read; `bdam data check NAME:ROOT` reads all of them.
 
     Args:
-        name: a key of `BENCHMARKS`. `own` is a folder of images with `annotations.jsonl` or `.csv`, whose fields are
-            `image`, `person_id`, `caption` or `captions` and, optionally, `outfit_id` and `split`.
+        name: a key of `BENCHMARKS`. `own` is a folder of images with `metadata.jsonl` or `.csv`, as the `imagefolder`
+            of `datasets` has it, whose fields are `file_name`, `person_id`, `caption` or `captions` and, optionally,
+            `outfit_id`, `camera_id`, `split` and the descriptions.
         root: the folder that the benchmark was unpacked to.
         split: `train`, `validation` or `test`; by default all.
 
@@ -62,7 +63,7 @@ def read_rows(name: str, root: str | Path) -> DatasetDict:
     records = listing.records
     if all(record.split != "validation" for record in records) and (persons := hold_out(records)):
         description += f", without a validation split of its own: {persons} persons of train were held out by seed 0"
-    _number(records)
+    number_ids(records)
     rows = {split: [record for record in records if record.split == split] for split in SPLITS}
     features = BENCHMARKS[name].features
     if any(getattr(record, column) for record in records for column in AGREEMENT_FEATURES):
@@ -84,7 +85,7 @@ def hold_out(records: list[Record], max_persons: int = 200, seed: int = 0) -> in
     return len(held_out)
 
 
-def _number(records: list[Record]) -> None:
+def number_ids(records: list[Record]) -> None:
     """Gives numbers to persons if any of them has a name, and to outfits, which then differ between persons."""
     if not all(isinstance(record.person_id, int) for record in records):
         persons = _numbers(record.person_id for record in records)

@@ -162,7 +162,7 @@ def _scan_csv(text: str, model: type[Model]) -> Found[Model]:
         elif filled := {
             column: value for column, value in zip(columns, row, strict=False) if column and value.strip()
         }:
-            yield location, _validate(filled, model, WRITE_AGAIN)
+            yield location, validate(filled, model, WRITE_AGAIN)
 
 
 def _header_problem(columns: list[str], model: type[BaseModel]) -> str | None:
@@ -205,10 +205,11 @@ def _parse(text: str, model: type[Model], remedy: str) -> Model | str:
         value = from_json(text)
     except ValueError as error:
         return f"damaged, {_without_line(str(error))}: {remedy}"
-    return _validate(_without_nulls(value) if isinstance(value, dict) else value, model, remedy)
+    return validate(_without_nulls(value) if isinstance(value, dict) else value, model, remedy)
 
 
-def _validate(value: object, model: type[Model], remedy: str) -> Model | str:
+def validate(value: object, model: type[Model], remedy: str = WRITE_AGAIN) -> Model | str:
+    """The record, or what is wrong with it."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -17,11 +17,21 @@ from .spelling import find_similar_ids
 
 # The keys that files have for the fields of a record. In files, `image_id` is the person.
 KEYS = {
-    "image_id": ("image", "file_path", "img_path"),
+    "image_id": ("image", "file_name", "file_path", "img_path"),
     "person_id": ("person_id", "id", "image_id"),
     "captions": ("captions", "caption"),
 }
 ALIASES = {name: AliasChoices(*keys) for name, keys in KEYS.items()}
+# What splits are called, in records and as folders, and their names in the schema.
+SplitName = Literal["train", "validation", "test"]
+SPLIT_NAMES: dict[str, SplitName] = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 SIMILAR_IDS = "groups of ids differ only in spelling, and count as different"
 # Numbers that fit into an int64 column, also after the ids of joined data sets are shifted.
 PLAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -53,8 +63,8 @@ def _number(value: object) -> int:
 ImagePath = Annotated[str, AfterValidator(_relative)]
 Captions = Annotated[list[Text], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Split = Annotated[
-    Literal["train", "validation", "test"],
-    BeforeValidator(lambda value: {"val": "validation"}.get(str(value).lower(), str(value).lower())),
+    SplitName,
+    BeforeValidator(lambda value: SPLIT_NAMES.get(str(value).lower(), value)),
 ]
 Number = Annotated[int, PlainValidator(_number)]
 Name = Annotated[int | str, PlainValidator(_name)]

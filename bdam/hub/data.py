@@ -1,0 +1,80 @@
+"""Sends data sets to the Hub, from where `hf:USER/NAME` reads them."""
+
+from pathlib import Path
+
+from datasets import DatasetDict
+from huggingface_hub import DatasetCard, DatasetCardData, HfApi
+
+from bdam.data.benchmarks import BENCHMARKS, VERDICTS, check_benchmark
+from bdam.data.images import read_column
+from bdam.data.loading import read_data, split_source
+from bdam.data.schema import TEXT_COLUMNS
+from bdam.evaluation.report import markdown_table
+from bdam.hub.publishing import check_repo_id
+
+
+TEMPLATE = Path(__file__).with_name("data_card.md")
+TERMS = "The license of the images applies to you as well, and you must have the right to use images of these people."
+
+
+def push_data(source: str, repo_id: str, license: str, private: bool = True, gated: bool = False) -> str:
+    """
+    Sends all splits of a data set, as parquet files that hold the images, and a card; returns the URL.
+
+    Args:
+        source: see [`load_data`]. A benchmark is checked first.
+        repo_id: of the repository, `USER/NAME`, which is made if there is none.
+        license: its name on the Hub, such as `cc-by-4.0` or `other`.
+        private: whether a new repository is private.
+        gated: whether visitors of a public repository must agree to the terms before they download.
+
+    Raises:
+        FileNotFoundError: see [`load_data`].
+        ValueError: see [`load_data`]; also if a benchmark is unfit, or `repo_id` is not `USER/NAME`.
+        ConnectionError: if the Hub cannot be reached, or refuses.
+    """
+    check_repo_id(repo_id)
+    data = read_data(source)
+    for part in split_source(source):
+        if part.partition(":")[0] in BENCHMARKS and check_benchmark(part).verdict == VERDICTS[-1]:
+            raise ValueError(f"{part} is unfit: run `bdam data check {part}`, mend what it names, and push it then.")
+    api = HfApi()
+    try:
+        url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        if gated:
+            api.update_repo_settings(repo_id, gated="auto", repo_type="dataset")
+        # First, so that it is not there without its license; `datasets` adds the features to its metadata.
+        build_data_card(data, repo_id, license, gated).push_to_hub(repo_id, repo_type="dataset")
+        data.push_to_hub(repo_id)
+    except Exception as error:  # of the Hub, of the HTTP library or built-in
+        raise ConnectionError(
+            f"{repo_id} is not complete, the Hub did not take it ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}): check the connection and `hf auth whoami`, then run the command again."
+        ) from error
+    return str(url)
+
+
+def build_data_card(data: DatasetDict, repo_id: str, license: str, gated: bool) -> DatasetCard:
+    """The card of a data set: its license, what is in its splits, and how it is read."""
+    lines = [["split", "images", "persons", "captions", "described"]]
+    persons: set[int] = set()
+    for split, rows in data.items():
+        of_split = {*read_column(rows, "person_id")}
+        persons |= of_split
+        captions, identity, clothing = (read_column(rows, column) for column in TEXT_COLUMNS)
+        described = sum(bool(one and other) for one, other in zip(identity, clothing, strict=True))
+        lines.append([split, *map(str, (len(rows), len(of_split), sum(map(len, captions)), described))])
+    return DatasetCard.from_template(
+        DatasetCardData(
+            license=license,
+            tags=["person-retrieval", "text-to-image-retrieval"],
+            task_categories=["image-feature-extraction"],
+            extra_gated_prompt=TERMS if gated else None,
+        ),
+        template_path=str(TEMPLATE),
+        repo_id=repo_id,
+        images=sum(map(len, data.values())),
+        persons=len(persons),
+        table=markdown_table(lines),
+        gated=gated,
+    )

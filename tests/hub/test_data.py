@@ -1,0 +1,134 @@
+"""Data sets go up to the Hub, and a stranger's process reads them by name."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import DatasetCard
+from loopback_hub import LoopbackHub, Repository, serve
+from PIL import Image
+
+from bdam.data.loading import load_data
+from bdam.data.pedestrians import generate_pedestrians
+
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "hf_abcdefghijklmnopqrstuvwxyz0123456789"
+READ = """
+import json, sys
+from bdam import load_data
+for source in sys.argv[1:]:
+    try:
+        data = load_data(source)
+        plain = {split: rows.remove_columns("image")[:] for split, rows in data.items()}
+        sizes = {split: [image.size for image in rows["image"]] for split, rows in data.items()}
+        print(json.dumps({"rows": plain, "sizes": sizes}))
+    except Exception as error:
+        print(json.dumps(f"{type(error).__name__}: {error}"))
+"""
+
+
+@pytest.fixture
+def hub():
+    with serve() as hub:
+        yield hub
+
+
+def run(hub: LoopbackHub, home: Path, *command: str) -> str:
+    """What a process prints that knows the Hub on loopback alone, and has an empty cache."""
+    environment = {**os.environ, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_ENDPOINT": hub.url, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout, done.stderr
+    return done.stdout
+
+
+def read(hub: LoopbackHub, home: Path, *sources: str) -> list:
+    """What `load_data` gives for each source, or the error."""
+    return [json.loads(line) for line in run(hub, home, "-c", READ, *sources).splitlines()]
+
+
+def upload(hub: LoopbackHub, repo_id: str, folder: Path) -> None:
+    """Makes a repository of the files of a folder, as one can on the page of the Hub."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    hub.repositories[f"datasets/{repo_id}"] = Repository(branches={"main": files})
+
+
+def image_folder(folder: Path, **fields: list) -> Path:
+    """Images of two persons, as the `imagefolder` of `datasets` has them, with `metadata.jsonl`."""
+    for split, persons in {"train": ["anna", "bob"], "test": ["anna"]}.items():
+        (folder / split).mkdir(parents=True)
+        records = []
+        for number, person in enumerate(persons):
+            Image.new("RGB", (4, 8), "red").save(folder / split / f"{number}.png")
+            more = {name: values[number] for name, values in fields.items()}
+            records.append(
+                {"file_name": f"{number}.png", "person_id": person, "caption": f"This is {person}.", **more}
+            )
+        (folder / split / "metadata.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return folder
+
+
+def test_what_is_pushed_is_read_by_its_name(hub, tmp_path):
+    folder = tmp_path / "people"
+    generate_pedestrians(3, 1, 2, 2, 1, image_size=(32, 16)).save_to_disk(folder)
+    command = ["-m", "bdam.cli", "data", "push", str(folder), "jane/people", "--license", "cc-by-4.0", "--gated"]
+    assert "use it as hf:jane/people" in run(hub, tmp_path / "home", *command)
+    repository = hub.repositories["datasets/jane/people"]
+    assert repository.private and repository.settings == {"gated": "auto"}
+    card = DatasetCard(repository.branches["main"]["README.md"].decode())
+    assert card.data.license == "cc-by-4.0" and "10 images of 6 persons" not in card.text
+    assert "12 images of 6 persons" in card.text and "| train | 6 | 3 | 12 | 6 |" in card.text
+
+    (found,), expected = read(hub, tmp_path / "stranger", "hf:jane/people"), load_data(folder)
+    assert found["sizes"] == {split: [[16, 32]] * len(rows) for split, rows in expected.items()}
+    for split, rows in expected.items():
+        assert found["rows"][split] == rows.remove_columns("image")[:]
+
+
+def test_a_folder_of_images_is_read_alike_from_the_disk_and_from_the_hub(hub, tmp_path):
+    folder = image_folder(tmp_path / "own", outfit_id=["summer", "winter"], note=["a", "b"])
+    upload(hub, "jane/own", folder)
+    from_hub, from_disk, joined = read(
+        hub, tmp_path / "home", "hf:jane/own", f"own:{folder}", f"hf:jane/own+own:{folder}"
+    )
+    assert from_hub["rows"]["train"] == {
+        "image_id": ["train/0.png", "train/1.png"],
+        "person_id": [0, 1],
+        "outfit_id": [0, 1],
+        "captions": [["This is anna."], ["This is bob."]],
+        "identity_description": [None, None],
+        "clothing_description": [None, None],
+        "note": ["a", "b"],
+    }
+    assert from_hub["rows"]["test"]["person_id"] == [0]
+    for split, rows in from_disk["rows"].items():
+        assert {name: from_hub["rows"][split][name] for name in rows} == rows
+    assert from_hub["sizes"] == from_disk["sizes"] == {"train": [[4, 8]] * 2, "test": [[4, 8]]}
+    assert joined["rows"]["train"]["person_id"] == [0, 1, 2, 3]
+
+
+def test_what_the_hub_cannot_give_is_one_clear_error(hub, tmp_path):
+    upload(hub, "jane/own", image_folder(tmp_path / "own"))
+    (tmp_path / "own/train/metadata.jsonl").write_text('{"file_name": "0.png", "caption": "Nobody knows who."}')
+    shutil.rmtree(tmp_path / "own/test")
+    upload(hub, "jane/nobody", tmp_path / "own")
+    upload(hub, "jane/blank", image_folder(tmp_path / "blank", person_id=["anna", " "]))
+    upload(hub, "jane/broken", image_folder(tmp_path / "broken"))
+    broken = {"data/train-00000-of-00001.parquet": b"PAR1, and then no more", "README.md": b"# Broken"}
+    hub.repositories["datasets/jane/broken"] = Repository(branches={"main": broken})
+    sources = {
+        "hf:jane/nowhere": "FileNotFoundError: hf:jane/nowhere is not there, or not for you: check its name",
+        "hf:jane/own@v2": "FileNotFoundError: hf:jane/own@v2 is not there, or not for you",
+        "hf:jane/own/small": "hf:jane/own/small cannot be loaded: BuilderConfig 'small' not found",
+        "hf:jane": "ValueError: hf:jane is no data set: give hf:USER/NAME",
+        "hf:jane/nobody": "hf:jane/nobody, split 'train', has no column `person_id`, but image, caption: name it.",
+        "hf:jane/blank": "hf:jane/blank, split 'train', row 2: `person_id`: must not be blank, got ' '",
+        "hf:jane/broken": "ValueError: hf:jane/broken cannot be loaded: ",
+    }
+    for found, message in zip(read(hub, tmp_path / "home", *sources), sources.values(), strict=True):
+        assert isinstance(found, str) and message in found
