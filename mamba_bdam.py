@@ -12,8 +12,8 @@ from transformers import initialization as init
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
-except ImportError:  # the CUDA kernels are optional
-    selective_scan_fn = None
+except ImportError as error:  # the CUDA kernels are optional
+    selective_scan_fn, import_error = None, error
 
 
 class BDAMSelectiveScan(torch.autograd.Function):
@@ -132,6 +132,13 @@ def selective_scan(
         u, delta, B, C = (tensor.contiguous() for tensor in (u, delta, B, C))
         y = BDAMSelectiveScan.apply(u, delta, A, B, C)
     return y.to(input_dtype)
+
+
+def describe_scan() -> str:
+    """Which scan [`selective_scan`] runs on this machine, and why."""
+    if selective_scan_fn is None:
+        return f"plain PyTorch ({import_error})"
+    return "mamba_ssm" if torch.cuda.is_available() else "plain PyTorch (no GPU for mamba_ssm)"
 
 
 def _selective_scan_single_step(u, delta, A, B, C):

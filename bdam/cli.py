@@ -3,7 +3,7 @@
 import typer
 from rich.markup import escape
 
-from bdam.commands import captions, data, evaluation, export, publishing, search, training
+from bdam.commands import captions, data, environment, evaluation, export, publishing, search, training
 from bdam.commands.options import errors
 
 
@@ -19,6 +19,7 @@ app.command()(export.export)
 app.command("app")(search.serve)
 app.command()(evaluation.study)
 app.command()(publishing.push)
+app.command()(environment.env)
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 from PIL import Image
 from tiny import TINY_RUN, save_dual_encoder
 
@@ -212,3 +214,10 @@ def test_the_training_script_names_a_mistake_and_stops(start):
 def test_the_wrong_field_of_a_model_is_named(run):
     with pytest.raises(ValueError, match="unknown key `model.num_layers`"):
         load_recipe(ROOT / "recipes/demo.yaml", "data=d", "output_dir=o", "model.num_layers=3")
+
+
+def test_the_environment_is_described(bdam):
+    code, output = bdam("env")
+    assert code == 0
+    assert f"torch {torch.__version__}" in output and f"transformers {transformers.__version__}" in output
+    assert "selective scan" in output and "pytest" not in output

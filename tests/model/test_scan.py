@@ -190,3 +190,18 @@ def test_mixer_is_built_on_the_meta_device():
     mixer = mixer.to_empty(device="cpu")
     mixer.reset_parameters()
     assert mixer(torch.randn(2, 3, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "is_installed, has_gpu, described",
+    [
+        (True, True, "mamba_ssm"),
+        (True, False, "plain PyTorch (no GPU for mamba_ssm)"),
+        (False, True, "plain PyTorch (undefined symbol)"),
+    ],
+)
+def test_which_scan_runs_here_is_said(monkeypatch, is_installed, has_gpu, described):
+    monkeypatch.setattr(mamba_bdam, "selective_scan_fn", reference_scan if is_installed else None)
+    monkeypatch.setattr(mamba_bdam, "import_error", ImportError("undefined symbol"), raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert mamba_bdam.describe_scan() == described
