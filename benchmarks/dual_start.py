@@ -116,7 +116,7 @@ def fine_tune(name: str, dual: Path, data: DatasetDict) -> Iterator[tuple[int, f
     accelerator = Accelerator(cpu=True)
     set_seed(recipe.seed)
     run = build_run(recipe, accelerator, Stopwatch(accelerator, None), data, keep_checkpoints=0)
-    batches = iter(run.batches)
+    batches = iter(run.batches.epoch(0))
     for step in trange(STEPS + 1, desc=name):
         if step % EVERY == 0:
             yield step, r1(run, data["test"])

@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from itertools import chain, repeat
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -56,7 +56,7 @@ def measure(name: str, recipe: Recipe, data: DatasetDict, rounds: int) -> dict[s
     accelerator = Accelerator(cpu=True)
     run = build_run(recipe, accelerator, Stopwatch(accelerator, None), data, keep_checkpoints=0)
     run.model.train()
-    inputs = {key: value for key, value in next(iter(run.batches)).items() if key != "image_ids"}
+    inputs = {key: value for key, value in next(iter(run.batches.epoch(0))).items() if key != "image_ids"}
     compared = parts(run, inputs)
     compared |= variants(run, inputs, data, lambda: (compared["images"](), compared["texts"]()))
     seconds = take_turns(compared, rounds)
@@ -75,7 +75,7 @@ def measure(name: str, recipe: Recipe, data: DatasetDict, rounds: int) -> dict[s
         "tokenizing_over_padding": seconds["tokenizing"] / seconds["padding"],
         "gradnorm_over_fixed": seconds["GradNorm"] / seconds["fixed weights"],
     }
-    print(f"{name}: {1e3 * step:.0f} ms per step of {run.sampler.batch_size} images; of that, in percent: ", end="")
+    print(f"{name}: {1e3 * step:.0f} ms per step of {run.batches.batch_size} images; of that, in percent: ", end="")
     print(", ".join(f"{part} {100 * share:.1f}" for part, share in shares.items()))
     return {key: round(value, 3) for key, value in {**shares, **speedups}.items()}
 
@@ -83,7 +83,7 @@ def measure(name: str, recipe: Recipe, data: DatasetDict, rounds: int) -> dict[s
 def parts(run: Run, inputs: Mapping[str, torch.Tensor]) -> dict[str, Callable]:
     """A step, and its parts: forward and backward passes, the update of the weights, and the next batch."""
     model, config = run.model, run.model.config
-    loader = chain.from_iterable(repeat(run.batches))
+    loader = chain.from_iterable(map(run.batches.epoch, count()))
     last_epoch = run.recipe.num_epochs - 1  # in which no loss is delayed
 
     def images() -> None:
@@ -109,7 +109,7 @@ def parts(run: Run, inputs: Mapping[str, torch.Tensor]) -> dict[str, Callable]:
 def variants(run: Run, inputs: Mapping[str, torch.Tensor], data: DatasetDict, encode: Callable) -> dict[str, Callable]:
     """What the settings replace, each beside what it became where no part is that. `encode` is both encoders."""
     model, processor = run.model, run.processor
-    rows = data["train"].remove_columns("image")[: run.sampler.batch_size]
+    rows = data["train"].remove_columns("image")[: run.batches.batch_size]
     sentences = [captions[0] for captions in rows["captions"]]
     texts = {
         "text": sentences,

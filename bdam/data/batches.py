@@ -16,6 +16,7 @@ import torch.utils.data
 from datasets import Dataset, Features, List, Value
 from torch.utils.data import Sampler
 
+from bdam.data.images import decode_image
 from bdam.data.schema import TEXT_COLUMNS
 
 
@@ -214,6 +215,23 @@ class TrainingCollator:
         is_dropped = random.random() < self.description_dropout
         identity = None if is_dropped else row["identity_description"]
         return caption, identity, row["clothing_description"] or caption
+
+
+class StreamCollator:
+    """Rows of a corpus, see [`bdam.data.streaming`] → what [`TrainingCollator`] makes of them."""
+
+    def __init__(self, processor, collate: TrainingCollator):
+        self.processor = processor
+        self.collate = collate
+
+    def __call__(self, rows: list[dict]) -> dict:
+        columns = {name: [row[name] for row in rows] for name in TEXT_COLUMNS}
+        tokens = tokenize_texts(columns, self.processor)
+        images = [decode_image(row["image"], row["image_id"]) for row in rows]
+        pixel_values = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        texts = ({name: values[index] for name, values in tokens.items()} for index in range(len(rows)))
+        drawn = zip(rows, texts, pixel_values, strict=True)
+        return self.collate([{**row, **text, "pixel_values": pixels} for row, text, pixels in drawn])
 
 
 def text_id(tokens: Tokens) -> int:

@@ -3,6 +3,7 @@
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
@@ -33,7 +34,7 @@ def read_hub(address: str) -> DatasetDict:
         ValueError: if the address is none, a file is broken, there is no split of the schema, or a row is not valid.
     """
     source = f"hf:{address}"
-    data = _download(address, source)
+    data = download(address, source)
     splits = {SPLIT_NAMES[name]: rows for name, rows in data.items() if name in SPLIT_NAMES}
     if not splits:
         raise ValueError(f"{source} has no split train, validation or test, but {', '.join(data)}: name its files so.")
@@ -41,12 +42,23 @@ def read_hub(address: str) -> DatasetDict:
     return DatasetDict(splits) if has_schema else _convert(splits, source)
 
 
-def _download(address: str, source: str) -> DatasetDict:
+def download(address: str, source: str, **options) -> Any:
+    """
+    What `load_dataset` gives for an address.
+
+    Args:
+        address: `USER/NAME[@REVISION][/CONFIG]`.
+        source: the data set in errors.
+        options: of `load_dataset`.
+
+    Raises:
+        FileNotFoundError, ValueError: see [`read_hub`].
+    """
     match = ADDRESS.fullmatch(address)
     if match is None:
         raise ValueError(f"{source} is no data set: give hf:USER/NAME, with @REVISION and /CONFIG after it if needed.")
     try:
-        return load_dataset(match["repo_id"], match["config"], revision=match["revision"])
+        return load_dataset(match["repo_id"], match["config"], revision=match["revision"], **options)
     except DatasetNotFoundError:
         raise FileNotFoundError(
             f"{source} is not there, or not for you: check its name and revision, log in by `hf auth login`, and ask "

@@ -68,12 +68,13 @@ def load_split(source: str | Path, split: str) -> Dataset:
     return choose_split(load_data(source), split, str(source))
 
 
-def load_training_data(source: str | Path) -> DatasetDict:
+def load_training_data(source: str | Path, is_streamed: bool = False) -> DatasetDict:
     """
     A data set to train on, by split.
 
     Args:
         source: see [`load_data`].
+        is_streamed: whether training learns from a stream, and needs the split validation alone.
 
     Raises:
         FileNotFoundError: see [`load_data`].
@@ -81,7 +82,7 @@ def load_training_data(source: str | Path) -> DatasetDict:
             caption, or no image of validation has one.
     """
     data = load_data(source)
-    for split in ("train", "validation"):
+    for split in ("validation",) if is_streamed else ("train", "validation"):
         captions = read_column(choose_split(data, split, str(source)), "captions")
         if not (all if split == "train" else any)(captions):
             raise ValueError(

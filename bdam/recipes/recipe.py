@@ -22,6 +22,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from bdam.data.corpora import resolve_corpus
 from bdam.data.loading import resolve_source
 from bdam.recipes.yaml_text import MAX_BYTES, check_extent, dump_yaml, parse_yaml
 from configuration_bdam import BDAMConfig
@@ -101,6 +102,12 @@ class Recipe(BaseModel):
     output_dir: Word
     seed: int = Field(default=0, ge=0, lt=2**32)
 
+    # A corpus to learn from in place of the split train, see `open_corpus`, and the steps that count as its epoch.
+    stream: Word | None = None
+    steps_per_epoch: PositiveInt | None = None
+
+    # A trained BDAM to go on from, in place of encoders: its folder, or its name on the Hub.
+    checkpoint: Word | None = None
     # Encoders: the Hub id or folder of a pretrained one, or the config of one to train from scratch.
     vision_encoder: Encoder = "google/vit-base-patch16-224"
     text_encoder: Encoder = "google-bert/bert-base-uncased"
@@ -255,6 +262,8 @@ HINTS = {"string_type": ": put it in quotes", "bool_type": ": write true or fals
 RESOLVERS = {
     "data": resolve_source,
     "output_dir": _absolute,
+    "stream": resolve_corpus,
+    "checkpoint": _resolve_encoder,
     "dual_encoder": _resolve_encoder,
     "vision_encoder": _resolve_encoder,
     "text_encoder": _resolve_encoder,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
 from tokenizers.normalizers import BertNormalizer
@@ -21,7 +22,7 @@ from transformers import (
 from bdam.data.batches import TrainingCollator
 from bdam.data.schema import AGREEMENT_FEATURES, TEXT_COLUMNS
 from bdam.encoding.encoders import PADDED_TO_THE_END
-from bdam.encoding.models import limit_texts
+from bdam.encoding.models import limit_texts, load_model
 from bdam.recipes.recipe import Recipe
 from configuration_bdam import BDAMConfig
 from encoders_bdam import load_encoder
@@ -32,8 +33,10 @@ from processing_bdam import BDAMProcessor
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
-    """The processor of the pretrained encoders; from scratch, one with a tokenizer trained on the texts of `train`."""
+def build_processor(recipe: Recipe, rows: Iterable[dict[str, Any]]) -> BDAMProcessor:
+    """The processor of the pretrained model or encoders; from scratch, its tokenizer learns the words of `rows`."""
+    if recipe.checkpoint is not None:
+        return load_model(recipe.checkpoint)[1]  # which checks the model, too
     vision, text = recipe.dual_encoder or recipe.vision_encoder, recipe.dual_encoder or recipe.text_encoder
     height, width = recipe.image_size
     size = {"height": height, "width": width}
@@ -47,7 +50,7 @@ def build_processor(recipe: Recipe, train: Dataset) -> BDAMProcessor:
         tokenizer.model_max_length = min(tokenizer.model_max_length, recipe.max_text_length)
         padding = "max_length" if AutoConfig.from_pretrained(text).model_type in PADDED_TO_THE_END else "longest"
         return BDAMProcessor(image_processor, tokenizer, text_padding=padding)
-    return BDAMProcessor(image_processor, learn_tokenizer(_texts(train), recipe.max_text_length))
+    return BDAMProcessor(image_processor, learn_tokenizer(_texts(rows), recipe.max_text_length))
 
 
 def check_agreement(recipe: Recipe, train: Dataset) -> None:
@@ -92,6 +95,8 @@ def build_model(recipe: Recipe, processor: BDAMProcessor) -> BDAMModel:
 
 
 def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> BDAMModel:
+    if recipe.checkpoint is not None:
+        return BDAMModel.from_pretrained(recipe.checkpoint, dtype=torch.float32, **recipe.model)
     if recipe.dual_encoder is not None:
         return BDAMModel.from_dual_encoder_pretrained(recipe.dual_encoder, recipe.image_size, **recipe.model)
     vision: Any = recipe.vision_encoder
@@ -122,12 +127,14 @@ def _text_sizes(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str,
 
 def parameter_groups(model: BDAMModel, balancer: nn.Module, recipe: Recipe) -> list[dict]:
     """
-    The parameter groups of the optimizer: pretrained encoders at the learning rate of the recipe, all else at
+    The parameter groups of the optimizer: what is pretrained at the learning rate of the recipe, all else at
     `new_module_factor` times that. Biases, norms, A and D of the Mamba layers, which the authors of Mamba exempt, and
     the balancer have no weight decay.
     """
     encoders = {"vision_model.": recipe.vision_encoder, "text_model.": recipe.text_encoder}
     pretrained = tuple(part for part, source in encoders.items() if recipe.dual_encoder or isinstance(source, str))
+    if recipe.checkpoint is not None:
+        pretrained = ("",)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         decays = parameter.ndim > 1 and not name.endswith("A_log")
@@ -165,8 +172,10 @@ def learn_tokenizer(texts: Iterable[str], max_length: int, vocab_size: int = 409
     return BertTokenizer(vocab=vocabulary, model_max_length=max_length)
 
 
-def _texts(dataset: Dataset) -> Iterable[str]:
-    for row in dataset.select_columns(list(TEXT_COLUMNS)):
+def _texts(rows: Iterable[dict[str, Any]]) -> Iterable[str]:
+    if isinstance(rows, Dataset):
+        rows = rows.select_columns(list(TEXT_COLUMNS))  # so that no image is opened
+    for row in rows:
         yield from row["captions"]
         yield row["identity_description"] or ""
         yield row["clothing_description"] or ""

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import chain, islice, repeat
+from itertools import chain, count, islice
 from pathlib import Path
 
 import psutil
@@ -68,7 +68,7 @@ def estimate(recipe: Recipe, num_batches: int, cpu: bool = False) -> str:
     accelerator = build_accelerator(recipe, JSONLTracker(Path(recipe.output_dir)), cpu)
     if accelerator.num_processes > 1:
         raise ValueError("An estimate is of one process: run `bdam train … --estimate N`, without a launcher.")
-    data = load_training_data(recipe.data)
+    data = load_training_data(recipe.data, recipe.stream is not None)
     capacity = _memory_capacity(accelerator.device)
     persons = recipe.persons_per_batch
     half = recipe.model_copy(update={"persons_per_batch": max(persons // 2, min(persons, 2))})
@@ -103,7 +103,7 @@ def _measure(recipe: Recipe, accelerator: Accelerator, data: DatasetDict, num_ba
     if device.type != "cpu":
         torch.accelerator.reset_peak_memory_stats(device)
     start = 0.0
-    for index, batch in enumerate(islice(chain.from_iterable(repeat(run.batches)), num_batches + 1)):
+    for index, batch in enumerate(islice(chain.from_iterable(map(run.batches.epoch, count())), num_batches + 1)):
         run.train_batch(recipe.num_epochs - 1, batch)  # in the last epoch no loss is delayed
         if index == 0:
             start = _now(device)
@@ -113,7 +113,7 @@ def _measure(recipe: Recipe, accelerator: Accelerator, data: DatasetDict, num_ba
     for name, parameter in model.named_parameters():
         parameters[name.partition(".")[0]] += parameter.numel()
     return Measurement(
-        batch_size=run.sampler.batch_size,
+        batch_size=run.batches.batch_size,
         batches_per_epoch=len(run.batches),
         seconds=seconds,
         peak_memory=_peak_memory(device),

@@ -7,17 +7,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import set_seed
+from accelerate.utils import send_to_device, set_seed
 from datasets import Dataset, DatasetDict
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from bdam.data.batches import PersonBatchSampler, TrainingRows
-from bdam.data.images import read_column
 from bdam.data.loading import load_training_data
+from bdam.data.streaming import StreamedBatches
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.encoding.models import save_model
 from bdam.evaluation.features import extract_features
@@ -25,7 +23,8 @@ from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_
 from bdam.recipes.recipe import Recipe
 from bdam.training.adapters import add_adapters, merge_adapters
 from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shared_parameters
-from bdam.training.building import build_collator, build_model, build_processor, check_agreement, parameter_groups
+from bdam.training.batches import SampledBatches, build_batches, rows_with_texts, training_rows
+from bdam.training.building import build_model, build_processor, parameter_groups
 from bdam.training.checkpoints import TrainingState, choose_checkpoint, save_checkpoint
 from bdam.training.effort import Stopwatch
 from bdam.training.gradient_cache import GradientCache, WholeBatch, check_model
@@ -71,7 +70,7 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     checkpoint = choose_checkpoint(Path(recipe.output_dir), resume, recipe)
     stopwatch = Stopwatch(accelerator, checkpoint)
     set_seed(recipe.seed)
-    data = load_training_data(recipe.data)
+    data = load_training_data(recipe.data, is_streamed=recipe.stream is not None)
     run = build_run(recipe, accelerator, stopwatch, data, keep_checkpoints)
     model = accelerator.unwrap_model(run.model)
     check_output_dir(run.output_dir, _required_bytes(model, recipe, keep_checkpoints))
@@ -79,8 +78,10 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
         num_parameters, num_trained = model.num_parameters(), model.num_parameters(only_trainable=True)
         share = num_trained / num_parameters
         accelerator.print(f"Trains {num_trained:,} of {num_parameters:,} parameters ({share:.1%}).")
-    averages = [] if run.average is None else [run.average]
-    accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker, *averages)
+    optional: list[Any] = [] if run.average is None else [run.average]
+    if isinstance(run.batches, StreamedBatches):
+        optional.append(run.batches)
+    accelerator.register_for_checkpointing(run.balancer, run.scheduler, run.state, tracker, *optional)
     set_seed(recipe.seed, device_specific=True)  # dropout differs between processes
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
@@ -104,8 +105,8 @@ def build_run(
     recipe: Recipe, accelerator: Accelerator, stopwatch: Stopwatch, data: DatasetDict, keep_checkpoints: int
 ) -> "Run":
     """A run of a recipe at its first step, which has written nothing."""
-    check_agreement(recipe, data["train"])
-    processor = build_processor(recipe, data["train"])
+    rows = training_rows(recipe, data)
+    processor = build_processor(recipe, rows_with_texts(rows, recipe.seed))
     model = build_model(recipe, processor)
     convert_conv2d_weight_memory_format(model.vision_model, torch.channels_last)  # as the images, and the gradients
     if recipe.lora is not None:
@@ -115,22 +116,14 @@ def build_run(
     if recipe.torch_compile:
         model.vision_model.compile()
         model.text_model.compile()
-    sampler = _build_sampler(recipe, accelerator, data["train"])
-    batches = DataLoader(
-        TrainingRows(data["train"], processor, keep=recipe.keep_in_memory),
-        batch_sampler=sampler,
-        collate_fn=build_collator(recipe, processor),
-        num_workers=recipe.num_workers,
-        pin_memory=accelerator.device.type == "cuda",
-        generator=torch.Generator(),  # otherwise each epoch advances the generator of dropout
-    )
+    batches = build_batches(recipe, accelerator, rows, processor)
     balancer = build_balancer(recipe).to(accelerator.device)
     shared = shared_parameters(model)
     optimizer = torch.optim.Adam(parameter_groups(model, balancer, recipe), eps=recipe.adam_epsilon, fused=True)
     average = None
     if recipe.ema_decay is not None:
         average = AveragedModel(model, accelerator.device, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
-    model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
+    model, optimizer = accelerator.prepare(model, optimizer)
     steps_per_epoch = math.ceil(len(batches) / recipe.gradient_accumulation_steps)
     num_steps = recipe.num_epochs * steps_per_epoch
     return Run(
@@ -140,7 +133,6 @@ def build_run(
         processor=processor,
         model=model,
         average=average,
-        sampler=sampler,
         batches=batches,
         balancer=balancer,
         shared=shared,
@@ -161,26 +153,10 @@ def _required_bytes(model: BDAMModel, recipe: Recipe, keep_checkpoints: int) -> 
     return 4 * (num_parameters + (keep_checkpoints + 1) * per_checkpoint)
 
 
-def _build_sampler(recipe: Recipe, accelerator: Accelerator, train: Dataset) -> PersonBatchSampler:
-    sampler = PersonBatchSampler(
-        read_column(train, "person_id"),
-        recipe.persons_per_batch,
-        recipe.images_per_person,
-        read_column(train, "outfit_id"),
-        seed=recipe.seed,
-    )
-    if sampler.batch_size % accelerator.num_processes:
-        raise ValueError(
-            f"{accelerator.num_processes} processes cannot share batches of {sampler.batch_size} images equally: "
-            "change persons_per_batch."
-        )
-    return sampler
-
-
 @dataclass
 class Run:
     """
-    A training run and its progress. `model`, `optimizer` and `batches` are prepared by accelerate. `average` is the
+    A training run and its progress. `model` and `optimizer` are prepared by accelerate. `average` is the
     moving average of the weights, if the recipe has one.
     """
 
@@ -190,8 +166,7 @@ class Run:
     processor: BDAMProcessor
     model: BDAMModel
     average: AveragedModel | None
-    sampler: PersonBatchSampler
-    batches: DataLoader
+    batches: SampledBatches | StreamedBatches
     balancer: FixedWeights | GradNorm
     shared: list[torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -231,10 +206,9 @@ class Run:
     def train_epoch(self, epoch: int, progress: tqdm, signals: StopSignals) -> int:
         """Trains the remaining batches of an epoch; returns the signal that stopped training, or 0."""
         recipe, state = self.recipe, self.state
-        self.sampler.set_epoch(epoch)
         self.model.train()
-        for batch in self.accelerator.skip_first_batches(self.batches, state.batch):
-            features, loss_dict, loss = self.train_batch(epoch, batch)
+        for batch in self.batches.epoch(epoch, state.batch):
+            features, loss_dict, loss = self.train_batch(epoch, send_to_device(batch, self.accelerator.device))
             state.batch += 1
             if not self.accelerator.sync_gradients:
                 continue

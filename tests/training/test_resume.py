@@ -99,6 +99,26 @@ def test_a_killed_run_ends_where_the_unbroken_one_does(data, tmp_path, num_proce
 
 
 @pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> str:
+    """The images of 12 people as a stream, in four parquet files."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = generate_pedestrians(12, 0, 0, image_size=(32, 16))["train"]
+    for shard in range(4):
+        rows.shard(4, shard).remove_columns(["person_id", "outfit_id"]).to_parquet(folder / f"{shard}.parquet")
+    return str(folder)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_killed_run_goes_on_at_the_exact_image_of_a_stream(data, corpus, tmp_path, num_processes):
+    changes = [f"stream={corpus}", "steps_per_epoch=4", "num_workers=1", "loss_weights.triplet_loss=0.0"]
+    killed_run(num_processes, 0, *sources(data, tmp_path / "unbroken", *changes))
+    killed_run(num_processes, 3, *sources(data, tmp_path / "killed", *changes))
+    assert_same_end(tmp_path / "unbroken", tmp_path / "killed")
+    log = (tmp_path / "killed/log.jsonl").read_text().splitlines()
+    assert sum('"loss"' in line for line in log) == 4 * 4  # more than one pass of 48 images
+
+
+@pytest.fixture(scope="module")
 def unbroken(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
     killed_run(1, 0, *sources(data, folder, "checkpoint_every=5"))
