@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file
 from tiny import TINY_RUN, save_dual_encoder
 
 from bdam import cli
@@ -221,3 +222,27 @@ def test_the_environment_is_described(bdam):
     assert code == 0
     assert f"torch {torch.__version__}" in output and f"transformers {transformers.__version__}" in output
     assert "selective scan" in output and "pytest" not in output
+
+
+def test_several_data_sets_make_a_table_across_them(run, bdam, tmp_path):
+    generate_pedestrians(0, 0, 3, 1, 2, image_size=(32, 16)).save_to_disk(tmp_path / "others")
+    places = ["--data", run / "data", "--data", tmp_path / "others", "--output", tmp_path / "results.json"]
+    code, output = bdam("evaluate", run / "model", *places)
+    assert code == 0 and "R-1 / mAP (%), standard protocol, by caption" in output
+    records = json.loads((tmp_path / "results.json").read_text())
+    assert {record["data"]: record["num_gallery"] for record in records} == {
+        str(run / "data"): 20,
+        str(tmp_path / "others"): 6,
+    }
+    code, output = bdam("evaluate", run / "model", *places[:4], "--trade-off", tmp_path / "figure.png")
+    assert code == 1 and "--trade-off draws one data set" in output
+
+
+def test_a_run_goes_on_from_a_trained_model(run, tmp_path):
+    sources = ["recipes/demo.yaml", *SMALL, f"data={run / 'data'}", f"checkpoint={run / 'model'}"]
+    changes = ["num_epochs=1", "learning_rate=1e-12", f"output_dir={tmp_path}"]
+    assert train(load_recipe(*(str(ROOT / sources[0]), *sources[1:], *changes)), cpu=True) == 0
+    before, after = (load_file(folder / "model/model.safetensors") for folder in (run, tmp_path))
+    for name, weight in before.items():
+        if weight.is_floating_point() and "running" not in name:
+            torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-6)

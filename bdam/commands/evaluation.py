@@ -3,6 +3,8 @@
 import shlex
 import sys
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,13 @@ from rich.markup import escape
 from bdam.commands.options import ClothingWeight, Precision, Seed, Split, console, writable_file, writable_folder
 
 
-Data = Annotated[str, typer.Option(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")]
+Data = Annotated[
+    list[str],
+    typer.Option(
+        help="Folder of a data set, benchmark as NAME:ROOT, hf:USER/NAME, or several joined by +. Given again, for a "
+        "table of models across data sets."
+    ),
+]
 
 
 def evaluate(
@@ -51,19 +59,26 @@ def evaluate(
     from bdam.evaluation.origin import benchmark_of
     from bdam.evaluation.protocols import TENTHS
     from bdam.evaluation.published import TABLE_I
-    from bdam.evaluation.report import published_table, results_table
+    from bdam.evaluation.report import domains_table, published_table, results_table
+    from bdam.evaluation.results import Results
 
     settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
-    measure = partial(evaluate_checkpoint, dict.fromkeys(checkpoints), data, split, **settings)
+    if trade_off is not None and len(data) > 1:
+        raise ValueError("--trade-off draws one data set: give --data once.")
+    measure = partial(evaluate_checkpoint, dict.fromkeys(checkpoints), dict.fromkeys(data), split, **settings)
     weights = None if clothing_weight is None else tuple(dict.fromkeys((0.0, clothing_weight)))
     results = measure(clothing_weights=weights, image_to_text=image_to_text)
     curves = None if trade_off is None else measure(clothing_weights=TENTHS)
     if not PartialState().is_main_process:
         return
-    console.print(results_table(results))
-    benchmark = benchmark_of(results[0].data) if results else None
-    if split == "test" and benchmark in TABLE_I:
-        console.print(published_table(results, benchmark))
+    for source, group in groupby(results, attrgetter("data")):
+        of_source = Results(group)
+        console.print(results_table(of_source))
+        benchmark = benchmark_of(source)
+        if split == "test" and benchmark in TABLE_I:
+            console.print(published_table(of_source, benchmark))
+    if len({result.data for result in results}) > 1:
+        console.print(domains_table(results))
     if output is not None:
         results.to_json(output)
     if trade_off is not None and curves is not None:

@@ -28,6 +28,7 @@ CHUNK = 1000
 # The columns of parquet files and of WebDataset that hold an image, and those that hold a caption.
 IMAGES = ("image", "jpg", "jpeg", "png", "webp")
 CAPTION = re.compile(r"caption_?\d+|txt|text")
+OPTIONAL = ("person_id", "identity_description", "clothing_description")
 
 
 class CorpusRecord(BaseModel):
@@ -227,22 +228,21 @@ def _stored_row(row: Row, location: str, number: str) -> Row:
     image = next((row[name] for name in IMAGES if row.get(name)), None)
     if image is None:
         raise ValueError(f"{location}: none of the columns {', '.join(IMAGES)} holds an image: add it.")
-    fields = {**row, **(row["json"] if isinstance(row.get("json"), dict) else {})}
-    names = (fields.get(key) for key in ("image_path", "__key__", "image_id"))
-    name = next((name for name in (*names, image["path"]) if name), number)
-    captions = fields.get("captions") or fields.get("caption")
+    if isinstance(row.get("json"), dict):
+        row = row | row["json"]
+    name = row.get("image_path") or row.get("__key__") or row.get("image_id") or image["path"] or number
+    captions = row.get("captions") or row.get("caption")
     if captions is None:
-        captions = [text for key, text in fields.items() if CAPTION.fullmatch(key) and text]
-    known = {key: fields[key] for key in CorpusRecord.model_fields if key in fields and fields[key] is not None}
-    known |= {"image": str(name).lstrip("/"), "captions": captions}
-    return {**_row(known, location), "image": image}
+        captions = [text for key, text in row.items() if text and CAPTION.fullmatch(key)]
+    known = {key: row[key] for key in OPTIONAL if key in row}
+    return {**_row({"image": str(name).lstrip("/"), "captions": captions, **known}, location), "image": image}
 
 
 def _row(fields: Row, location: str) -> Row:
     found = validate({key: value for key, value in fields.items() if value is not None}, CorpusRecord)
     if isinstance(found, str):
         raise ValueError(f"{location}: {found}")
-    return found.model_dump()
+    return dict(found)
 
 
 def _read_json(path: Path) -> Iterator[Any]:

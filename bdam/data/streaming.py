@@ -58,25 +58,25 @@ class StreamedRows(IterableDataset):
     def _batches(self) -> Iterator[tuple[Position, list[Row]]]:
         start = self.start
         for turn in count(start.turn):
-            random = Random(f"{self.seed} {turn}")
-            rows = islice(shuffled_rows(self.corpus, random), start.batches * self.batch_size, None)
+            shuffled = shuffled_rows(self.corpus, Random(f"{self.seed} {turn}"))
+            rows = islice(shuffled, start.batches * self.batch_size, None)
             number = start.batches
             while len(batch := list(islice(rows, self.batch_size))) == self.batch_size:
                 number += 1
-                position = Position(turn, number)
-                yield position, [self._draw(row, place, position) for place, row in enumerate(batch)]
+                random = Random(f"{self.seed} {turn} {number}")
+                yield Position(turn, number), [_draw(row, place, random) for place, row in enumerate(batch)]
             if number == 0:
                 raise ValueError(
                     f"{self.corpus.source} has fewer than {self.batch_size} images: lower the batch size."
                 )
             start = Position(turn + 1)
 
-    def _draw(self, row: Row, place: int, position: Position) -> Row:
-        seed = Random(f"{self.seed} {position} {place}").getrandbits(62)
-        person = row["person_id"]
-        if not isinstance(person, int):
-            person = -1 - place if person is None else Random(person).getrandbits(62)
-        return {**row, "person_id": person, "seed": seed}
+
+def _draw(row: Row, place: int, random: Random) -> Row:
+    person = row["person_id"]
+    if not isinstance(person, int):
+        person = -1 - place if person is None else Random(person).getrandbits(62)
+    return {**row, "person_id": person, "seed": random.getrandbits(62)}
 
 
 def shuffled_rows(corpus: Corpus, random: Random) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """Evaluates checkpoints: loads them, embeds a split, and scores it."""
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from bdam.evaluation.results import Origin, Result, Results
 
 def evaluate_checkpoint(
     checkpoint: str | Path | Iterable[str],
-    data: str,
+    data: str | Iterable[str],
     split: str = "test",
     *,
     clothing_weights: tuple[float, ...] | None = None,
@@ -28,13 +29,13 @@ def evaluate_checkpoint(
     use_cache: bool = True,
 ) -> Results:
     """
-    Results of one or several checkpoints, by all protocols that the data allows, on all galleries, with all kinds of
-    queries; see [`bdam.evaluation.protocols.evaluate`]. It runs on the accelerator, if there is one. Processes that
-    `accelerate launch` started share the work and return the same results.
+    Results of one or several checkpoints on one or several data sets, by all protocols that the data allows, on all
+    galleries, with all kinds of queries; see [`bdam.evaluation.protocols.evaluate`]. It runs on the accelerator, if
+    there is one. Processes that `accelerate launch` started share the work and return the same results.
 
     Args:
         checkpoint: folder, or name on the Hub, of a BDAM, of its ONNX export or of another dual encoder; or several.
-        data: folder of a data set, or benchmarks as `NAME:ROOT[+NAME:ROOT …]`; see [`load_data`].
+        data: a data set, see [`load_data`], or several, one by one.
         split: `train`, `validation` or `test` (default).
         clothing_weights: the values of c, how much clothing counts; by default 0 and the model's own.
         image_to_text: whether to search captions by image as well; by default not.
@@ -43,8 +44,9 @@ def evaluate_checkpoint(
         use_cache: whether to read and write embeddings in the assets cache of the Hub's libraries.
 
     Returns:
-        A list with one [`Result`] for each checkpoint, protocol, query, gallery and clothing weight, which has `r1`,
-        `r5`, `r10`, `map` and `minp` as percentages and says where they come from. Its `to_json(path)` writes it.
+        A list with one [`Result`] for each data set, checkpoint, protocol, query, gallery and clothing weight, which
+        has `r1`, `r5`, `r10`, `map` and `minp` as percentages and says where they come from. Its `to_json(path)` writes
+        it.
 
     Raises:
         FileNotFoundError: if a model or the data is not there.
@@ -58,17 +60,19 @@ def evaluate_checkpoint(
     >>> results[0].protocol, results[0].query, results[0].gallery
     ('standard', 'caption', 'image')
     ```"""
-    checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
-    dataset, device, results = load_split(data, split), PartialState().device, Results()
+    checkpoints = [str(checkpoint)] if isinstance(checkpoint, str | Path) else list(checkpoint)
+    sources = [data] if isinstance(data, str) else list(data)
+    results = Results()
     settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
-    for checkpoint in map(str, checkpoints):
-        encoder = load_encoder(checkpoint)
-        encoder.model.to(device)
-        store = feature_store(checkpoint, dataset, **settings) if use_cache else None
+    splits = [load_split(source, split) for source in sources]
+    for (source, dataset), name in product(zip(sources, splits, strict=True), checkpoints):
+        encoder = load_encoder(name)
+        encoder.model.to(PartialState().device)
+        store = feature_store(name, dataset, **settings) if use_cache else None
         features = extract_features(encoder, dataset, **settings, store=store)
         own_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
         weights = clothing_weights or tuple(dict.fromkeys((0.0, own_weight)))
-        origin = _origin(checkpoint, split, data_source(dataset, data), mixed_precision)
+        origin = _origin(name, split, data_source(dataset, source), mixed_precision)
         scores = evaluate(features, weights, image_to_text)
         results += [Result(**score.model_dump(), **origin.model_dump(exclude_unset=True)) for score in scores]
     return results

@@ -63,6 +63,26 @@ def results_table(results: Results) -> Table:
     return table
 
 
+def domains_table(results: Results) -> Table:
+    """
+    A terminal table with a line per model and a column per data set: R-1 and mAP by caption on images by the standard
+    protocol, with the largest clothing weight that was measured. On a data set that a model was not trained on, this
+    is its zero-shot transfer.
+    """
+    cells: dict[str, dict[str, str]] = defaultdict(dict)
+    for result in sorted(results, key=lambda result: result.clothing_weight):
+        if (result.protocol, result.query, result.gallery) == ("standard", "caption", "image"):
+            cells[result.checkpoint][result.data] = f"{result.r1:.2f} / {result.map:.2f}"
+    table = Table(title="R-1 / mAP (%), standard protocol, by caption", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
+    names = dict.fromkeys(result.data for result in results)
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    for model, found in cells.items():
+        table.add_row(model, *(found.get(name, "–") for name in names))
+    return table
+
+
 def published_table(results: Results, benchmark: str) -> Table:
     """
     A terminal table of measured results on the test split of a benchmark, and of the published ones (Table I), which
