@@ -71,9 +71,12 @@ def push(
         bool, typer.Option("--public", help="Make a public repository, in place of a private one.")
     ] = False,
     gated: Annotated[bool, typer.Option("--gated", help="Ask each visitor for consent before the download.")] = False,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Let the Hub list scores of models on its split test.")
+    ] = False,
 ) -> None:
     """Send a data set to the Hub, for `hf:USER/NAME` on every machine. A benchmark is checked first."""
     from bdam.hub.data import push_data
 
-    url = push_data(data, repo_id, license=license, private=not public, gated=gated)
+    url = push_data(data, repo_id, license=license, private=not public, gated=gated, benchmark=benchmark)
     console.print(f"Wrote {url}: use it as hf:{repo_id}.")

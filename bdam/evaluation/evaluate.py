@@ -44,9 +44,8 @@ def evaluate_checkpoint(
         use_cache: whether to read and write embeddings in the assets cache of the Hub's libraries.
 
     Returns:
-        A list with one [`Result`] for each data set, checkpoint, protocol, query, gallery and clothing weight, which
-        has `r1`, `r5`, `r10`, `map` and `minp` as percentages and says where they come from. Its `to_json(path)` writes
-        it.
+        A list with one [`Result`] for each data set, checkpoint, protocol, query, gallery and clothing weight: `r1`,
+        `r5`, `r10`, `map` and `minp` in percent, and where they come from. Its `to_json(path)` writes it.
 
     Raises:
         FileNotFoundError: if a model or the data is not there.

@@ -1,6 +1,7 @@
 """Sends data sets to the Hub, from where `hf:USER/NAME` reads them."""
 
 from pathlib import Path
+from typing import Any
 
 from datasets import DatasetDict
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
@@ -11,13 +12,17 @@ from bdam.data.loading import read_data, split_source
 from bdam.data.schema import TEXT_COLUMNS
 from bdam.evaluation.report import markdown_table
 from bdam.hub.publishing import check_repo_id
+from bdam.hub.results import FITTING_QUERIES
+from bdam.recipes.yaml_text import dump_yaml
 
 
 TEMPLATE = Path(__file__).with_name("data_card.md")
 TERMS = "The license of the images applies to you as well, and you must have the right to use images of these people."
 
 
-def push_data(source: str, repo_id: str, license: str, private: bool = True, gated: bool = False) -> str:
+def push_data(
+    source: str, repo_id: str, license: str, private: bool = True, gated: bool = False, benchmark: bool = False
+) -> str:
     """
     Sends all splits of a data set, as parquet files that hold the images, and a card; returns the URL.
 
@@ -27,6 +32,7 @@ def push_data(source: str, repo_id: str, license: str, private: bool = True, gat
         license: its name on the Hub, such as `cc-by-4.0` or `other`.
         private: whether a new repository is private.
         gated: whether visitors of a public repository must agree to the terms before they download.
+        benchmark: whether the Hub may list the scores of models on it, which `eval.yaml` says.
 
     Raises:
         FileNotFoundError: see [`load_data`].
@@ -46,12 +52,27 @@ def push_data(source: str, repo_id: str, license: str, private: bool = True, gat
         # First, so that it is not there without its license; `datasets` adds the features to its metadata.
         build_data_card(data, repo_id, license, gated).push_to_hub(repo_id, repo_type="dataset")
         data.push_to_hub(repo_id)
+        if benchmark:
+            text = dump_yaml(benchmark_tasks(data, repo_id)).encode()
+            api.upload_file(path_or_fileobj=text, path_in_repo="eval.yaml", repo_id=repo_id, repo_type="dataset")
     except Exception as error:  # of the Hub, of the HTTP library or built-in
         raise ConnectionError(
             f"{repo_id} is not complete, the Hub did not take it ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}): check the connection and `hf auth whoami`, then run the command again."
         ) from error
     return str(url)
+
+
+def benchmark_tasks(data: DatasetDict, repo_id: str) -> dict[str, Any]:
+    """What `eval.yaml` says of a benchmark: a task for each protocol of the split test."""
+    has_outfits = None not in read_column(data["test"], "outfit_id")
+    protocols = [protocol for protocol in FITTING_QUERIES if has_outfits or protocol == "standard"]
+    return {
+        "name": repo_id.split("/")[1],
+        "description": "Text-to-image person retrieval: R-1 in percent, on images alone.",
+        "evaluation_framework": "bdam",
+        "tasks": [{"id": protocol, "config": "default", "split": "test"} for protocol in protocols],
+    }
 
 
 def build_data_card(data: DatasetDict, repo_id: str, license: str, gated: bool) -> DatasetCard:

@@ -10,14 +10,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, eval_result_entries_to_yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from bdam.encoding.models import fingerprint, load_model
 from bdam.evaluation.results import RESULTS, Results
 from bdam.hub.card import FIGURES, build_card, figures, public_recipe
-from bdam.hub.results import public_results
+from bdam.hub.results import leaderboard_entries, public_results
 from bdam.recipes.recipe import RECIPE, read_recipe
 from bdam.recipes.yaml_text import dump_yaml
 from modeling_bdam import BDAMModel
@@ -49,6 +49,8 @@ MODEL_FILES = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
+# Scores on data sets of the Hub, from which it makes leaderboards.
+SCORES = ".eval_results/bdam.yaml"
 SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16}|-----BEGIN [A-Z ]*PRIVATE KEY)")
 LOCAL_PATH = re.compile(r"(?<![\w:/.<])(?:/(?:[\w.@+-]+/)+[\w.@+-]+|[A-Za-z]:\\\\?[\w.-]+\\\\?[\w.-]+)")
 # Run in a process without this package: loads the staged folder, and saves its embeddings of the inputs.
@@ -93,6 +95,9 @@ def stage(run: Path, repo_id: str, folder: Path) -> None:
     recipe = public_recipe(read_recipe(model_folder / RECIPE))
     (folder / RECIPE).write_text(dump_yaml(recipe), encoding="utf-8")
     results.to_json(folder / RESULTS)
+    if entries := leaderboard_entries(results, model.config.clothing_weight):
+        (folder / SCORES).parent.mkdir()
+        (folder / SCORES).write_text(dump_yaml(eval_result_entries_to_yaml(entries)), encoding="utf-8")
     for file in shown:
         shutil.copyfile(run / file, folder / Path(file).name)
     build_card(run, repo_id, results).save(folder / "README.md")

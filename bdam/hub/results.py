@@ -3,14 +3,18 @@
 from collections import Counter
 from pathlib import Path
 
-from huggingface_hub import EvalResult
+from huggingface_hub import EvalResult, EvalResultEntry
 
 from bdam.data.benchmarks import BENCHMARKS
+from bdam.data.hub import ADDRESS
 from bdam.data.loading import HUB, split_source
 from bdam.evaluation.report import markdown_results, markdown_table
 from bdam.evaluation.results import METRICS, Origin, Result, Results, Score
 
 
+# What a search of each protocol is best made by: captions, with the default clothing weight of the model, or where
+# clothes have changed descriptions of identity, without clothing.
+FITTING_QUERIES = {"standard": "caption", "clothes-changed": "identity_description"}
 SEARCH = ("protocol", "query", "gallery", "clothing_weight")
 # Fields of a result that are measured; the others describe the setting.
 MEASURED = {*Score.model_fields, "seconds"} - {*SEARCH}
@@ -113,25 +117,52 @@ def headlines(results: Results, clothing_weight: float) -> str | None:
     """
     The table at the head of a card; None if there are no such results.
 
-    It has two searches of images alone on the test split: by caption, with the default clothing weight of the model,
-    and by identity description under the clothes-changed protocol, with weight 0.
+    It has the searches of [`FITTING_QUERIES`] of images alone, on the test split.
 
     Args:
         results: of [`public_results`].
         clothing_weight: the default of the model, in [0, 1].
     """
-    chosen = (
-        ("standard", "caption", "image", clothing_weight),
-        ("clothes-changed", "identity_description", "image", 0.0),
-    )
     differences = differing(results)
     lines = [
         [f"{result.data}, {name_setting(result, differences)}", f"{result.r1:.2f}", f"{result.map:.2f}"]
-        for search in chosen
-        for result in results
-        if result.split == "test" and tuple(getattr(result, name) for name in SEARCH) == search
+        for result in _of_fitting_queries(results, clothing_weight)
     ]
     return markdown_table([["test split", "R-1 (%)", "mAP (%)"], *lines]) if lines else None
+
+
+def leaderboard_entries(results: Results, clothing_weight: float) -> list[EvalResultEntry]:
+    """
+    R-1 of the searches of [`headlines`] on data sets of the Hub, for `.eval_results` of the repository. The task is
+    the protocol, with the config of the data set before it, if it has one; see [`bdam.hub.data.benchmark_tasks`].
+
+    Args:
+        results: of [`public_results`].
+        clothing_weight: the default of the model, in [0, 1].
+    """
+    differences = differing(results)
+    entries = []
+    for result in _of_fitting_queries(results, clothing_weight):
+        if match := ADDRESS.fullmatch(result.data):
+            entry = EvalResultEntry(
+                dataset_id=match["repo_id"],
+                task_id="_".join(filter(None, (match["config"], result.protocol))),
+                value=round(result.r1, 2),
+                dataset_revision=match["revision"],
+                notes=f"R-1 (%), {name_setting(result, differences)}",
+            )
+            entries.append(entry)
+    return entries
+
+
+def _of_fitting_queries(results: Results, clothing_weight: float) -> list[Result]:
+    return [
+        result
+        for protocol, query in FITTING_QUERIES.items()
+        for result in results
+        if (result.split, result.gallery, result.protocol, result.query) == ("test", "image", protocol, query)
+        and result.clothing_weight == (clothing_weight if query == "caption" else 0.0)
+    ]
 
 
 def tables(results: Results) -> list[tuple[str, str, str]]:

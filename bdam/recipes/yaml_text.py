@@ -1,6 +1,5 @@
 """Reads and writes YAML by the core schema of YAML 1.2, in which `no` is a word and `1e-3` a number."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -50,9 +49,9 @@ def parse_yaml(text: str | bytes, source: str) -> Any:
     return value
 
 
-def dump_yaml(values: Mapping[str, Any]) -> str:
+def dump_yaml(values: dict[str, Any] | list[Any]) -> str:
     """The values as YAML text, which YAML 1.1 and YAML 1.2 read alike, in the given order."""
-    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
 def check_extent(value: Any, source: str) -> None:

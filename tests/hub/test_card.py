@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetInfo, concatenate_datasets
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, eval_result_entries_to_yaml, parse_eval_result_entries
 from PIL import Image
 from tiny import tiny_model
 
@@ -15,7 +15,7 @@ from bdam.evaluation.origin import data_source
 from bdam.evaluation.results import Result, Results
 from bdam.hub.card import build_card, figures
 from bdam.hub.publishing import read_evaluation
-from bdam.hub.results import name_data, public_results
+from bdam.hub.results import leaderboard_entries, name_data, public_results
 from bdam.recipes.recipe import Recipe
 
 
@@ -159,6 +159,31 @@ KINDS = [
     *(differing_searches, zeros_and_equals, image_to_text, whole_and_close_weights, cameras_and_draws),
     *(several_data_sets, several_circumstances, twice_the_same),
 ]
+
+
+def test_scores_on_data_sets_of_the_hub_are_listed_by_protocol(record):
+    sources = ("hf:jane/people", "hf:jane/people@v1/small", "/data/people", "hf:jane/a+hf:jane/b")
+    records = [
+        record(*search, data=data, split=split)
+        for data in sources
+        for search in SEARCHES
+        for split in ("test", "train")
+    ]
+    public = public_results(as_results(records), "jane/model")
+    listed = parse_eval_result_entries(eval_result_entries_to_yaml(leaderboard_entries(public, 0.6)))
+    found = {(entry.dataset_id, entry.dataset_revision, entry.task_id): (entry.value, entry.notes) for entry in listed}
+    assert len(found) == len(listed) == 4
+    for (data, revision, task), (value, notes) in found.items():
+        config, _, protocol = task.rpartition("_")
+        address = f"{data}{'@' * bool(revision)}{revision or ''}{'/' * bool(config)}{config}"
+        (result,) = [
+            one
+            for one in public
+            if (one.data, one.protocol, one.split, one.gallery) == (address, protocol, "test", "image")
+            and (one.query, one.clothing_weight)
+            == (("caption", 0.6) if protocol == "standard" else ("identity_description", 0))
+        ]
+        assert value == round(result.r1, 2) and notes.startswith(f"R-1 (%), {protocol} protocol, ")
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

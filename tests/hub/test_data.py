@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import DatasetCard
+import yaml
+from huggingface_hub import DatasetCard, ModelCard, parse_eval_result_entries
 from loopback_hub import LoopbackHub, Repository, serve
 from PIL import Image
+from tiny import tiny_model
 
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.encoding.models import save_model
+from bdam.recipes.recipe import Recipe
 
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +92,27 @@ def test_what_is_pushed_is_read_by_its_name(hub, tmp_path):
     assert found["sizes"] == {split: [[16, 32]] * len(rows) for split, rows in expected.items()}
     for split, rows in expected.items():
         assert found["rows"][split] == rows.remove_columns("image")[:]
+
+
+def test_scores_on_a_benchmark_of_the_hub_are_read_back_from_the_repository_of_the_model(hub, tmp_path, processor):
+    folder, model = tmp_path / "people", tmp_path / "run/model"
+    generate_pedestrians(2, 1, 4, 2, 1, image_size=(32, 16)).save_to_disk(folder)
+    save_model(model, tiny_model(), processor, Recipe(data=str(folder), output_dir=str(tmp_path / "run")))
+    home, results = tmp_path / "home", tmp_path / "run/results.json"
+    push = ["-m", "bdam.cli", "data", "push", str(folder), "jane/people", "--license", "cc0-1.0", "--benchmark"]
+    run(hub, home, *push, "--public")
+    run(hub, home, "-m", "bdam.cli", "evaluate", str(model), "--data", "hf:jane/people", "--output", str(results))
+    run(hub, home, str(ROOT / "push_to_hub.py"), str(tmp_path / "run"), "jane/model")
+
+    tasks = yaml.safe_load(hub.repositories["datasets/jane/people"].branches["main"]["eval.yaml"])["tasks"]
+    files = hub.repositories["jane/model"].branches["main"]
+    entries = parse_eval_result_entries(yaml.safe_load(files[".eval_results/bdam.yaml"]))
+    assert [entry.task_id for entry in entries] == [task["id"] for task in tasks] == ["standard", "clothes-changed"]
+    assert {entry.dataset_id for entry in entries} == {"jane/people"}
+    index = ModelCard(files["README.md"].decode()).data.eval_results
+    indexed = {(one.dataset_config, one.metric_type): one.metric_value for one in index}
+    for entry in entries:
+        assert indexed[entry.notes.removeprefix("R-1 (%), "), "r1"] == entry.value
 
 
 def test_a_folder_of_images_is_read_alike_from_the_disk_and_from_the_hub(hub, tmp_path):
