@@ -158,10 +158,12 @@ def embed_chunks(
     model.train(was_training)
 
 
-def embed_images(encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, **options) -> Embeddings:
+def embed_images(
+    encoder: Encoder, dataset: Dataset, use_descriptions: bool = False, label: str = "images", **options
+) -> Embeddings:
     """Embeddings (N, D) of N images by name: those of the galleries (see [`Encoder`]), and `clothing`."""
     prepare = partial(encoder.prepare_images, use_descriptions=use_descriptions)
-    return embed_in_batches(encoder.model, prepare, encoder.embed_images, dataset, "images", **options)
+    return embed_in_batches(encoder.model, prepare, encoder.embed_images, dataset, label, **options)
 
 
 def embed_sentences(encoder: Encoder, sentences: list[str], label: str = "sentences", **options) -> Embeddings:

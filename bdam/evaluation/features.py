@@ -13,6 +13,8 @@ from bdam.encoding.extraction import FeatureStore, embed_images, embed_sentences
 
 
 # What a gallery entry is computed from. Every evaluation shows all three.
+# A query of an image for the person, and of a caption for the clothes.
+COMPOSED = "image+caption"
 GALLERIES = ("image", "image+description", "description")
 
 
@@ -92,6 +94,11 @@ def extract_features(
         for kind, pairs in sentences.items()
     }
     benchmark = BENCHMARKS.get(dataset.info.dataset_name or "")
+    if benchmark and benchmark.is_composed:
+        rows = [row for row, _ in sentences["caption"]]
+        asked = embed_images(encoder, dataset.select(rows), label="query images", **options)["image"]
+        queries[COMPOSED] = {**queries.pop("caption"), "identity": asked}
+        sentences[COMPOSED] = sentences.pop("caption")
     return Features(
         galleries={name: gallery[name] for name in GALLERIES if name in gallery},
         clothing=gallery.get("clothing"),

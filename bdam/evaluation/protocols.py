@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bdam.evaluation.features import Features
+from bdam.evaluation.features import COMPOSED, Features
 from bdam.evaluation.metrics import PROTOCOLS, NoPositivesError, retrieval_metrics
 from bdam.evaluation.results import Score
 
@@ -39,7 +39,8 @@ def evaluate(
     for protocol in PROTOCOLS if features.outfit_ids is not None else ("standard",):
         for gallery in features.galleries:
             for query in features.queries:
-                clothed = features.clothing is not None and gallery != "description" and query == "caption"
+                is_clothed = query in ("caption", COMPOSED) and features.clothing is not None
+                clothed = is_clothed and gallery != "description"
                 for clothing_weight in clothing_weights if clothed else (0.0,):
                     directions = [score]
                     if image_to_text and query == "caption":

@@ -13,7 +13,7 @@ from bdam.data.images import open_images
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
-from bdam.evaluation.protocols import evaluate
+from bdam.evaluation.protocols import evaluate, mix
 
 
 @pytest.fixture
@@ -64,3 +64,59 @@ def test_reduced_precision_changes_little(encoder):
     assert reduced.galleries["image"].dtype == torch.float32
     assert not torch.equal(exact.galleries["image"], reduced.galleries["image"])
     torch.testing.assert_close(exact.galleries["image"], reduced.galleries["image"], atol=0.05, rtol=0)
+
+
+def write_itcpr(root: Path, **changes) -> None:
+    """Two queries and four images, one of the person but of another instance, one of nobody who is asked for."""
+    queries = [{"file_path": f"query/{i}.png", "instance_id": i, "caption": COATS[i]} for i in range(2)]
+    gallery = [{"file_path": f"gallery/{i}.png", "instance_id": i} for i in (0, 1, 7, -1)]
+    queries[1].update(changes)
+    for index, record in enumerate([*queries, *gallery]):
+        (root / record["file_path"]).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 32), (index * 40, 99, 0)).save(root / record["file_path"])
+        record |= {"datasets": "Celeb-reID", "person_id": 5}
+    (root / "query.json").write_text(json.dumps(queries))
+    (root / "gallery.json").write_text(json.dumps(gallery))
+
+
+COATS = ["A red coat.", "A blue coat and black boots."]
+
+
+def test_itcpr_asks_by_the_person_of_an_image_in_the_clothes_of_a_caption(encoder, processor, tmp_path):
+    write_itcpr(tmp_path)
+    data = load_benchmark("itcpr", tmp_path, "test")
+    features = extract_features(encoder, data)
+    assert list(features.queries) == ["image+caption"] and len(features.gallery_images) == 4
+    model = encoder.model
+    with torch.inference_mode():
+        images = processor(images=data["image"][:], return_tensors="pt")
+        identity = model.get_image_features(**images).pooler_output
+        clothing = model.get_clothing_image_features(**images).pooler_output
+        coats = model.get_clothing_text_features(**processor(text=COATS, return_tensors="pt")).pooler_output
+    expected = 0.3 * identity[:2] @ identity[2:].T + 0.7 * coats @ clothing[2:].T
+    queries, entries = mix(features, "image", "image+caption", 0.7)
+    torch.testing.assert_close(queries @ entries.T, expected)
+    scores = evaluate(features, (0.0, 0.7))
+    assert [(score.query, score.clothing_weight, score.num_queries) for score in scores] == [
+        ("image+caption", 0.0, 2),
+        ("image+caption", 0.7, 2),
+    ]
+    right = expected.argsort(dim=1, descending=True)[:, 0] == torch.arange(2)
+    assert scores[1].r1 == 100 * right.float().mean()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"caption": " "}, "query.json, record 2: `caption`: .* at least 1 character"),
+        ({"instance_id": "1"}, "query.json, record 2: `instance_id`: .* valid integer"),
+        ({"instance_id": -2}, "query.json, record 2: `instance_id`: .* greater than or equal to -1"),
+    ],
+)
+def test_a_malformed_record_of_itcpr_is_named(tmp_path, changes, message):
+    write_itcpr(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        load_benchmark("itcpr", tmp_path)
+    (tmp_path / "gallery.json").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no gallery.json: give the folder of both"):
+        load_benchmark("itcpr", tmp_path)

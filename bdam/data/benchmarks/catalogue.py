@@ -9,6 +9,7 @@ from datasets import Features
 from bdam.data.schema import CLOTHES_CHANGED_FEATURES, FEATURES
 
 from .annotations import AnnotationFiles
+from .composed import ComposedFiles
 from .descriptions import join_descriptions
 from .files import refuse
 from .records import Listing, Record
@@ -34,12 +35,14 @@ class Benchmark:
         features: the columns of its rows; by default `FEATURES`.
         single_shots: the number of random galleries with one image per person that its official protocol averages
             over; 0 (default) if the gallery has all images.
+        is_composed: whether its queries are images with captions of other clothes.
     """
 
-    layout: AnnotationFiles | ImageTree
+    layout: AnnotationFiles | ComposedFiles | ImageTree
     published: dict[str, Counts] = field(default_factory=dict)
     features: Features = field(default_factory=lambda: FEATURES)
     single_shots: int = 0
+    is_composed: bool = False
 
 
 BENCHMARKS = {
@@ -69,6 +72,7 @@ BENCHMARKS = {
     "own": Benchmark(
         AnnotationFiles(("metadata.jsonl", "metadata.csv", "annotations.jsonl", "annotations.csv"), model=Record)
     ),
+    "itcpr": Benchmark(ComposedFiles(), features=CLOTHES_CHANGED_FEATURES, is_composed=True),
     "prcc": Benchmark(ImageTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES, single_shots=10),
     "ltcc": Benchmark(ImageTree(ltcc), features=CLOTHES_CHANGED_FEATURES),
     "vc-clothes": Benchmark(ImageTree(vc_clothes), features=CLOTHES_CHANGED_FEATURES),
