@@ -21,6 +21,9 @@ def pedestrians(
     test: Annotated[int, typer.Option(help="Persons in the test split.")] = 120,
     outfits: Annotated[int, typer.Option(help="Outfits per person.")] = 2,
     images: Annotated[int, typer.Option(help="Images per outfit.")] = 2,
+    train_images: Annotated[
+        int | None, typer.Option(help="Images per outfit in the training split. Default: as in the others.")
+    ] = None,
     height: Annotated[int, typer.Option(help="Height of the images in pixels; they are half as wide.")] = 128,
     seed: Seed = 0,
     sheet: Annotated[
@@ -31,7 +34,15 @@ def pedestrians(
     from bdam.data.pedestrians import contact_sheet, generate_pedestrians
 
     data = generate_pedestrians(
-        train, validation, test, outfits, images, (height, height // 2), seed=seed, num_proc=os.cpu_count() or 1
+        train,
+        validation,
+        test,
+        outfits,
+        images,
+        (height, height // 2),
+        seed=seed,
+        num_proc=os.cpu_count() or 1,
+        train_images_per_outfit=train_images,
     )
     data.save_to_disk(output)
     if sheet is not None:

@@ -261,3 +261,12 @@ def test_attributes_are_labelled_by_name(pedestrians):
     row = pedestrians["train"][0]
     assert asdict(Identity(**row["identity_attributes"])) == row["identity_attributes"]
     assert asdict(Outfit(**row["clothing_attributes"])) == row["clothing_attributes"]
+
+
+def test_the_training_split_can_have_more_people_in_fewer_images():
+    data = generate_pedestrians(3, 1, 2, 2, 2, image_size=(32, 16), train_images_per_outfit=1)
+    assert {split: len(rows) for split, rows in data.items()} == {"train": 6, "validation": 4, "test": 8}
+    alike = generate_pedestrians(3, 1, 2, 2, 2, image_size=(32, 16))
+    assert data["test"][:]["captions"] == alike["test"][:]["captions"]
+    with pytest.raises(ValueError, match="train_images_per_outfit must be at least 1, got 0"):
+        generate_pedestrians(1, 0, 0, train_images_per_outfit=0)

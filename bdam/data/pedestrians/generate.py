@@ -35,6 +35,7 @@ class Plan:
 
     outfits_per_person: int
     images_per_outfit: int
+    train_images_per_outfit: int
     image_size: tuple[int, int]
     seed: int
 
@@ -48,6 +49,7 @@ def generate_pedestrians(
     image_size: tuple[int, int] = (256, 128),
     seed: int = 0,
     num_proc: int = 1,
+    train_images_per_outfit: int | None = None,
 ) -> DatasetDict:
     """A data set of drawn pedestrians with captions and descriptions.
 
@@ -63,6 +65,7 @@ def generate_pedestrians(
         image_size: `(height, width)` in pixels.
         seed: The same seed and counts give the same data set, whatever `num_proc`.
         num_proc: Number of processes that draw.
+        train_images_per_outfit: Those of each person of the split `train`; by default as many.
 
     Returns:
         The splits `train`, `validation` and `test`, in memory, with the columns of `PEDESTRIAN_FEATURES`. A
@@ -72,7 +75,8 @@ def generate_pedestrians(
         ValueError: A count is out of range, or more persons are asked for than there are distinct identities.
     """
     counts = {"train": num_train_persons, "validation": num_validation_persons, "test": num_test_persons}
-    plan = Plan(outfits_per_person, images_per_outfit, image_size, seed)
+    train_images = images_per_outfit if train_images_per_outfit is None else train_images_per_outfit
+    plan = Plan(outfits_per_person, images_per_outfit, train_images, image_size, seed)
     _check(counts, plan, num_proc)
     persons = list(_draw_persons(counts, seed))
     rows: dict[str, list[dict]] = {split: [] for split in counts}
@@ -101,8 +105,9 @@ def _check(counts: dict[str, int], plan: Plan, num_proc: int) -> None:
             f"outfits_per_person must be between 1 and {len(COLORS)}, the number of colors in which the outfits "
             f"of a person can differ, got {plan.outfits_per_person}."
         )
-    if plan.images_per_outfit < 1:
-        raise ValueError(f"images_per_outfit must be at least 1, got {plan.images_per_outfit}.")
+    for name in ("images_per_outfit", "train_images_per_outfit"):
+        if getattr(plan, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(plan, name)}.")
     if min(plan.image_size) < 16:
         raise ValueError(f"image_size must be (height, width) of at least 16 pixels each, got {plan.image_size}.")
     if num_proc < 1:
@@ -136,7 +141,7 @@ def _draw_person(person: Person, plan: Plan) -> list[dict]:
     return [
         _draw_row(person, outfit, outfit_index, image_index, plan)
         for outfit_index, outfit in enumerate(outfits)
-        for image_index in range(plan.images_per_outfit)
+        for image_index in range(plan.train_images_per_outfit if person.split == "train" else plan.images_per_outfit)
     ]
 
 
