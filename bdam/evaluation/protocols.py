@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bdam.evaluation.features import COMPOSED, Features
-from bdam.evaluation.metrics import PROTOCOLS, NoPositivesError, retrieval_metrics
+from bdam.evaluation.metrics import PROTOCOLS, NoPositivesError, QueryRanks, rank_queries, retrieval_metrics
 from bdam.evaluation.results import Score
 
 
@@ -67,20 +67,31 @@ def score(features: Features, protocol: str, gallery: str, query: str, clothing_
     Raises:
         NoPositivesError: if no query has a positive.
     """
-    query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
-    query_images = features.query_images[query]
-    draws = [
-        retrieval_metrics(
-            query_embeds,
-            gallery_embeds[entries],
-            **_ids(features, query_images, features.gallery_images[entries]),
-            own_images=_entry_of_image(features, entries)[query_images] if query == "identity_description" else None,
-            protocol=protocol,
-        )
-        for entries in _draw_galleries(features)
-    ]
+    setting = protocol, gallery, query, clothing_weight
+    draws = [retrieval_metrics(**_search(features, *setting, entries)) for entries in _draw_galleries(features)]
     metrics = {name: mean(draw[name] for draw in draws) for name in draws[0]}
     return Score(protocol=protocol, gallery=gallery, query=query, clothing_weight=clothing_weight, **metrics)
+
+
+def rank(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> QueryRanks:
+    """The ranks of the queries of one setting, in the whole gallery; see [`score`]."""
+    entries = torch.arange(len(features.gallery_images))
+    return rank_queries(**_search(features, protocol, gallery, query, clothing_weight, entries))
+
+
+def _search(
+    features: Features, protocol: str, gallery: str, query: str, clothing_weight: float, entries: torch.Tensor
+) -> dict[str, Any]:
+    """The arguments of [`rank_queries`] for one setting, with a part of the gallery."""
+    query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
+    query_images = features.query_images[query]
+    return {
+        "query_embeds": query_embeds,
+        "gallery_embeds": gallery_embeds[entries],
+        **_ids(features, query_images, features.gallery_images[entries]),
+        "own_images": _entry_of_image(features, entries)[query_images] if query == "identity_description" else None,
+        "protocol": protocol,
+    }
 
 
 def score_image_to_text(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> Score:
