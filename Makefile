@@ -18,13 +18,12 @@ demo: $(DEMO)/model/model.safetensors
 	$(BIN)/bdam evaluate $(DEMO)/model --data $(DEMO)/pedestrians --output $(DEMO)/results.json
 	$(BIN)/bdam index $(DEMO)/model $(DEMO)/pedestrians $(DEMO)/gallery --split test
 	$(BIN)/bdam search $(DEMO)/gallery --grid $(DEMO)/ranked.png \
-		"A rather short guy of normal build in his seventies is wearing a grey-checked orange zip-up jacket, brown sneakers \
-	and a green scarf and carries an orange shoulder bag. He has tan skin and red curls and stands in profile in front \
-	of a house." \
-		"A rather short elderly lady of slim build with medium brown skin and ginger hair in a bun walks towards the camera \
-	in a purple-dotted beige T-shirt and a black skirt." \
-		"A rather short elderly man with a brown ponytail and tanned skin comes closer near some trees in a white-checked \
-	grey zip-up jacket, yellow boots and beige shorts."
+		"A short man of medium build in his twenties is wearing a green hoodie, a black baseball cap, blue shoes and grey \
+	shorts. He has tanned skin and short grey hair and walks away." \
+		"Dressed in a beige zip-up jacket, white straight trousers and green leather boots, a heavy-set young lady of \
+	medium height with black hair put up and very dark skin heads off." \
+		"Dressed in a beige-striped navy shirt, yellow shorts and black leather boots while carrying a yellow shoulder \
+	bag, a thin young lady of average height with dark skin and brown hair cut short comes closer."
 
 # So small a model trains no faster with a second thread.
 $(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcard *_bdam.py bdam/training/*.py) recipes/demo.yaml

@@ -30,13 +30,12 @@ TITLE = "# Find a person by a sentence"
 HINT = "**More like this:** select an image that was found, or upload one."
 # The first captions of the first three persons of the demo. A sentence may be short, but the more it says, the better.
 SENTENCES = [
-    "A rather short guy of normal build in his seventies is wearing a grey-checked orange zip-up jacket, brown "
-    "sneakers and a green scarf and carries an orange shoulder bag. He has tan skin and red curls and stands in "
-    "profile in front of a house.",
-    "A rather short elderly lady of slim build with medium brown skin and ginger hair in a bun walks towards the "
-    "camera in a purple-dotted beige T-shirt and a black skirt.",
-    "A rather short elderly man with a brown ponytail and tanned skin comes closer near some trees in a white-checked "
-    "grey zip-up jacket, yellow boots and beige shorts.",
+    "A short man of medium build in his twenties is wearing a green hoodie, a black baseball cap, blue shoes and grey "
+    "shorts. He has tanned skin and short grey hair and walks away.",
+    "Dressed in a beige zip-up jacket, white straight trousers and green leather boots, a heavy-set young lady of "
+    "medium height with black hair put up and very dark skin heads off.",
+    "Dressed in a beige-striped navy shirt, yellow shorts and black leather boots while carrying a yellow shoulder "
+    "bag, a thin young lady of average height with dark skin and brown hair cut short comes closer.",
 ]
 EXPLANATION = """
 **The score.** The model splits each image in two: *who* the person is and *what they wear*. A learned gate decides,
