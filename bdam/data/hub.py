@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
+from datasets import Dataset, DatasetDict, Features, Image, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
 from bdam.data.benchmarks.conversion import hold_out, number_ids
-from bdam.data.benchmarks.files import refuse, validate
+from bdam.data.benchmarks.files import validate
 from bdam.data.benchmarks.records import SPLIT_NAMES, Record, SplitName
 from bdam.data.schema import AGREEMENT_FEATURES, CLOTHES_CHANGED_FEATURES, FEATURES, SPLITS
 
@@ -71,30 +71,32 @@ def download(address: str, source: str, **options) -> Any:
 
 
 def _convert(splits: Mapping[SplitName, Dataset], source: str) -> DatasetDict:
-    problems: list[str] = []
     for split, rows in splits.items():
         for name in ("image", "person_id"):
             if name not in rows.column_names:
                 has = ", ".join(rows.column_names)
                 raise ValueError(f"{source}, split {split!r}, has no column `{name}`, but {has}: name it.")
+    problems: list[str] = []
     records = [record for split, rows in splits.items() for record in _records(rows, split, source, problems)]
-    refuse(problems, source)
+    if problems:
+        more = f" There are {len(problems) - 1} more such rows." if len(problems) > 1 else ""
+        raise ValueError(problems[0] + more)
     if "validation" not in splits:
         hold_out(records)
     number_ids(records)
-    used = [name for name in COLUMNS if name in FEATURES or any(getattr(one, name, None) for one in records)]
-    known = {*Record.model_fields, "caption", "image"}
-    others = [rows.remove_columns([name for name in rows.column_names if name in known]) for rows in splits.values()]
-    images = [rows.select_columns("image").cast_column("image", Image()) for rows in splits.values()]
-    table = Dataset.from_dict(
-        {name: [getattr(record, name) for record in records] for name in used if name != "image"},
-        features=type(FEATURES)({name: COLUMNS[name] for name in used if name != "image"}),
-    )
-    joined = concatenate_datasets([concatenate_datasets(images), table], axis=1)
-    if all(rows.column_names for rows in others):
-        joined = concatenate_datasets([joined, concatenate_datasets(others)], axis=1)
+    known = {*Record.model_fields, "caption"}
+    kept = [rows.remove_columns([name for name in rows.column_names if name in known]) for rows in splits.values()]
+    images = concatenate_datasets(kept).cast_column("image", Image())
+    joined = concatenate_datasets([images, _columns(records)], axis=1)
     rows_of = {split: [row for row, record in enumerate(records) if record.split == split] for split in SPLITS}
     return DatasetDict({split: joined.select(rows) for split, rows in rows_of.items() if rows})
+
+
+def _columns(records: list[Record]) -> Dataset:
+    """The columns of the schema but the images, and those beyond it that have any value."""
+    names = [name for name in COLUMNS if name in FEATURES or any(getattr(one, name) is not None for one in records)]
+    features = Features({name: COLUMNS[name] for name in names if name != "image"})
+    return Dataset.from_dict({name: [getattr(record, name) for record in records] for name in features}, features)
 
 
 def _records(rows: Dataset, split: str, source: str, problems: list[str]) -> Iterator[Record]:

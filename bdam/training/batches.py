@@ -88,7 +88,7 @@ def rows_with_texts(rows: Dataset | Corpus, seed: int) -> Iterable[dict[str, Any
 
 def build_batches(
     recipe: Recipe, accelerator: Accelerator, rows: Dataset | Corpus, processor: BDAMProcessor
-) -> SampledBatches | StreamedBatches:
+) -> Batches:
     """
     The batches of a recipe, for this process.
 

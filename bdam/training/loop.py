@@ -23,7 +23,7 @@ from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_
 from bdam.recipes.recipe import Recipe
 from bdam.training.adapters import add_adapters, merge_adapters
 from bdam.training.balancing import FixedWeights, GradNorm, build_balancer, shared_parameters
-from bdam.training.batches import SampledBatches, build_batches, rows_with_texts, training_rows
+from bdam.training.batches import Batches, build_batches, rows_with_texts, training_rows
 from bdam.training.building import build_model, build_processor, parameter_groups
 from bdam.training.checkpoints import TrainingState, choose_checkpoint, save_checkpoint
 from bdam.training.effort import Stopwatch
@@ -166,7 +166,7 @@ class Run:
     processor: BDAMProcessor
     model: BDAMModel
     average: AveragedModel | None
-    batches: SampledBatches | StreamedBatches
+    batches: Batches
     balancer: FixedWeights | GradNorm
     shared: list[torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
