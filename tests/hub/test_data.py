@@ -36,6 +36,16 @@ for source in sys.argv[1:]:
 """
 
 
+STREAM = """
+import json, sys
+from bdam.data.corpora import open_corpus
+from bdam.data.images import decode_image
+corpus = open_corpus(sys.argv[1])
+rows = [row for shard in range(corpus.num_shards) for row in corpus.read_shard(shard)]
+print(json.dumps([[row["image_id"], row["captions"], decode_image(row["image"], "").size] for row in rows]))
+"""
+
+
 @pytest.fixture
 def hub():
     with serve() as hub:
@@ -92,6 +102,8 @@ def test_what_is_pushed_is_read_by_its_name(hub, tmp_path):
     assert found["sizes"] == {split: [[16, 32]] * len(rows) for split, rows in expected.items()}
     for split, rows in expected.items():
         assert found["rows"][split] == rows.remove_columns("image")[:]
+    streamed = json.loads(run(hub, tmp_path / "stream", "-c", STREAM, "hf:jane/people").splitlines()[-1])
+    assert streamed == [[row["image_id"], row["captions"], [16, 32]] for row in expected["train"]]
 
 
 def test_scores_on_a_benchmark_of_the_hub_are_read_back_from_the_repository_of_the_model(hub, tmp_path, processor):
