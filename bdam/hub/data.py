@@ -1,5 +1,6 @@
 """Sends data sets to the Hub, from where `hf:USER/NAME` reads them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,16 @@ def push_data(
         if part.partition(":")[0] in BENCHMARKS and check_benchmark(part).verdict == VERDICTS[-1]:
             raise ValueError(f"{part} is unfit: run `bdam data check {part}`, mend what it names, and push it then.")
     api = HfApi()
+    add = partial(api.upload_file, repo_id=repo_id, repo_type="dataset")
     try:
         url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         if gated:
             api.update_repo_settings(repo_id, gated="auto", repo_type="dataset")
         # First, so that it is not there without its license; `datasets` adds the features to its metadata.
-        build_data_card(data, repo_id, license, gated).push_to_hub(repo_id, repo_type="dataset")
+        add(path_in_repo="README.md", path_or_fileobj=str(build_data_card(data, repo_id, license, gated)).encode())
         data.push_to_hub(repo_id)
         if benchmark:
-            text = dump_yaml(benchmark_tasks(data, repo_id)).encode()
-            api.upload_file(path_or_fileobj=text, path_in_repo="eval.yaml", repo_id=repo_id, repo_type="dataset")
+            add(path_in_repo="eval.yaml", path_or_fileobj=dump_yaml(benchmark_tasks(data, repo_id)).encode())
     except Exception as error:  # of the Hub, of the HTTP library or built-in
         raise ConnectionError(
             f"{repo_id} is not complete, the Hub did not take it ({type(error).__name__}: "
