@@ -4,13 +4,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from bdam.data.benchmarks import BENCHMARKS, VERDICTS, check_benchmark
 from bdam.data.images import read_column
 from bdam.data.loading import read_data, split_source
-from bdam.data.schema import TEXT_COLUMNS
+from bdam.data.schema import TEXT_COLUMNS, choose_split
 from bdam.evaluation.report import markdown_table
 from bdam.hub.publishing import check_repo_id
 from bdam.hub.results import FITTING_QUERIES
@@ -37,7 +37,8 @@ def push_data(
 
     Raises:
         FileNotFoundError: see [`load_data`].
-        ValueError: see [`load_data`]; also if a benchmark is unfit, or `repo_id` is not `USER/NAME`.
+        ValueError: see [`load_data`]; also if a benchmark is unfit, `repo_id` is not `USER/NAME`, or what is to be a
+            benchmark has no split test.
         ConnectionError: if the Hub cannot be reached, or refuses.
     """
     check_repo_id(repo_id)
@@ -45,6 +46,7 @@ def push_data(
     for part in split_source(source):
         if part.partition(":")[0] in BENCHMARKS and check_benchmark(part).verdict == VERDICTS[-1]:
             raise ValueError(f"{part} is unfit: run `bdam data check {part}`, mend what it names, and push it then.")
+    tasks = benchmark_tasks(choose_split(data, "test", source), repo_id) if benchmark else None
     api = HfApi()
     add = partial(api.upload_file, repo_id=repo_id, repo_type="dataset")
     try:
@@ -54,8 +56,8 @@ def push_data(
         # First, so that it is not there without its license; `datasets` adds the features to its metadata.
         add(path_in_repo="README.md", path_or_fileobj=str(build_data_card(data, repo_id, license, gated)).encode())
         data.push_to_hub(repo_id)
-        if benchmark:
-            add(path_in_repo="eval.yaml", path_or_fileobj=dump_yaml(benchmark_tasks(data, repo_id)).encode())
+        if tasks is not None:
+            add(path_in_repo="eval.yaml", path_or_fileobj=dump_yaml(tasks).encode())
     except Exception as error:  # of the Hub, of the HTTP library or built-in
         raise ConnectionError(
             f"{repo_id} is not complete, the Hub did not take it ({type(error).__name__}: "
@@ -64,9 +66,9 @@ def push_data(
     return str(url)
 
 
-def benchmark_tasks(data: DatasetDict, repo_id: str) -> dict[str, Any]:
-    """What `eval.yaml` says of a benchmark: a task for each protocol of the split test."""
-    has_outfits = None not in read_column(data["test"], "outfit_id")
+def benchmark_tasks(test: Dataset, repo_id: str) -> dict[str, Any]:
+    """What `eval.yaml` says of a benchmark: a task for each protocol that the split test allows."""
+    has_outfits = None not in read_column(test, "outfit_id")
     protocols = [protocol for protocol in FITTING_QUERIES if has_outfits or protocol == "standard"]
     return {
         "name": repo_id.split("/")[1],

@@ -17,6 +17,7 @@ from tiny import tiny_model
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.models import save_model
+from bdam.hub.data import push_data
 from bdam.recipes.recipe import Recipe
 
 
@@ -169,3 +170,15 @@ def test_what_the_hub_cannot_give_is_one_clear_error(hub, tmp_path):
     }
     for found, message in zip(read(hub, tmp_path / "home", *sources), sources.values(), strict=True):
         assert isinstance(found, str) and message in found
+
+
+def test_what_cannot_be_a_benchmark_is_not_sent(tmp_path):
+    generate_pedestrians(2, 0, 0, image_size=(32, 16)).save_to_disk(tmp_path / "people")
+    with pytest.raises(ValueError, match="people has no split 'test': it has train"):
+        push_data(str(tmp_path / "people"), "jane/people", "cc0-1.0", benchmark=True)
+    with pytest.raises(ValueError, match="'people' is no repository: give USER/NAME"):
+        push_data(str(tmp_path / "people"), "people", "cc0-1.0")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/metadata.jsonl").write_text('{"file_name": "gone.png", "person_id": 1, "caption": "A man."}')
+    with pytest.raises(ValueError, match="own is unfit: run `bdam data check own:"):
+        push_data(f"own:{tmp_path / 'own'}", "jane/own", "cc0-1.0")
