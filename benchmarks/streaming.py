@@ -58,7 +58,7 @@ def streamed(root: Path, collate: Callable) -> Iterator[dict]:
 
 
 def read_plainly(root: Path, collate: Callable) -> Iterator[dict]:
-    """The same shards by a plain loop of `datasets`, in their order."""
+    """The batches of a plain loop of `datasets` over the same shards, not shuffled."""
     files = sorted(map(str, root.glob("data/*.parquet")))
     dataset = load_dataset("parquet", data_files=files, streaming=True, split="train")
     rows = (

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bdam.commands.options import Seed, console, exit_by, writable_file, writable_folder
+from bdam.commands.options import DATA, Seed, console, exit_by, writable_file, writable_folder
 
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -34,7 +34,7 @@ MaxAnswer = Annotated[int, typer.Option(min=1, help="Tokens that one answer may 
 
 @app.command()
 def styles(
-    data: Annotated[str, typer.Argument(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].")],
+    data: Annotated[str, typer.Argument(help=DATA)],
     output: Annotated[Path, typer.Option(help="Folder for styles.json and styles.png.", callback=writable_folder)],
     encoder: Annotated[
         str, typer.Option(help="Text encoder: a folder, or its name on the Hub.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bdam.commands.options import Seed, console, writable_file, writable_folder
+from bdam.commands.options import DATA, Seed, console, writable_file, writable_folder
 from bdam.data.writing import written_whole
 
 
@@ -73,9 +73,7 @@ def check(
 
 @app.command()
 def push(
-    data: Annotated[
-        str, typer.Argument(help="Folder of a data set, or benchmarks as NAME:ROOT[+NAME:ROOT …].", metavar="DATA")
-    ],
+    data: Annotated[str, typer.Argument(help=DATA, metavar="DATA")],
     repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="The repository.")],
     license: Annotated[str, typer.Option(help="Name of the license on the Hub, such as cc-by-4.0.")],
     public: Annotated[

@@ -3,23 +3,18 @@
 import shlex
 import sys
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from bdam.commands.options import ClothingWeight, Precision, Seed, Split, console, writable_file, writable_folder
+from bdam.commands.options import DATA, ClothingWeight, Precision, Seed, Split, console, writable_file, writable_folder
 
 
 Data = Annotated[
     list[str],
-    typer.Option(
-        help="Folder of a data set, benchmark as NAME:ROOT, hf:USER/NAME, or several joined by +. Given again, for a "
-        "table of models across data sets."
-    ),
+    typer.Option(help=f"{DATA} Given again, for a table of models across data sets."),
 ]
 
 
@@ -71,13 +66,14 @@ def evaluate(
     curves = None if trade_off is None else measure(clothing_weights=TENTHS)
     if not PartialState().is_main_process:
         return
-    for source, group in groupby(results, attrgetter("data")):
-        of_source = Results(group)
+    sources = dict.fromkeys(result.data for result in results)
+    for source in sources:
+        of_source = Results(result for result in results if result.data == source)
         console.print(results_table(of_source))
         benchmark = benchmark_of(source)
         if split == "test" and benchmark in TABLE_I:
             console.print(published_table(of_source, benchmark))
-    if len({result.data for result in results}) > 1:
+    if len(sources) > 1:
         console.print(domains_table(results))
     if output is not None:
         results.to_json(output)

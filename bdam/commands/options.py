@@ -22,6 +22,8 @@ ClothingWeight = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="0: the person alone; 1: the clothes alone. Default: the model's own weight."),
 ]
+# What names a data set on the command line.
+DATA = "Folder of a data set, a benchmark as NAME:ROOT, hf:USER/NAME, or several of them joined by +."
 Precision = Literal["no", "fp16", "bf16"]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import zip_longest
 from random import Random
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch.utils.data
 from datasets import Dataset, Features, List, Value
@@ -21,8 +21,9 @@ from bdam.data.schema import TEXT_COLUMNS
 
 
 Tokens = list[int]
-# The random changes of [`augment_image`], in the order in which they are made.
-AUGMENTATIONS = ("shift", "flip", "erase")
+# The random changes of [`augment_image`].
+Augmentation = Literal["flip", "shift", "erase"]
+AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 TOKENS = List(Value("int32"))
 TOKEN_FEATURES = Features(dict(zip(TEXT_COLUMNS, (List(TOKENS), TOKENS, TOKENS), strict=True)))
 
@@ -218,7 +219,7 @@ class TrainingCollator:
 
 
 class StreamCollator:
-    """Rows of a corpus, see [`bdam.data.streaming`] → what [`TrainingCollator`] makes of them."""
+    """Opens and tokenizes rows of a stream, and hands them to a [`TrainingCollator`], which makes a batch of them."""
 
     def __init__(self, processor, collate: TrainingCollator):
         self.processor = processor

@@ -8,18 +8,18 @@ A corpus is a number of shards, each a sequence of rows: `image`, as `datasets` 
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import ijson
-from datasets import Image, IterableDataset, load_dataset
+from datasets import IterableDataset, load_dataset
 from pydantic import BaseModel, Field
 
 from bdam.data.benchmarks.files import validate
 from bdam.data.benchmarks.records import ALIASES, Captions, ImagePath, Name
 from bdam.data.descriptions import Text
-from bdam.data.hub import download
+from bdam.data.hub import HUB, download, reason_of
 
 
 Row = dict[str, Any]
@@ -92,8 +92,8 @@ class StoredCorpus(Corpus):
         except ValueError:
             raise
         except Exception as error:  # of readers of files and of the Hub, without a common class
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise ValueError(f"{self.source}, shard {index}, cannot be read: {reason}: download it again.") from error
+            problem = f"{self.source}, shard {index}, cannot be read: {reason_of(error)}"
+            raise ValueError(f"{problem}: download it again.") from error
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Layout:
     """
 
     files: str
-    listing: dict[str, Any] | None = field(default=None)
+    listing: dict[str, Any] | None = None
 
 
 CORPORA = {
@@ -184,18 +184,16 @@ def open_corpus(source: str) -> Corpus:
     Raises:
         FileNotFoundError: if there is no such corpus, folder or data set, or it has no files of the corpus.
     """
-    name, separator, root = source.partition(":")
-    if name == "hf":
-        return StoredCorpus(source, _undecoded(download(root, source, streaming=True, split="train")))
-    layout = CORPORA.get(name) if separator else None
-    folder = Path(root if layout else source).expanduser()
+    name, root = _name_root(source)
+    if name == HUB:
+        return StoredCorpus(source, download(root, source, streaming=True, split="train"))
+    folder = Path(root).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
             f"No corpus at {source}: give NAME:ROOT, where NAME is one of {', '.join(CORPORA)}, a folder of parquet "
             "or tar files, or hf:USER/NAME."
         )
-    kinds = [f"*{ending}" for ending in STORED if any(folder.glob(f"*{ending}"))]
-    layout = layout or Layout(kinds[0] if kinds else "*.parquet")
+    layout = CORPORA[name] if name else _own_layout(folder)
     files = sorted(folder.glob(layout.files))
     if not files:
         raise FileNotFoundError(f"{folder} holds no {layout.files}: give the folder that holds them.")
@@ -203,28 +201,31 @@ def open_corpus(source: str) -> Corpus:
         return ListedCorpus(source, files, folder, **layout.listing)
     reader = STORED[files[0].suffix]
     dataset = load_dataset(reader, data_files=list(map(str, files)), streaming=True, split="train")
-    return StoredCorpus(source, _undecoded(dataset))
+    return StoredCorpus(source, dataset)
 
 
 def resolve_corpus(source: str) -> str:
     """The same source (see [`open_corpus`]) with an absolute path, if it has one."""
-    name, separator, root = source.partition(":")
-    if name == "hf":
+    name, root = _name_root(source)
+    if name == HUB:
         return source
-    has_name = separator and name in CORPORA
-    path = os.path.abspath(os.path.expanduser(root if has_name else source))
-    return f"{name}:{path}" if has_name else path
+    return f"{name}{':' * bool(name)}{os.path.abspath(os.path.expanduser(root))}"
 
 
-def _undecoded(dataset: IterableDataset) -> IterableDataset:
-    for name in dataset.column_names or ():
-        if name in IMAGES:
-            dataset = dataset.cast_column(name, Image(decode=False))
-    return dataset
+def _name_root(source: str) -> tuple[str, str]:
+    """`NAME:ROOT` → NAME and ROOT; `hf:ADDRESS` → `hf` and ADDRESS; any other source → `""` and the source."""
+    name, _, root = source.partition(":")
+    return (name, root) if root and name in (HUB, *CORPORA) else ("", source)
+
+
+def _own_layout(folder: Path) -> Layout:
+    """That of a folder without a published layout: the first kind of files of `STORED` that it holds."""
+    patterns = [f"*{ending}" for ending in STORED]
+    return Layout(next((pattern for pattern in patterns if any(folder.glob(pattern))), patterns[0]))
 
 
 def _stored_row(row: Row, location: str, number: str) -> Row:
-    """A row of a file that holds the image, whose columns have many names; `number` is that of an image without."""
+    """The row of an image, whatever its columns are called. `number` names an image that has no name."""
     image = next((row[name] for name in IMAGES if row.get(name)), None)
     if image is None:
         raise ValueError(f"{location}: none of the columns {', '.join(IMAGES)} holds an image: add it.")
@@ -239,7 +240,7 @@ def _stored_row(row: Row, location: str, number: str) -> Row:
 
 
 def _row(fields: Row, location: str) -> Row:
-    found = validate({key: value for key, value in fields.items() if value is not None}, CorpusRecord)
+    found = validate(fields, CorpusRecord)
     if isinstance(found, str):
         raise ValueError(f"{location}: {found}")
     return dict(found)
@@ -258,4 +259,4 @@ def _read_json(path: Path) -> Iterator[Any]:
             else:
                 raise ijson.JSONError("neither a list nor an object")
     except ijson.JSONError as error:
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}): download it again.") from None
+        raise ValueError(f"{path} is damaged ({reason_of(error)}): download it again.") from None

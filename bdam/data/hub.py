@@ -15,6 +15,8 @@ from bdam.data.benchmarks.records import SPLIT_NAMES, Record, SplitName
 from bdam.data.schema import AGREEMENT_FEATURES, CLOTHES_CHANGED_FEATURES, FEATURES, SPLITS
 
 
+# What stands before the colon in the name of a data set of the Hub.
+HUB = "hf"
 ADDRESS = re.compile(r"(?P<repo_id>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(/(?P<config>.+))?")
 # The columns that records fill.
 COLUMNS = {**CLOTHES_CHANGED_FEATURES, **AGREEMENT_FEATURES}
@@ -33,7 +35,7 @@ def read_hub(address: str) -> DatasetDict:
         FileNotFoundError: if there is no such data set or revision, or no access to it.
         ValueError: if the address is none, a file is broken, there is no split of the schema, or a row is not valid.
     """
-    source = f"hf:{address}"
+    source = f"{HUB}:{address}"
     data = download(address, source)
     splits = {SPLIT_NAMES[name]: rows for name, rows in data.items() if name in SPLIT_NAMES}
     if not splits:
@@ -65,9 +67,12 @@ def download(address: str, source: str, **options) -> Any:
             "for access on its page if it is gated."
         ) from None
     except Exception as error:  # of the Hub, of the HTTP library and of readers of files, without a common class
-        cause = error.__cause__ or error
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".")
-        raise ValueError(f"{source} cannot be loaded: {reason}.") from error
+        raise ValueError(f"{source} cannot be loaded: {reason_of(error.__cause__ or error)}.") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's message, without its full stop; the name of its class if it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _convert(splits: Mapping[SplitName, Dataset], source: str) -> DatasetDict:
@@ -103,8 +108,7 @@ def _records(rows: Dataset, split: str, source: str, problems: list[str]) -> Ite
     names = _image_names(rows, split)
     plain = rows.select_columns([name for name in rows.column_names if name in {*Record.model_fields, "caption"}])
     for number, (row, name) in enumerate(zip(plain, names, strict=True), 1):
-        given = {key: value for key, value in row.items() if value is not None}
-        found = validate({**given, "image": given.get("image_id") or name, "split": split}, Record)
+        found = validate({**row, "image": row.get("image_id") or name, "split": split}, Record)
         if isinstance(found, str):
             problems.append(f"{source}, split {split!r}, row {number}: {found}")
         else:

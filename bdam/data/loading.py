@@ -6,13 +6,12 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from bdam.data.benchmarks import BENCHMARKS, parse_benchmark, read_rows
-from bdam.data.hub import read_hub
+from bdam.data.hub import HUB, read_hub
 from bdam.data.images import open_images, read_column
 from bdam.data.schema import AGREEMENT_FEATURES, FEATURES, choose_split
 
 
-# What stands before the colon of a source.
-HUB = "hf"
+# What may stand before the colon of a source.
 NAMES = {*BENCHMARKS, HUB}
 
 
@@ -121,7 +120,7 @@ def _exists(part: str) -> bool:
 
 
 def _name_root(part: str) -> tuple[str, str]:
-    """The name and the root of a benchmark, or `hf` and the address; an empty name for a saved data set."""
+    """`NAME:ROOT` → NAME and ROOT; `hf:ADDRESS` → `hf` and ADDRESS; any other source → `""` and the source."""
     name, separator, root = part.partition(":")
     return (name, root) if separator and not os.path.exists(part) else ("", part)
 

@@ -80,7 +80,7 @@ def _draw(row: Row, place: int, random: Random) -> Row:
 
 
 def shuffled_rows(corpus: Corpus, random: Random) -> Iterator[Row]:
-    """All rows of a corpus: the shards in random order, and blocks of their rows shuffled."""
+    """All rows of a corpus, once. Shards come in random order, and rows are shuffled in blocks."""
     order = random.sample(range(corpus.num_shards), corpus.num_shards)
     rows = chain.from_iterable(map(corpus.read_shard, order))
     while block := list(islice(rows, BLOCK)):

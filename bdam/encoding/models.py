@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import AutoModel, AutoProcessor, PreTrainedTokenizerBase
 
+from bdam.data.hub import reason_of
 from bdam.data.writing import write_json
 from bdam.recipes.recipe import RECIPE, Recipe, read_recipe, write_recipe
 from encoders_bdam import text_capacity
@@ -81,8 +82,7 @@ def load_model(checkpoint: str | Path):
         if isinstance(error, OSError) and not folder.is_dir():
             message = f"No model at {checkpoint}: there is no such folder, nor one on the Hub."
             raise FileNotFoundError(message) from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = shorten(reason, 200, placeholder="…").rstrip(".")
+        reason = shorten(reason_of(error), 200, placeholder="…").rstrip(".")
         raise ValueError(f"{_find_broken(folder)} cannot be loaded: {reason}. Save or download it again.") from error
     _check_whole(checkpoint, loading, processor)
     limit_texts(processor.tokenizer, model)

@@ -1,7 +1,6 @@
 """Evaluates checkpoints: loads them, embeds a split, and scores it."""
 
 from collections.abc import Iterable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def evaluate_checkpoint(
         use_cache: whether to read and write embeddings in the assets cache of the Hub's libraries.
 
     Returns:
-        A list with one [`Result`] for each data set, checkpoint, protocol, query, gallery and clothing weight: `r1`,
+        A list with one [`Result`] for each checkpoint, data set, protocol, query, gallery and clothing weight: `r1`,
         `r5`, `r10`, `map` and `minp` in percent, and where they come from. Its `to_json(path)` writes it.
 
     Raises:
@@ -64,16 +63,17 @@ def evaluate_checkpoint(
     results = Results()
     settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
     splits = [load_split(source, split) for source in sources]
-    for (source, dataset), name in product(zip(sources, splits, strict=True), checkpoints):
+    for name in checkpoints:
         encoder = load_encoder(name)
         encoder.model.to(PartialState().device)
-        store = feature_store(name, dataset, **settings) if use_cache else None
-        features = extract_features(encoder, dataset, **settings, store=store)
         own_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
         weights = clothing_weights or tuple(dict.fromkeys((0.0, own_weight)))
-        origin = _origin(name, split, data_source(dataset, source), mixed_precision)
-        scores = evaluate(features, weights, image_to_text)
-        results += [Result(**score.model_dump(), **origin.model_dump(exclude_unset=True)) for score in scores]
+        for source, dataset in zip(sources, splits, strict=True):
+            store = feature_store(name, dataset, **settings) if use_cache else None
+            features = extract_features(encoder, dataset, **settings, store=store)
+            origin = _origin(name, split, data_source(dataset, source), mixed_precision)
+            scores = evaluate(features, weights, image_to_text)
+            results += [Result(**score.model_dump(), **origin.model_dump(exclude_unset=True)) for score in scores]
     return results
 
 

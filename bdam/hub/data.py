@@ -12,7 +12,7 @@ from bdam.data.images import read_column
 from bdam.data.loading import read_data, split_source
 from bdam.data.schema import TEXT_COLUMNS, choose_split
 from bdam.evaluation.report import markdown_table
-from bdam.hub.publishing import check_repo_id
+from bdam.hub.publishing import check_repo_id, upload_error
 from bdam.hub.results import FITTING_QUERIES
 from bdam.recipes.yaml_text import dump_yaml
 
@@ -59,10 +59,7 @@ def push_data(
         if tasks is not None:
             add(path_in_repo="eval.yaml", path_or_fileobj=dump_yaml(tasks).encode())
     except Exception as error:  # of the Hub, of the HTTP library or built-in
-        raise ConnectionError(
-            f"{repo_id} is not complete, the Hub did not take it ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}): check the connection and `hf auth whoami`, then run the command again."
-        ) from error
+        raise upload_error(repo_id, "not complete", error) from error
     return str(url)
 
 

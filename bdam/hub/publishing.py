@@ -14,6 +14,7 @@ from huggingface_hub import HfApi, eval_result_entries_to_yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from bdam.data.hub import reason_of
 from bdam.encoding.models import fingerprint, load_model
 from bdam.evaluation.results import RESULTS, Results
 from bdam.hub.card import FIGURES, build_card, figures, public_recipe
@@ -140,11 +141,17 @@ def publish(
     except ValueError:
         raise
     except Exception as error:  # of the Hub, of the HTTP library or built-in: after any of them, nothing is committed
-        raise ConnectionError(
-            f"{repo_id} is unchanged, the Hub did not take the upload ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}): check the connection and `hf auth whoami`, then run the command again."
-        ) from error
+        raise upload_error(repo_id, "unchanged", error) from error
     return str(commit.pr_url or commit.commit_url)
+
+
+def upload_error(repo_id: str, state: str, error: Exception) -> ConnectionError:
+    """The error to raise after an upload failed, which left the repository in a state, such as `unchanged`."""
+    reason = f"{type(error).__name__}: {reason_of(error)}"
+    return ConnectionError(
+        f"{repo_id} is {state}, the Hub did not take the upload ({reason}): check the connection and "
+        "`hf auth whoami`, then run the command again."
+    )
 
 
 def check_repo_id(repo_id: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from huggingface_hub import EvalResult, EvalResultEntry
 
 from bdam.data.benchmarks import BENCHMARKS
-from bdam.data.hub import ADDRESS
-from bdam.data.loading import HUB, split_source
+from bdam.data.hub import ADDRESS, HUB
+from bdam.data.loading import split_source
 from bdam.evaluation.report import markdown_results, markdown_table
 from bdam.evaluation.results import METRICS, Origin, Result, Results, Score
 

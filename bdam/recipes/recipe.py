@@ -22,6 +22,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from bdam.data.batches import AUGMENTATIONS, Augmentation
 from bdam.data.corpora import resolve_corpus
 from bdam.data.loading import resolve_source
 from bdam.recipes.yaml_text import MAX_BYTES, check_extent, dump_yaml, parse_yaml
@@ -126,7 +127,7 @@ class Recipe(BaseModel):
     # Not in the paper: weigh the losses of a description by the agreement of several samples of it.
     weigh_by_agreement: bool = False
     # Random changes of the images.
-    augment: list[Literal["flip", "shift", "erase"]] = ["flip", "shift", "erase"]
+    augment: list[Augmentation] = [*AUGMENTATIONS]
     num_workers: NonNegativeInt = 4
     keep_in_memory: bool = False
 

@@ -55,7 +55,7 @@ class PersonRetrieval(AbsTaskRetrieval):
         self.source, self.protocol, self.query, self.split = source, protocol, query, split
 
     def load_data(self, num_proc: int | None = None, **_: Any) -> None:
-        """Reads the images, the queries, and which images are right, wrong or neither for each query."""
+        """Reads images and queries. For each query, it lists the right images, and all images that count."""
         rows = load_split(self.source, self.split)
         names = list(map(str, range(len(rows))))
         persons, outfits = (np.array(read_column(rows, name)) for name in ("person_id", "outfit_id"))

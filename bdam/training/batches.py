@@ -1,4 +1,4 @@
-"""The batches of a training run: of a data set, balanced by person, or of a corpus that is streamed."""
+"""The batches of a training run. They come from a data set, balanced by person, or from a stream."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -42,7 +42,7 @@ class Batches(Protocol):
 
 
 class SampledBatches(Batches):
-    """The batches of a sampler, from a loader that accelerate prepared."""
+    """Batches of a data set: a sampler chooses their rows, and a `DataLoader` reads them."""
 
     def __init__(self, accelerator: Accelerator, sampler: PersonBatchSampler, loader: DataLoader):
         self.accelerator = accelerator

@@ -1,4 +1,4 @@
-"""The figure of standard against changed clothes."""
+"""The figure that compares the standard protocol with changed clothes."""
 
 from pathlib import Path
 

@@ -63,12 +63,12 @@ def run(hub: LoopbackHub, home: Path, *command: str) -> str:
 
 
 def read(hub: LoopbackHub, home: Path, *sources: str) -> list:
-    """What `load_data` gives for each source, or the error."""
+    """For each source, the rows that `load_data` returns or the message of its error."""
     return [json.loads(line) for line in run(hub, home, "-c", READ, *sources).splitlines()]
 
 
 def upload(hub: LoopbackHub, repo_id: str, folder: Path) -> None:
-    """Makes a repository of the files of a folder, as one can on the page of the Hub."""
+    """Puts the files of a folder into a new repository of the Hub."""
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     hub.repositories[f"datasets/{repo_id}"] = Repository(branches={"main": files})
 

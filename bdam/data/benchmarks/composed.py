@@ -13,7 +13,7 @@ from .records import ImagePath, Listing, Record, join_records
 
 
 class GalleryRecord(BaseModel):
-    """An image of the gallery. `instance_id` is what makes it right for a query; -1 marks images that never are."""
+    """An image of the gallery. It is right for queries with the same `instance_id`; with -1, it is right for none."""
 
     file_path: ImagePath
     instance_id: int = Field(strict=True, ge=-1)

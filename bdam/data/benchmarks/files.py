@@ -205,23 +205,25 @@ def _parse(text: str, model: type[Model], remedy: str) -> Model | str:
         value = from_json(text)
     except ValueError as error:
         return f"damaged, {_without_line(str(error))}: {remedy}"
-    return validate(_without_nulls(value) if isinstance(value, dict) else value, model, remedy)
+    return validate(_without_null_items(value) if isinstance(value, dict) else value, model, remedy)
 
 
 def validate(value: object, model: type[Model], remedy: str = WRITE_AGAIN) -> Model | str:
-    """The record, or what is wrong with it."""
+    """The record without keys that are null or, if it is not valid, what is wrong with it."""
+    if isinstance(value, dict):
+        value = {key: field for key, field in value.items() if field is not None}
     try:
         return model.model_validate(value)
     except ValidationError as error:
         return _explain(error, "an object", remedy)
 
 
-def _without_nulls(record: dict) -> dict:
-    """The record without keys and list items that are null."""
+def _without_null_items(record: dict) -> dict:
+    """The record, whose lists lose their items that are null."""
     lists = {
         key: [item for item in value if item is not None] for key, value in record.items() if isinstance(value, list)
     }
-    return {key: value for key, value in (record | lists).items() if value is not None}
+    return record | lists
 
 
 def _explain(error: ValidationError, expected: str, remedy: str) -> str:
