@@ -40,7 +40,7 @@ def run(tmp_path_factory) -> Path:
 def test_training_leaves_a_model_and_a_log(run):
     names = {path.name for path in (run / "model").iterdir()}
     assert {"model.safetensors", "config.json", "processing_bdam.py", "recipe.yaml"} <= names
-    assert {"modeling_bdam.py", "encoders_bdam.py", "losses_bdam.py", "mamba_bdam.py"} <= names
+    assert {"modeling_bdam.py", "encoders_bdam.py", "losses_bdam.py", "mamba_bdam.py", "outputs_bdam.py"} <= names
     assert not list(run.glob("*.partial"))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum("validation_score" in line for line in log) == 2

@@ -36,6 +36,7 @@ MODEL_FILES = (
     "losses_bdam.py",
     "mamba_bdam.py",
     "modeling_bdam.py",
+    "outputs_bdam.py",
     "processing_bdam.py",
     "processor_config.json",
     "preprocessor_config.json",

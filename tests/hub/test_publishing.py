@@ -33,7 +33,7 @@ TOKEN = "hf_abcdefghijklmnopqrstuvwxyz0123456789"
 UPLOADED = {
     *("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("configuration_bdam.py", "encoders_bdam.py", "losses_bdam.py", "mamba_bdam.py", "modeling_bdam.py"),
-    "processing_bdam.py",
+    *("outputs_bdam.py", "processing_bdam.py"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
     *("recipe.yaml", "results.json", "README.md"),
     *("gates.png", "successes.png", "failures.png"),
