@@ -91,6 +91,9 @@ def search(
     model: MovedModel = None,
     index_name: Index = "exact",
     grid: Annotated[Path | None, typer.Option(help="PNG file for the ranked images.", callback=writable_file)] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="On the grid, red shows what the score of an image loses when hidden.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Find people in a gallery, by sentences or by example."""
@@ -98,16 +101,24 @@ def search(
     from bdam.retrieval.display import hits_row
     from bdam.retrieval.gallery import Gallery
 
+    if explain and grid is None:
+        raise ValueError("--explain draws on the grid: give --grid, too.")
     gallery = Gallery.load(uri, model, index_name)
     example = open_example(gallery, like)
-    query: dict[str, Any] = {"identity": identity, "clothing": clothing, "like": example, "k": k}
-    query |= {"clothing_weight": clothing_weight, "filter": parse_filters(filters or [])}
+    halves: dict[str, Any] = {"identity": identity, "clothing": clothing, "like": example}
     texts: list[str | None] = [*sentences] if sentences else [None]
+    queries = [{"text": text, **halves, "clothing_weight": clothing_weight} for text in texts]
     titles = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
-    results = list(zip(titles, [gallery.search(text, **query) for text in texts], strict=True))
+    chosen = parse_filters(filters or [])
+    results = [
+        (title, gallery.search(**query, k=k, filter=chosen)) for title, query in zip(titles, queries, strict=True)
+    ]
     print_results(results, as_json)
     if grid is not None:
-        rows = [hits_row(gallery, title, hits, example) for title, hits in results]
+        rows = [
+            hits_row(gallery, title, hits, example, query if explain else None)
+            for (title, hits), query in zip(results, queries, strict=True)
+        ]
         ranked_grid(rows, grid, gallery.embedder.space.weights)
 
 

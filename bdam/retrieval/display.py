@@ -1,11 +1,20 @@
 """Hits as tables and figures."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.markup import escape
 from rich.table import Table
+from tqdm.auto import tqdm
 
 from bdam.evaluation.figures import RankedQuery
 from bdam.retrieval.gallery import Gallery, Hit
+
+
+# Of maps of lost score. The image is seen through the deepest red, whose opacity is out of 255.
+RED, DEEPEST = "#dc2626", 190
 
 
 def hits_table(title: str, hits: list[Hit]) -> Table:
@@ -17,7 +26,13 @@ def hits_table(title: str, hits: list[Hit]) -> Table:
     return table
 
 
-def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image.Image | None = None) -> RankedQuery:
+def hits_row(
+    gallery: Gallery,
+    title: str,
+    hits: list[Hit],
+    like: str | Image.Image | None = None,
+    explained: Mapping[str, Any] | None = None,
+) -> RankedQuery:
     """
     A query and its hits for [`ranked_grid`].
 
@@ -27,21 +42,39 @@ def hits_row(gallery: Gallery, title: str, hits: list[Hit], like: str | Image.Im
         hits: images to show, best first.
         like: the example of the query, if it had one: an image, or the id of one of the gallery. If that one has a
             `person_id`, hits of the same person are marked as right and the others as wrong.
+        explained: the query, as [`Gallery.explain`] takes it, if the hits are to be shown with [`lay_over`].
     """
     example = show_image(gallery, like) if isinstance(like, str) else like
     examples = gallery.store.find([like]) if isinstance(like, str) else []
     person = examples[0].row.get("person_id") if examples else None
     right = None if person is None else [hit.row.get("person_id") == person for hit in hits]
-    images, scores = [show_image(gallery, hit.image_id) for hit in hits], [hit.score for hit in hits]
-    return RankedQuery(title, images, scores, right, example=example)
+    shown = tqdm(hits, desc="Explaining", unit="image", leave=False, disable=explained is None)
+    images = [show_image(gallery, hit.image_id, explained) for hit in shown]
+    return RankedQuery(title, images, [hit.score for hit in hits], right, example=example)
 
 
-def show_image(gallery: Gallery, image_id: str) -> Image.Image:
-    """An image of the gallery; a placeholder if it cannot be read."""
+def show_image(gallery: Gallery, image_id: str, explained: Mapping[str, Any] | None = None) -> Image.Image:
+    """An image of the gallery, as `explained` in [`hits_row`]; a placeholder if it cannot be read."""
     try:
-        return gallery.image(image_id)
+        image = gallery.image(image_id)
     except (OSError, ValueError):
         return _placeholder()
+    return image if explained is None else lay_over(image, gallery.explain(image_id, **explained).score)
+
+
+def lay_over(image: Image.Image, lost: np.ndarray) -> Image.Image:
+    """
+    An image in gray, red where its score is lost: the redder, the more.
+
+    Args:
+        image: in RGB.
+        lost: (rows, columns), a map of [`LostScore`]. Its largest value is the deepest red; what is not above 0 stays
+            gray.
+    """
+    shares = lost.clip(0) / max(lost.max(), np.finfo(lost.dtype).tiny)
+    cells = Image.fromarray((DEEPEST * shares).round().astype(np.uint8))
+    red = Image.new("RGB", image.size, RED)
+    return Image.composite(red, image.convert("L").convert("RGB"), cells.resize(image.size, Image.Resampling.BICUBIC))
 
 
 def _placeholder() -> Image.Image:

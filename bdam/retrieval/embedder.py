@@ -174,6 +174,17 @@ class Embedder:
         )
         return vectors * weights
 
+    def score_parts(self, query: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        The identity and the clothing parts (...) of scores, which are their sum.
+
+        Args:
+            query: (D,), weighted, see [`Embedder.weigh`].
+            vectors: (..., D), of images.
+        """
+        identity, clothing = (query * vectors).split([self.space.identity_size, self.space.clothing_size], dim=-1)
+        return identity.sum(dim=-1), clothing.sum(dim=-1)
+
     def _join(self, embeddings: Embeddings) -> torch.Tensor:
         """Vectors (N, D): the identity embedding, fused with a description if there is one, and that of clothing."""
         name = next(name for name in ("image+description", "image", "identity") if name in embeddings)

@@ -18,6 +18,7 @@ from bdam.encoding.extraction import gather, place_among_processes, wait_for_all
 from bdam.retrieval.agreement import check_agreement
 from bdam.retrieval.changes import Addition, Comparison, compare
 from bdam.retrieval.embedder import Embedder
+from bdam.retrieval.occlusion import CELLS, LostScore, lost_score
 from bdam.retrieval.recall import measure_recall
 from bdam.retrieval.rows import digest, file_path, normalize_name, open_images, to_table, why_unreadable
 from bdam.retrieval.sources import GallerySource, ImageSource, Source, check_is_folder, open_source
@@ -287,22 +288,39 @@ class Gallery:
             ValueError: if nobody is described, a sentence holds no word that the model knows, the weight is not in
                 [0, 1], or the filter names an unknown column or a value of another type.
         """
-        if text is not None and like is not None:
-            raise ValueError("Give either `text` or `like`: a sentence or an example.")
-        has_person, has_clothes = (
-            any(given is not None for given in (text, like, half)) for half in (identity, clothing)
-        )
-        clothing_weight = self._choose_weight(clothing_weight, has_person, has_clothes)
-        warnings = self._check_sentences(text, identity, clothing)
-        vector, size = self._vector(text, like).clone(), self.embedder.space.identity_size
-        if identity is not None:
-            vector[:size] = self._embed(identity)[:size]
-        if clothing is not None:
-            vector[size:] = self._embed(clothing)[size:]
-        query = self.embedder.weigh(vector, clothing_weight)
+        query, warnings = self._embed_query(text, identity, clothing, like, clothing_weight)
         like_id = normalize_name(like) if isinstance(like, str) else None
         found = self.store.search(query, k + (like_id is not None), filter or {})
         return Hits([self._hit(query, stored) for stored in found if stored.image_id != like_id][:k], warnings)
+
+    def explain(
+        self,
+        image_id: str,
+        text: str | None = None,
+        identity: str | None = None,
+        clothing: str | None = None,
+        like: str | PILImage.Image | None = None,
+        clothing_weight: float | None = None,
+        cells: tuple[int, int] = CELLS,
+    ) -> LostScore:
+        """
+        What the score of an image loses when a part of the image is hidden: which parts it was found for.
+
+        The image is embedded once for each cell of a grid, with the mean color of the image over the cell and half a
+        cell around it. An image that the gallery has fused with an identity description is fused with it here, too.
+
+        Args:
+            image_id: the image.
+            text, identity, clothing, like, clothing_weight: the query, as in [`Gallery.search`].
+            cells: rows and columns of the grid.
+
+        Raises:
+            ValueError, FileNotFoundError: as [`Gallery.search`] and [`Gallery.image`].
+        """
+        query, _ = self._embed_query(text, identity, clothing, like, clothing_weight)
+        image = self.image(image_id)
+        (state,) = self.store.states([normalize_name(image_id)]).values()
+        return lost_score(self.embedder, query, image, state.identity_description, cells)
 
     def image(self, image_id: str) -> PILImage.Image:
         """
@@ -319,6 +337,29 @@ class Gallery:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or run `bdam index --prune`.")
         return open_image(path)
+
+    def _embed_query(
+        self,
+        text: str | None,
+        identity: str | None,
+        clothing: str | None,
+        like: str | PILImage.Image | None,
+        clothing_weight: float | None,
+    ) -> tuple[torch.Tensor, list[str]]:
+        """The weighted vector (D,) of a query, and what the model loses of its sentences."""
+        if text is not None and like is not None:
+            raise ValueError("Give either `text` or `like`: a sentence or an example.")
+        has_person, has_clothes = (
+            any(given is not None for given in (text, like, half)) for half in (identity, clothing)
+        )
+        clothing_weight = self._choose_weight(clothing_weight, has_person, has_clothes)
+        warnings = self._check_sentences(text, identity, clothing)
+        vector, size = self._vector(text, like).clone(), self.embedder.space.identity_size
+        if identity is not None:
+            vector[:size] = self._embed(identity)[:size]
+        if clothing is not None:
+            vector[size:] = self._embed(clothing)[size:]
+        return self.embedder.weigh(vector, clothing_weight), warnings
 
     def _choose_weight(self, clothing_weight: float | None, has_person: bool, has_clothes: bool) -> float:
         """The clothing weight of a query that describes the person, the clothes or both."""
@@ -359,8 +400,7 @@ class Gallery:
         return self.embedder(text=sentence)[0]
 
     def _hit(self, query: torch.Tensor, stored: StoredImage) -> Hit:
-        parts, size = query * stored.vector, self.embedder.space.identity_size
-        identity, clothing = parts[:size].sum().item(), parts[size:].sum().item()
+        identity, clothing = (part.item() for part in self.embedder.score_parts(query, stored.vector))
         return Hit(stored.image_id, identity + clothing, identity, clothing, stored.row)
 
     def _embed_images(self, source: ImageSource, positions: list[int]) -> dict[str, str]:
