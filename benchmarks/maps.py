@@ -110,7 +110,7 @@ def look(embedder: Embedder, sentence: str, image: Image) -> LostScore:
 
 def draw_figure(drawings: list[Drawing], looks: list[LostScore], path: Path) -> None:
     """Each image, then where it is looked at by identity alone and by clothing alone."""
-    figure, axes = plt.subplots(1, 3 * len(drawings), figsize=(9, 2.05), layout="constrained")
+    figure, axes = plt.subplots(1, 3 * len(drawings), figsize=(9, 2.2), layout="constrained")
     for drawing, lost, trio in zip(drawings, looks, axes.reshape(-1, 3), strict=True):
         shown = {
             "image": drawing.image,
