@@ -29,6 +29,8 @@ Index = Annotated[
         "--index", help="exact; or an index of FAISS, stored in the folder of the gallery: hnsw, or a factory string."
     ),
 ]
+# Addresses that only this machine can reach.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MovedModel = Annotated[
     str | None, typer.Option("--model", help="The checkpoint, if it was moved since the gallery was made.")
 ]
@@ -130,12 +132,43 @@ def serve(
         str, typer.Option(help="127.0.0.1: this machine only. 0.0.0.0: every machine that can reach it.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    users: Annotated[
+        Path | None, typer.Option(help="File with a line NAME:HASH for each user, as `htpasswd -B` writes it.")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to add a JSON line to for each search: when, who, what, and the images shown.",
+            callback=writable_file,
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let every machine that reaches the page search without name and log.")
+    ] = False,
+    blur_heads: Annotated[
+        bool | None,
+        typer.Option("--blur-heads/--show-heads", help="Default: blurred if other machines can reach the page."),
+    ] = None,
 ) -> None:
-    """Search a gallery on a web page."""
+    """
+    Search a gallery on a web page.
+
+    Where other machines can reach the page, it asks for names and keeps a log.
+    """
+    from bdam.retrieval.access import QueryLog, Users
     from bdam.retrieval.gallery import Gallery
     from bdam.retrieval.page import build_page, serve_page
 
-    serve_page(build_page(Gallery.load(uri, model, index_name)), host, port)
+    is_shared = host not in LOOPBACK
+    if is_shared and not public and (users is None or log is None):
+        raise ValueError(
+            f"Other machines can reach a page at {host}: give --users and --log, so that it is known who searches for "
+            "whom; or --public, if all people on the images have consented."
+        )
+    known = None if users is None else Users.read(users)
+    gallery = Gallery.load(uri, model, index_name)
+    blur_heads = is_shared if blur_heads is None else blur_heads
+    serve_page(build_page(gallery, blur_heads, None if log is None else QueryLog(log)), host, port, known)
 
 
 def print_report(report: "IndexReport", uri: str, index_name: str) -> None:

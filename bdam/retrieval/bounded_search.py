@@ -1,11 +1,11 @@
 """Search with untrusted input: any query ends in hits, or in a ValueError whose message the sender can read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from threading import Lock
 from typing import Annotated, Any
 
-from PIL import Image
+from PIL import Image, ImageFilter
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.images import open_image
@@ -30,10 +30,19 @@ class BoundedSearch:
 
     Args:
         gallery: to search. One thread at a time does, since tokenizers and database clients may not be thread-safe.
+        blur_heads: whether thumbnails show heads blurred.
+        log: is called with each query and the ids of the images that it found, None if it was refused.
     """
 
-    def __init__(self, gallery: Gallery):
+    def __init__(
+        self,
+        gallery: Gallery,
+        blur_heads: bool = False,
+        log: Callable[[dict[str, Any], list[str] | None], None] | None = None,
+    ):
         self.gallery = gallery
+        self.blur_heads = blur_heads
+        self._log = log or (lambda query, found: None)
         self.choices = gallery.store.choices()
         self._lock = Lock()
 
@@ -47,11 +56,16 @@ class BoundedSearch:
         Raises:
             ValueError: as [`Gallery.search`]; and if an argument is out of bounds or of the wrong type.
         """
+        found = None
         try:
-            return self._search(**query)
+            hits = self._search(**query)
+            found = [hit.image_id for hit in hits]
+            return hits
         except ValidationError as error:
             mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
             raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
+        finally:
+            self._log(query, found)
 
     def filter(self, positions: Sequence[Sequence[int]]) -> dict[str, list]:
         """
@@ -67,7 +81,7 @@ class BoundedSearch:
         """An image of the gallery of at most `THUMBNAIL_SIDE` pixels a side; a placeholder if it cannot be read."""
         image = show_image(self.gallery, image_id)
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return image
+        return blur_head(image) if self.blur_heads else image
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def _search(
@@ -97,3 +111,16 @@ def open_example(content: bytes) -> Image.Image:
     image = open_image(BytesIO(content), max_pixels=MAX_PIXELS)
     image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
     return image
+
+
+def blur_head(image: Image.Image) -> Image.Image:
+    """
+    The image with its upper fifth blurred, where the head of a person is whom it shows whole.
+
+    Args:
+        image: of one person, such as a crop that a detector made.
+    """
+    head = (0, 0, image.width, image.height // 5)
+    blurred = image.copy()
+    blurred.paste(image.crop(head).filter(ImageFilter.GaussianBlur(image.height / 30)), head)
+    return blurred

@@ -3,14 +3,17 @@
 import html
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from bdam.retrieval.access import QueryLog, Users
 from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, Example, open_example
 from bdam.retrieval.gallery import Gallery, Hit, Hits
 
 
 try:
     import gradio
+    from gradio.context import LocalContext
     from gradio.route_utils import delete_files_created_by_app
     from starlette.middleware import Middleware
     from starlette.responses import PlainTextResponse
@@ -177,9 +180,14 @@ class OwnFilesOnly:
         await (PlainTextResponse("Not of this gallery.", 403) if fetches else self.app)(scope, receive, send)
 
 
-def build_page(gallery: Gallery) -> gradio.Blocks:
+def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None = None) -> gradio.Blocks:
     """
     The page that searches a gallery, to be served by [`serve_page`], and its endpoint for programs.
+
+    Args:
+        gallery: to search.
+        blur_heads: whether the images that are found are shown with heads blurred.
+        log: of the searches; None keeps none.
 
     Example:
 
@@ -188,7 +196,7 @@ def build_page(gallery: Gallery) -> gradio.Blocks:
     client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
     # {'warnings': [], 'hits': [{'image_id': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
     ```"""
-    bounded = BoundedSearch(gallery)
+    bounded = BoundedSearch(gallery, blur_heads, None if log is None else partial(_write, log))
     with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         gradio.api(endpoint(bounded), api_name="search", **LIMITS)
         gradio.Markdown(TITLE, elem_id="title")
@@ -247,7 +255,9 @@ def _search_on_changes(handlers: PageHandlers, example: Any, query: list[Any], o
     gradio.on(changes, handlers.search, inputs, trigger_mode="always_last", show_progress="hidden", **options)
 
 
-def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = None) -> None:
+def serve_page(
+    page: gradio.Blocks, host: str | None = None, port: int | None = None, users: Users | None = None
+) -> None:
     """
     Serves a page until Ctrl-C or SIGTERM, then deletes the images that it showed and those that were uploaded. It has
     no share link and no telemetry, and serves no files but the images that it shows.
@@ -256,10 +266,12 @@ def serve_page(page: gradio.Blocks, host: str | None = None, port: int | None = 
         page: of [`build_page`].
         host: address to listen on. Default: `GRADIO_SERVER_NAME`, or else 127.0.0.1.
         port: to listen on. Default: `GRADIO_SERVER_PORT`, or else the first free one from 7860.
+        users: who may use it; None for everybody who reaches it.
     """
     page.launch(
         server_name=host,
         server_port=port,
+        auth=None if users is None else users.check,  # type: ignore[arg-type]  # which may be a coroutine
         share=False,
         max_file_size=MAX_UPLOAD,
         state_session_capacity=1000,
@@ -355,6 +367,12 @@ def _slider(*arguments: Any, **options: Any) -> gradio.Slider:
     slider = gradio.Slider(*arguments, **options)
     slider.preprocess = lambda payload: payload  # type: ignore[method-assign]
     return slider
+
+
+def _write(log: QueryLog, query: dict[str, Any], found: list[str] | None) -> None:
+    """Logs a search, with the name of whom Gradio is answering."""
+    request = LocalContext.request.get(None)
+    log.write(request.username if request else None, query, found)
 
 
 def _stripped(words: str | None) -> str | None:

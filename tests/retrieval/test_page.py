@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -71,21 +72,21 @@ def gallery(place) -> Gallery:
     return Gallery.load(place / "gallery")
 
 
-@pytest.fixture(scope="module")
-def url(place) -> Iterator[str]:
+@contextmanager
+def served(place: Path, *arguments: str) -> Iterator[str]:
     """
     The address of `bdam app` in a process of its own, which by the end has not met anything unexpected, and leaves
     nothing behind.
     """
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "bdam.cli", "app", place / "gallery", "--port", str(port)]
+    command = [sys.executable, "-m", "bdam.cli", "app", place / "gallery", "--port", str(port), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(place / "cache")}
     log = place / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
         try:
             deadline = time.monotonic() + PATIENCE
-            while ask(port, "/gradio_api/startup-events")[0] != 200:
+            while ask(port, "/gradio_api/startup-events")[0] not in (200, 401):
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
                 time.sleep(0.2)
             yield f"http://127.0.0.1:{port}"
@@ -94,6 +95,12 @@ def url(place) -> Iterator[str]:
             process.wait(timeout=PATIENCE)
     assert "Traceback" not in log.read_text()
     assert [file for file in (place / "cache").rglob("*") if file.is_file()] == []
+
+
+@pytest.fixture(scope="module")
+def url(place) -> Iterator[str]:
+    with served(place) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
