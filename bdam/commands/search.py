@@ -1,6 +1,7 @@
 """The commands that make and search galleries."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from bdam.retrieval.gallery import Gallery, Hits
     from bdam.retrieval.indexing import IndexReport
+    from bdam.retrieval.stores.base import Filter
 
 Uri = Annotated[
     str,
@@ -29,6 +31,7 @@ Index = Annotated[
         "--index", help="exact; or an index of FAISS, stored in the folder of the gallery: hnsw, or a factory string."
     ),
 ]
+SPAN = re.compile(r"(-?\d+\.?\d*)?\.\.(-?\d+\.?\d*)?")
 # Addresses that only this machine can reach.
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MovedModel = Annotated[
@@ -88,7 +91,11 @@ def search(
     clothing_weight: ClothingWeight = None,
     k: Annotated[int, typer.Option(min=1, help="Number of images to find.")] = 8,
     filters: Annotated[
-        list[str] | None, typer.Option("--filter", help="COLUMN=VALUE[,VALUE …]; may be given again.")
+        list[str] | None,
+        typer.Option("--filter", help="COLUMN=VALUE[,VALUE …], or COLUMN=FROM..TO for numbers; may be given again."),
+    ] = None,
+    one_per: Annotated[
+        str | None, typer.Option(help="COLUMN, such as track: the best image alone of those with the same value.")
     ] = None,
     model: MovedModel = None,
     index_name: Index = "exact",
@@ -111,10 +118,8 @@ def search(
     texts: list[str | None] = [*sentences] if sentences else [None]
     queries = [{"text": text, **halves, "clothing_weight": clothing_weight} for text in texts]
     titles = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
-    chosen = parse_filters(filters or [])
-    results = [
-        (title, gallery.search(**query, k=k, filter=chosen)) for title, query in zip(titles, queries, strict=True)
-    ]
+    options: dict[str, Any] = {"k": k, "filter": parse_filters(filters or []), "one_per": one_per}
+    results = [(title, gallery.search(**query, **options)) for title, query in zip(titles, queries, strict=True)]
     print_results(results, as_json)
     if grid is not None:
         rows = [
@@ -221,17 +226,24 @@ def print_results(results: "list[tuple[str, Hits]]", as_json: bool) -> None:
         console.print(hits_table(title, hits))
 
 
-def parse_filters(texts: list[str]) -> dict[str, list[str]]:
+def parse_filters(texts: list[str]) -> "Filter":
     """
-    The filter that texts COLUMN=VALUE[,VALUE …] describe: `["camera=1,2"]` → `{"camera": ["1", "2"]}`.
+    The filter that texts COLUMN=VALUE[,VALUE …] and COLUMN=FROM..TO describe: `["camera=1,2", "time=10..25"]` →
+    `{"camera": ["1", "2"], "time": Span(10, 25)}`. Without a number on one side, a span has no bound there.
 
     Raises:
         ValueError: if a text has no `=`.
     """
-    filters: dict[str, list[str]] = {}
+    from bdam.retrieval.stores.base import Span
+
+    listed: dict[str, list[str]] = {}
+    spans: dict[str, Span] = {}
     for text in texts:
         column, separator, values = text.partition("=")
         if not separator:
             raise ValueError(f"--filter must be COLUMN=VALUE, got {text!r}.")
-        filters.setdefault(column, []).extend(values.split(","))
-    return filters
+        if span := SPAN.fullmatch(values):
+            spans[column] = Span(*(float(bound) if bound else None for bound in span.groups()))
+        else:
+            listed.setdefault(column, []).extend(values.split(","))
+    return {**listed, **spans}

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 from bdam.data.images import open_image
 from bdam.retrieval.display import show_image
 from bdam.retrieval.gallery import Gallery, Hits
+from bdam.retrieval.stores.base import Span
 
 
 MAX_SENTENCE = 1000  # characters
@@ -67,15 +68,22 @@ class BoundedSearch:
         finally:
             self._log(query, found)
 
-    def filter(self, positions: Sequence[Sequence[int]]) -> dict[str, list]:
+    def filter(self, values: Sequence[Any]) -> dict[str, list | Span]:
         """
         The filter for [`BoundedSearch.search`] of values that were chosen from `choices`.
 
         Args:
-            positions: for each column of `choices`, the positions of the chosen values; none for any value.
+            values: for each column of `choices` the positions of the chosen values, none for any value; for a span its
+                start and its end, None for no bound.
         """
-        chosen = zip(self.choices.items(), positions, strict=True)
-        return {column: [values[position] for position in picks] for (column, values), picks in chosen if picks}
+        given = iter(values)
+        chosen: dict[str, list | Span] = {}
+        for column, choices in self.choices.items():
+            if isinstance(choices, Span):
+                chosen[column] = Span(next(given), next(given))
+            elif positions := next(given):
+                chosen[column] = [choices[position] for position in positions]
+        return {column: wanted for column, wanted in chosen.items() if wanted != Span()}
 
     def thumbnail(self, image_id: str) -> Image.Image:
         """An image of the gallery of at most `THUMBNAIL_SIDE` pixels a side; a placeholder if it cannot be read."""
@@ -92,10 +100,11 @@ class BoundedSearch:
         like: Example = None,
         clothing_weight: float | None = None,
         k: Count = 12,
-        filter: dict[str, list] | None = None,
+        filter: dict[str, list | Span] | None = None,
+        one_per: str | None = None,
     ) -> Hits:
         with self._lock:
-            return self.gallery.search(text, identity, clothing, like, clothing_weight, k, filter)
+            return self.gallery.search(text, identity, clothing, like, clothing_weight, k, filter, one_per)
 
 
 def open_example(content: bytes) -> Image.Image:

@@ -24,6 +24,7 @@ from bdam.retrieval.rows import digest, file_path, normalize_name, open_images, 
 from bdam.retrieval.sources import GallerySource, ImageSource, Source, check_is_folder, open_source
 from bdam.retrieval.stores import open_store
 from bdam.retrieval.stores.base import Filter, ImageState, Store, StoredImage
+from bdam.retrieval.stores.columns import check_filter
 
 
 logger = logging.getLogger(__name__)
@@ -266,6 +267,7 @@ class Gallery:
         clothing_weight: float | None = None,
         k: int = 10,
         filter: Filter | None = None,
+        one_per: str | None = None,
     ) -> Hits:
         """
         The k images that fit the query best.
@@ -279,7 +281,8 @@ class Gallery:
             clothing_weight: in [0, 1]; 0 compares the person alone, 1 the clothes alone. Default: 0 with `identity`
                 alone, 1 with `clothing` alone, otherwise the `clothing_weight` of the model's configuration.
             k: number of images.
-            filter: columns, each with the value, or the list of values, that its images must have.
+            filter: columns, each with the value, the list of values or the [`Span`] that its images must have.
+            one_per: a column, such as `track`: of images with the same value, the best alone is among the hits.
 
         Returns:
             Up to k images, best first, whose `warnings` say what the model lost of the sentences.
@@ -290,8 +293,8 @@ class Gallery:
         """
         query, warnings = self._embed_query(text, identity, clothing, like, clothing_weight)
         like_id = normalize_name(like) if isinstance(like, str) else None
-        found = self.store.search(query, k + (like_id is not None), filter or {})
-        return Hits([self._hit(query, stored) for stored in found if stored.image_id != like_id][:k], warnings)
+        found = self._search(query, k, filter or {}, like_id, one_per)
+        return Hits([self._hit(query, stored) for stored in found], warnings)
 
     def explain(
         self,
@@ -360,6 +363,19 @@ class Gallery:
         if clothing is not None:
             vector[size:] = self._embed(clothing)[size:]
         return self.embedder.weigh(vector, clothing_weight), warnings
+
+    def _search(
+        self, query: torch.Tensor, k: int, filter: Filter, left_out: str | None, one_per: str | None
+    ) -> list[StoredImage]:
+        """The k best images but the one of the id `left_out`; of those with the same value in `one_per`, the best."""
+        count = k + (left_out is not None)
+        while True:
+            found = self.store.search(query, count, filter)
+            others = [stored for stored in found if stored.image_id != left_out]
+            best = (others if one_per is None else first_of_each(others, one_per))[:k]
+            if len(best) == k or len(found) < count:
+                return best
+            count *= 4
 
     def _choose_weight(self, clothing_weight: float | None, has_person: bool, has_clothes: bool) -> float:
         """The clothing weight of a query that describes the person, the clothes or both."""
@@ -453,3 +469,18 @@ class Gallery:
             if positions:
                 self.store.add(rows.take(pa.array(positions, pa.int64())), vectors[positions])
         return Addition(len(comparison.to_embed), len(comparison.moved))
+
+
+def first_of_each(images: list[StoredImage], column: str) -> list[StoredImage]:
+    """
+    The images without those whose value in a column an earlier one has. Those without a value stay.
+
+    Raises:
+        ValueError: if they have no such column.
+    """
+    first: dict[Any, StoredImage] = {}
+    for image in images:
+        check_filter(column, image.row)
+        value = image.row[column]
+        first.setdefault((image.image_id,) if value is None else value, image)
+    return list(first.values())

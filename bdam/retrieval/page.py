@@ -9,6 +9,7 @@ from typing import Any
 from bdam.retrieval.access import QueryLog, Users
 from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, Example, open_example
 from bdam.retrieval.gallery import Gallery, Hit, Hits
+from bdam.retrieval.stores.base import Span
 
 
 try:
@@ -97,7 +98,7 @@ class PageHandlers:
 
     Each returns new values of five components: the gallery of hits, the ids of the hits, the example of the query,
     the image that shows it, and the button that clears it. A `query` is the values of the controls: text, identity,
-    clothing, clothing weight, number of images, and for each filter the positions of the chosen values.
+    clothing, clothing weight, number of images, and those of the filters, see [`BoundedSearch.filter`].
 
     Args:
         bounded: the search.
@@ -114,7 +115,7 @@ class PageHandlers:
         clothing: str | None,
         clothing_weight: float | None,
         k: int | None,
-        *positions: list[int],
+        *filters: Any,
     ) -> Any:
         """Shows the hits of the example or, without one, of the sentence; none if both are empty."""
         has_example = like is not None
@@ -123,7 +124,7 @@ class PageHandlers:
             "identity": _stripped(identity),
             "clothing": _stripped(clothing),
         }
-        options = {"clothing_weight": clothing_weight, "k": k or HITS, "filter": self.bounded.filter(positions)}
+        options = {"clothing_weight": clothing_weight, "k": k or HITS, "filter": self.bounded.filter(filters)}
         try:
             hits = (
                 self.bounded.search(like=like, **sentences, **options)
@@ -304,7 +305,8 @@ def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
         like: str | None = None,
         clothing_weight: float | None = None,
         k: int = HITS,
-        filter: dict[str, list] | None = None,
+        filter: dict[str, list | dict[str, float]] | None = None,
+        one_per: str | None = None,
     ) -> dict[str, list]:
         """
         The `hits`, the k images that fit best, best first, each with its id, its score, and the identity and clothing
@@ -317,11 +319,12 @@ def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
             like: the id of an image in the gallery, instead of the text.
             clothing_weight: 0 compares the person alone, 1 the clothes alone. Default: the model's own weight.
             k: number of images.
-            filter: columns, each with the list of values that it may have.
+            filter: columns, each with the list of values that it may have, or its span, {"start": 1.5, "end": 20}.
+            one_per: a column, such as track: of images with the same value, the best alone is among the hits.
         """
         query = {"text": text, "identity": identity, "clothing": clothing, "like": like}
         try:
-            hits = bounded.search(**query, clothing_weight=clothing_weight, k=k, filter=filter)
+            hits = bounded.search(**query, clothing_weight=clothing_weight, k=k, filter=filter, one_per=one_per)
         except ValueError as error:
             raise gradio.Error(str(error), print_exception=False) from None
         columns = ("image_id", "score", "identity", "clothing")
@@ -354,12 +357,20 @@ def _build_controls(bounded: BoundedSearch) -> list[Any]:
         identity = gradio.Textbox(label="The person", max_length=MAX_SENTENCE, elem_id="identity")
         clothing = gradio.Textbox(label="The clothes", max_length=MAX_SENTENCE, elem_id="clothing")
     with gradio.Accordion("Filters", open=False, visible=bool(bounded.choices)):
-        choices = {
-            column: [(str(value), position) for position, value in enumerate(values)]
-            for column, values in bounded.choices.items()
-        }
-        filters = [gradio.Dropdown(choices[column], multiselect=True, label=column) for column in choices]
+        filters = [each for column, choices in bounded.choices.items() for each in _build_filter(column, choices)]
     return [identity, clothing, weight, count, *filters]
+
+
+def _build_filter(column: str, choices: list | Span) -> list[Any]:
+    """A list to choose values from, or two boxes for the ends of a span."""
+    if isinstance(choices, Span):
+        with gradio.Row():
+            return [
+                gradio.Number(label=f"{column} {side}", placeholder=f"{bound:g}", min_width=100)
+                for side, bound in (("from", choices.start), ("to", choices.end))
+            ]
+    values = [(str(value), position) for position, value in enumerate(choices)]
+    return [gradio.Dropdown(values, multiselect=True, label=column)]
 
 
 def _slider(*arguments: Any, **options: Any) -> gradio.Slider:

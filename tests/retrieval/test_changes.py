@@ -248,7 +248,14 @@ def test_filters_of_numbers_and_truth_values(bdam, checkpoint, embedder, tmp_pat
     columns = {"person_id": [*range(6)], "is_day": [True, False] * 3, "height": [1.5] * 6}
     Gallery.from_images(embedder, rows(image_id=list(COLOURS), **columns), uri=tmp_path / "gallery")
     search = ("search", tmp_path / "gallery", "--model", checkpoint, SENTENCES[0], "--json", "--filter")
-    for words, count in (("person_id=2,3", 2), ("is_day=true", 3), ("is_day=0", 3), ("height=1.5", 6)):
+    for words, count in (
+        ("person_id=2,3", 2),
+        ("person_id=4..", 2),
+        ("is_day=true", 3),
+        ("is_day=0", 3),
+        ("height=1.5", 6),
+        ("person_id=1..3", 3),
+    ):
         code, output = bdam(*search, words)
         assert code == 0 and output.count('"score"') == count, words
     for words in ("person_id=99999999999999999999", "person_id=1_0", "person_id=red", "is_day=on", "height=tall"):

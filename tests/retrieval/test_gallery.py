@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,6 +19,8 @@ from tiny import COLOURS, SENTENCES, tiny_model
 from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.sources import open_source
+from bdam.retrieval.stores.base import Span
+from bdam.retrieval.stores.columns import list_choices
 
 
 def data_set(**columns) -> Dataset:
@@ -74,6 +77,26 @@ def test_filters_leave_the_rest_out(embedder, images):
     assert gallery.store.choices() == {"folder": ["camera0", "camera1"]}
 
 
+def test_one_hit_per_value_of_a_column(embedder):
+    rows = data_set(track=["a", "a", "b", None, "b", None], time=[0.5, 1.5, 2.5, 3.5, 4.5, 5.5])
+    gallery = Gallery.from_images(embedder, rows)
+    everything = gallery.search(SENTENCES[0], k=6)
+    hits = gallery.search(SENTENCES[0], k=6, one_per="track")
+    tracks = [hit.row["track"] for hit in everything]
+    assert hits == [hit for i, hit in enumerate(everything) if tracks[i] is None or tracks[i] not in tracks[:i]]
+    assert gallery.search(SENTENCES[0], k=2, one_per="track") == hits[:2]
+    assert hits[0].image_id not in names(gallery.search(like=hits[0].image_id, k=6, one_per="track"))
+    early = gallery.search(SENTENCES[0], filter={"time": Span(end=2.5)}, one_per="track")
+    assert {hit.row["track"] for hit in early} == {"a", "b"} and len(early) == 2
+    with pytest.raises(ValueError, match="Nothing to filter by is called 'shelf'"):
+        gallery.search(SENTENCES[0], one_per="shelf")
+
+
+def test_times_are_offered_as_a_span():
+    rows = pa.table({"time": [step / 10 for step in range(60)], "person_id": [*range(60)], "camera": ["a", "b"] * 30})
+    assert list_choices(rows) == {"time": Span(0.0, 5.9), "camera": ["a", "b"]}
+
+
 def test_columns_of_a_data_set_can_be_filtered_by(embedder):
     rows = data_set(person_id=[1, 1, 2, 2, 3, 3], captions=[["a"]] * 6, identity_description=["a"] * 6)
     gallery = Gallery.from_images(embedder, rows)
@@ -92,6 +115,7 @@ def test_columns_of_a_data_set_can_be_filtered_by(embedder):
         ({"identity": "A man.", "clothing_weight": 0.5}, "say what they wear"),
         ({"clothing": "A coat.", "clothing_weight": 0.5}, "say who they are"),
         ({"like": "camera0/grey.png"}, "No image of the gallery is named 'camera0/grey.png'"),
+        ({"text": "A man.", "filter": {"folder": Span(1)}}, "'folder' holds string, which has no span"),
         ({"text": "A man.", "filter": {"shelf": 1}}, "Nothing to filter by is called 'shelf': there is folder"),
         ({"text": "A man.", "filter": {"folder": [1, "a"]}}, "'folder' holds string"),
     ],

@@ -22,7 +22,7 @@ from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.gallery import Gallery, Hit
 from bdam.retrieval.sources import open_source
 from bdam.retrieval.stores import milvus, open_store
-from bdam.retrieval.stores.base import EmbeddingSpace
+from bdam.retrieval.stores.base import EmbeddingSpace, Span
 from bdam.retrieval.stores.local import LocalStore
 from bdam.retrieval.stores.milvus import MilvusStore
 
@@ -172,6 +172,7 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
     def found(store, filter) -> list[str]:
         return [stored.image_id for stored in store.search(query, 9, filter)]
 
+    assert sorted(found(local, {"height": Span(0, 1.5)})) == ["0.png", "2.png"]
     places = [{"place": place} for place in table["place"].to_pylist()]
     for filter in (
         *places,
@@ -183,12 +184,18 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
         {"height": 0.00001},
         {"height": [2, -3]},
         {"place": "nowhere"},
+        {"height": Span(0, 1.5)},
+        {"height": Span(end=0.00001), "at noon": False},
+        {"camera": Span(2)},
+        {"camera": Span()},
     ):
         assert found(remote, filter) == found(local, filter), filter
     assert [found(remote, filter) for filter in places] == [["0.png"], ["1.png"], ["2.png"], ["3.png"]]
     for store in (local, remote):
         with pytest.raises(ValueError, match=r"Nothing to filter by is called 'floor': there is .*camera"):
             store.search(query, 9, {"floor": 1})
+        with pytest.raises(ValueError, match="'place' holds string, which has no span"):
+            store.search(query, 9, {"place": Span(1)})
         with pytest.raises(ValueError, match="'camera' holds int64, not"):
             store.search(query, 9, {"camera": "left"})
         with pytest.raises(ValueError, match="Nothing to filter by is called 'image_id'"):

@@ -1,5 +1,6 @@
 """The protocol of stores, and the types that it uses."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -8,6 +9,27 @@ import pyarrow as pa
 import torch
 
 
+@dataclass(frozen=True)
+class Span:
+    """
+    The numbers of a column from `start` to `end`, both included.
+
+    Args:
+        start, end: None for no bound.
+
+    Raises:
+        ValueError: if a bound is no finite number.
+    """
+
+    start: float | None = None
+    end: float | None = None
+
+    def __post_init__(self):
+        if not all(math.isfinite(bound) for bound in (self.start, self.end) if bound is not None):
+            raise ValueError(f"A span must have finite bounds, got {self.start} to {self.end}.")
+
+
+# Columns, each with the value, the list of values or the [`Span`] that its images must have.
 Filter = Mapping[str, Any]
 
 
@@ -127,7 +149,8 @@ class Store(Protocol):
         Args:
             query: (D,), float32.
             k: number of images.
-            filter: columns, each with the value, or the list of values, that its images must have; `{}` for all.
+            filter: columns, each with the value, the list of values or the [`Span`] that its images must have; `{}`
+                for all.
 
         Raises:
             ValueError: if the filter names an unknown column, or a value that is not of its type.
@@ -145,5 +168,8 @@ class Store(Protocol):
     def vectors(self) -> Iterator[tuple[list[str], torch.Tensor]]:
         """The ids of all images with their vectors (n, D), chunk by chunk."""
 
-    def choices(self) -> dict[str, list]:
-        """Column → its values, of the columns that the web page offers as filters; `{}` if that is not known."""
+    def choices(self) -> dict[str, list | Span]:
+        """
+        Column → its values, or the span of its numbers, of the columns that the web page offers as filters; `{}` if
+        that is not known.
+        """

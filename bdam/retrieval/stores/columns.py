@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import torch
 
 from bdam.retrieval.rows import ROW, normalize_name
+from bdam.retrieval.stores.base import Span
 
 
 MAX_CHOICES = 50  # values of a column that `Store.choices` lists
@@ -32,10 +33,19 @@ def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def list_choices(rows: pa.Table) -> dict[str, list]:
-    """Column → its sorted values, of the columns to filter by that have at most `MAX_CHOICES`."""
-    values = {name: pc.unique(rows[name]).drop_null() for name in filter_columns(rows.column_names)}
-    return {name: sorted(column.to_pylist()) for name, column in values.items() if len(column) <= MAX_CHOICES}
+def list_choices(rows: pa.Table) -> dict[str, list | Span]:
+    """
+    Column → its sorted values, of the columns to filter by that have at most `MAX_CHOICES`; the span of more
+    floating-point numbers, such as times.
+    """
+    choices: dict[str, list | Span] = {}
+    for name in filter_columns(rows.column_names):
+        values = pc.unique(rows[name]).drop_null()
+        if len(values) <= MAX_CHOICES:
+            choices[name] = sorted(values.to_pylist())
+        elif pa.types.is_floating(values.type):
+            choices[name] = Span(*pc.min_max(values).as_py().values())
+    return choices
 
 
 def check_filter(name: str, columns: Iterable[str]) -> None:
@@ -72,3 +82,19 @@ def filter_values(name: str, wanted: Any, kind: pa.DataType) -> pa.Array:
         return pa.array(values).cast(kind)
     except (pa.ArrowException, OverflowError):
         raise ValueError(f"{name!r} holds {kind}, not {values!r}.") from None
+
+
+def bounds(name: str, span: Span, kind: pa.DataType) -> dict[str, float]:
+    """
+    The comparisons that a span stands for: operator → number.
+
+    Args:
+        name: of the column, for messages.
+        kind: type of the column.
+
+    Raises:
+        ValueError: if the column holds no numbers.
+    """
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise ValueError(f"{name!r} holds {kind}, which has no span: give values.")
+    return {sign: bound for sign, bound in ((">=", span.start), ("<=", span.end)) if bound is not None}

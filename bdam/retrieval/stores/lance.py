@@ -12,8 +12,9 @@ import pyarrow as pa
 import torch
 
 from bdam.retrieval.rows import ROW
-from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage
+from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, Span, StoredImage
 from bdam.retrieval.stores.columns import (
+    bounds,
     check_filter,
     filter_columns,
     filter_values,
@@ -133,7 +134,7 @@ class LanceStore:
                 rows = pa.Table.from_batches([batch])
                 yield rows["image_id"].to_pylist(), to_vectors(rows["vector"])
 
-    def choices(self) -> dict[str, list]:
+    def choices(self) -> dict[str, list | Span]:
         names = [name for name in filter_columns(self._schema().names) if name != "vector"]
         return list_choices(self._query(None, names)) if names else {}
 
@@ -208,7 +209,12 @@ def _images(rows: pa.Table) -> list[StoredImage]:
 def _condition(name: str, wanted: Any, schema: pa.Schema) -> str:
     """A filter as an expression of SQL."""
     check_filter(name, [column for column in schema.names if column != "vector"])
-    values = filter_values(name, wanted, schema.field(name).type).to_pylist()
+    kind = schema.field(name).type
+    if isinstance(wanted, Span):
+        return (
+            " AND ".join(f"`{name}` {sign} {bound!r}" for sign, bound in bounds(name, wanted, kind).items()) or "true"
+        )
+    values = filter_values(name, wanted, kind).to_pylist()
     conditions = [f"`{name}` IS NULL" if value is None else f"`{name}` = {_literal(value)}" for value in values]
     return f"({' OR '.join(conditions) or 'false'})"
 

@@ -8,10 +8,13 @@ import pyarrow.compute as pc
 import torch
 
 from bdam.retrieval.rows import ROW
-from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage
-from bdam.retrieval.stores.columns import check_filter, filter_values, list_choices
+from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, Span, StoredImage
+from bdam.retrieval.stores.columns import bounds, check_filter, filter_values, list_choices
 from bdam.retrieval.stores.indexes import Index, build_index, check_index
 from bdam.retrieval.stores.parts import Parts
+
+
+COMPARISONS = {">=": pc.greater_equal, "<=": pc.less_equal}
 
 
 class LocalStore:
@@ -83,7 +86,7 @@ class LocalStore:
     def vectors(self) -> Iterator[tuple[list[str], torch.Tensor]]:
         return ((rows["image_id"].to_pylist(), vectors) for rows, vectors in self._chunks)
 
-    def choices(self) -> dict[str, list]:
+    def choices(self) -> dict[str, list | Span]:
         return list_choices(self._rows)
 
     @cached_property
@@ -126,7 +129,11 @@ def _passing(rows: pa.Table, filter: Filter) -> torch.Tensor:
     passing = torch.ones(len(rows), dtype=torch.bool)
     for name, wanted in filter.items():
         check_filter(name, rows.column_names)
-        passing &= _mask(pc.is_in(rows[name], filter_values(name, wanted, rows[name].type)))
+        if isinstance(wanted, Span):
+            for sign, bound in bounds(name, wanted, rows[name].type).items():
+                passing &= _mask(pc.fill_null(COMPARISONS[sign](rows[name], bound), False))
+        else:
+            passing &= _mask(pc.is_in(rows[name], filter_values(name, wanted, rows[name].type)))
     return passing
 
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import torch
 
 from bdam.retrieval.rows import ROW
-from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, StoredImage
-from bdam.retrieval.stores.columns import check_filter, filter_values, in_batches
+from bdam.retrieval.stores.base import EmbeddingSpace, Filter, ImageState, Span, StoredImage
+from bdam.retrieval.stores.columns import bounds, check_filter, filter_values, in_batches
 
 
 try:
@@ -143,7 +143,7 @@ class MilvusStore:
         for batch in in_batches(self._all(["image_id", "vector"], ROWS_AT_ONCE), ROWS_AT_ONCE):
             yield [row["image_id"] for row in batch], torch.tensor([row["vector"] for row in batch])
 
-    def choices(self) -> dict[str, list]:
+    def choices(self) -> dict[str, list | Span]:
         """`{}`: Milvus does not list the values of its dynamic fields."""
         return {}
 
@@ -169,6 +169,9 @@ class MilvusStore:
     def _condition(self, name: str, wanted: Any) -> str:
         """A filter as an expression of Milvus, without `in`, which milvus-lite lacks for dynamic fields."""
         field = _field(name)
+        if isinstance(wanted, Span):
+            comparisons = bounds(name, wanted, self._kind(name)).items()
+            return " and ".join(f"{field} {sign} {bound}" for sign, bound in comparisons) or ALL
         conditions = [
             f"not (exists {field})" if value is None else f"{field} == {_literal(value)}"
             for value in filter_values(name, wanted, self._kind(name)).to_pylist()
