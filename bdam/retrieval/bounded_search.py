@@ -1,17 +1,21 @@
 """Search with untrusted input: any query ends in hits, or in a ValueError whose message the sender can read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from threading import Lock
 from typing import Annotated, Any
 
+import numpy as np
+import torch
 from PIL import Image, ImageFilter
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.images import open_image
 from bdam.retrieval.display import show_image
 from bdam.retrieval.gallery import Gallery, Hits
-from bdam.retrieval.stores.base import Span
+from bdam.retrieval.stores.base import Span, StoredImage
 
 
 MAX_SENTENCE = 1000  # characters
@@ -20,9 +24,30 @@ MAX_PIXELS = 25_000_000  # of an example; a file of some kilobytes can hold far 
 EXAMPLE_SIDE = 1024  # pixels
 THUMBNAIL_SIDE = 512  # pixels
 
+PASSAGE = "track"  # the column whose images show one person passing a camera
+
 Sentence = Annotated[str | None, Field(max_length=MAX_SENTENCE)]
 Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
 Example = str | Image.Image | None
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """
+    An image of the gallery, and what is known of it.
+
+    Args:
+        image: of at most `EXAMPLE_SIDE` pixels a side; a placeholder if it cannot be read.
+        row: its columns.
+        lost: `identity` and `clothing` → what that part of its score loses, see [`Gallery.explain`]; without what
+            counts for nothing.
+        passage: thumbnails of all images of its passage, with their times; empty if it is alone.
+    """
+
+    image: Image.Image
+    row: dict[str, Any]
+    lost: dict[str, np.ndarray]
+    passage: list[tuple[Image.Image, str]]
 
 
 class BoundedSearch:
@@ -43,8 +68,9 @@ class BoundedSearch:
     ):
         self.gallery = gallery
         self.blur_heads = blur_heads
+        self.choices = {name: values for name, values in gallery.store.choices().items() if name != PASSAGE}
+        self.one_per = PASSAGE if _has_passages(gallery) else None
         self._log = log or (lambda query, found: None)
-        self.choices = gallery.store.choices()
         self._lock = Lock()
 
     def search(self, **query: Any) -> Hits:
@@ -59,14 +85,30 @@ class BoundedSearch:
         """
         found = None
         try:
-            hits = self._search(**query)
+            with _mistakes_told():
+                hits = self._search(**query)
             found = [hit.image_id for hit in hits]
             return hits
-        except ValidationError as error:
-            mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
-            raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
         finally:
             self._log(query, found)
+
+    def open(self, image_id: str, **query: Any) -> OpenedImage:
+        """
+        One of the images that a query found.
+
+        Args:
+            image_id: the image.
+            query: the query, as [`Gallery.explain`] takes it.
+
+        Raises:
+            ValueError: as [`BoundedSearch.search`]; and if the gallery has no such image.
+        """
+        if not (found := self.gallery.store.find([image_id])):
+            raise ValueError(f"No image of the gallery is named {image_id!r}.")
+        image = show_image(self.gallery, image_id)
+        image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+        with _mistakes_told():
+            return OpenedImage(image, found[0].row, self._explain(image_id, **query), self._passage(found[0]))
 
     def filter(self, values: Sequence[Any]) -> dict[str, list | Span]:
         """
@@ -91,6 +133,30 @@ class BoundedSearch:
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return blur_head(image) if self.blur_heads else image
 
+    def _passage(self, opened: StoredImage) -> list[tuple[Image.Image, str]]:
+        if self.one_per is None or (track := opened.row[PASSAGE]) is None:
+            return []
+        others = self.gallery.store.search(opened.vector, MAX_HITS, {PASSAGE: track})
+        others.sort(key=lambda other: (other.row.get("time") or 0, other.image_id))
+        return [(self.thumbnail(other.image_id), _time(other.row)) for other in others if len(others) > 1]
+
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def _explain(
+        self,
+        image_id: str,
+        text: Sentence = None,
+        identity: Sentence = None,
+        clothing: Sentence = None,
+        like: Example = None,
+        clothing_weight: float | None = None,
+    ) -> dict[str, np.ndarray]:
+        try:
+            with self._lock:
+                lost = self.gallery.explain(image_id, text, identity, clothing, like, clothing_weight)
+        except OSError:  # of an image that is gone
+            return {}
+        return {name: part for name in ("identity", "clothing") if (part := getattr(lost, name)).any()}
+
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def _search(
         self,
@@ -105,6 +171,26 @@ class BoundedSearch:
     ) -> Hits:
         with self._lock:
             return self.gallery.search(text, identity, clothing, like, clothing_weight, k, filter, one_per)
+
+
+@contextmanager
+def _mistakes_told() -> Iterator[None]:
+    """Raises what a validation finds wrong as one sentence."""
+    try:
+        yield
+    except ValidationError as error:
+        mistakes = ((mistake["loc"][0], mistake["msg"]) for mistake in error.errors())
+        raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
+
+
+def _has_passages(gallery: Gallery) -> bool:
+    some = gallery.store.search(torch.zeros(gallery.embedder.space.size), 1, {})
+    return bool(some) and PASSAGE in some[0].row
+
+
+def _time(row: dict[str, Any]) -> str:
+    """The time of an image in its video, as minutes and seconds; empty if it has none."""
+    return "" if row.get("time") is None else "{:.0f}:{:04.1f}".format(*divmod(row["time"], 60))
 
 
 def open_example(content: bytes) -> Image.Image:

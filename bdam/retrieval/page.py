@@ -1,14 +1,14 @@
 """The web page that searches a gallery, and its endpoint `/search` for programs."""
 
-import html
 import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from bdam.retrieval.access import QueryLog, Users
-from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, Example, open_example
-from bdam.retrieval.gallery import Gallery, Hit, Hits
+from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.page_handlers import HITS, PageHandlers
 from bdam.retrieval.stores.base import Span
 
 
@@ -23,7 +23,6 @@ except ImportError as error:
     raise ImportError("The web page needs Gradio: pip install bdam[app]") from error
 
 
-HITS = 12  # images per search, at first
 HOUR = 3600  # seconds
 MAX_UPLOAD = "10mb"
 MAX_WAITING = 500  # requests; beyond these, the page reports that it is busy
@@ -31,7 +30,6 @@ MAX_WAITING = 500  # requests; beyond these, the page reports that it is busy
 LIMITS: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 2}
 
 TITLE = "# Find a person by a sentence"
-HINT = "**More like this:** select an image that was found, or upload one."
 # The first captions of the first three persons of the demo. A sentence may be short, but the more it says, the better.
 SENTENCES = [
     "A short man of medium build in his twenties is wearing a green hoodie, a black baseball cap, blue shoes and grey "
@@ -51,8 +49,11 @@ first, even if the person is on no image.
 **The slider.** At 0 the clothes do not count, for somebody who may have changed them; at 1 nothing else does. It
 starts at the model's own choice.
 
-**More like this.** Select an image that was found, or upload one, and it takes the place of the sentence. Describe
-the clothes apart, and you look for this person in those clothes.
+**Why this one.** Select an image that was found. Red is what its score loses when that part of the image is hidden,
+for the person and for the clothes.
+
+**More like this.** An image that is opened, or one that you upload, takes the place of the sentence. Describe the
+clothes apart, and you look for this person in those clothes.
 
 **Use it well.** Searching for people by description can harm them. Use it with consent and within the law, test it for
 bias on your own data, check every result by eye, and do not use it to watch individuals. What you upload is deleted
@@ -77,97 +78,31 @@ CSS = """
     background: var(--button-primary-background-fill); color: var(--button-primary-text-color);
 }
 #weight input[type="number"], #count input[type="number"] { width: 4.5rem; }
-#results .grid-wrap { max-height: none; overflow: visible; padding: 0; }
-#results .grid-container { grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem; }
-#results .thumbnail-item { aspect-ratio: auto; height: auto; padding-top: 0.6rem; box-shadow: none; }
-#results .thumbnail-item > img { height: 260px; object-fit: contain; }
-#results .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); outline-offset: -3px; }
-#results .caption-label {
+.images .grid-wrap { max-height: none; overflow: visible; padding: 0; }
+.images .grid-container { grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem; }
+.images .thumbnail-item { aspect-ratio: auto; height: auto; padding-top: 0.6rem; box-shadow: none; }
+.images .thumbnail-item > img { height: 260px; object-fit: contain; }
+.images .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); outline-offset: -3px; }
+.images .caption-label {
     position: static; max-width: none; padding: 0.6rem 0.9rem 0.75rem; border: none; background: none;
     white-space: pre; line-height: 1.5; color: var(--body-text-color-subdued);
 }
-#results .thumbnail-item:hover .caption-label { opacity: 1; }
-#results .caption-label::first-line { font-weight: 600; color: var(--body-text-color); }
+.images .thumbnail-item:hover .caption-label { opacity: 1; }
+.images .caption-label::first-line { font-weight: 600; color: var(--body-text-color); }
+#opened { padding-bottom: 1rem; border-bottom: 1px solid var(--border-color-primary); }
+#lost .grid-container, #passage .grid-container { grid-template-columns: repeat(auto-fill, minmax(110px, 1fr)); }
+#passage .thumbnail-item > img { height: 130px; }
+#facts dl { display: grid; grid-template-columns: auto 1fr; gap: 0.2rem 0.8rem; overflow-wrap: anywhere; }
+#facts dt { color: var(--body-text-color-subdued); }
+/* On a phone, what was found stands right below the sentence. */
+@media (max-width: 700px) {
+    #examples, #controls { order: 1; }
+    #title h1 { font-size: 1.25rem; margin: 0; }
+    .images .grid-container { grid-template-columns: repeat(2, 1fr); gap: 0.5rem; }
+    .images .thumbnail-item > img { height: 200px; }
+}
 #explanation { max-width: 75ch; }
 """
-
-
-class PageHandlers:
-    """
-    The handlers of the page's events.
-
-    Each returns new values of five components: the gallery of hits, the ids of the hits, the example of the query,
-    the image that shows it, and the button that clears it. A `query` is the values of the controls: text, identity,
-    clothing, clothing weight, number of images, and those of the filters, see [`BoundedSearch.filter`].
-
-    Args:
-        bounded: the search.
-    """
-
-    def __init__(self, bounded: BoundedSearch):
-        self.bounded = bounded
-
-    def search(
-        self,
-        like: Example,
-        text: str | None,
-        identity: str | None,
-        clothing: str | None,
-        clothing_weight: float | None,
-        k: int | None,
-        *filters: Any,
-    ) -> Any:
-        """Shows the hits of the example or, without one, of the sentence; none if both are empty."""
-        has_example = like is not None
-        sentences = {
-            "text": None if has_example else _stripped(text),
-            "identity": _stripped(identity),
-            "clothing": _stripped(clothing),
-        }
-        options = {"clothing_weight": clothing_weight, "k": k or HITS, "filter": self.bounded.filter(filters)}
-        try:
-            hits = (
-                self.bounded.search(like=like, **sentences, **options)
-                if has_example or any(sentences.values())
-                else Hits()
-            )
-        except ValueError as error:
-            return _warn_only(error)
-        for warning in hits.warnings:
-            _warn(warning)
-        shown = self.bounded.thumbnail(like) if isinstance(like, str) else like
-        return (
-            gradio.Gallery(
-                [(self.bounded.thumbnail(hit.image_id), caption(hit)) for hit in hits], selected_index=None
-            ),
-            [hit.image_id for hit in hits],
-            like,
-            gradio.Image(shown, visible=has_example),
-            gradio.Button(visible=has_example),
-        )
-
-    def on_sentence(self, like: Example, text: str | None, *rest: Any) -> Any:
-        """Searches by the sentence; if it is empty, by the example."""
-        if like is None and not any(map(_stripped, (text, *rest[:2]))):
-            gradio.Info("Say whom you look for.")
-        return self.search(None if _stripped(text) else like, text, *rest)
-
-    def on_selection(self, selected: gradio.SelectData, image_ids: list[str], *query: Any) -> Any:
-        """Makes a hit the example, and searches by it."""
-        if selected.index not in range(len(image_ids)):
-            return _warn_only(ValueError("These results are too old: search again."))
-        return self.search(image_ids[selected.index], *query)
-
-    def on_upload(self, content: bytes, *query: Any) -> Any:
-        """Uses the uploaded image as the example of a search, and searches."""
-        try:
-            return self.search(open_example(content), *query)
-        except ValueError as error:
-            return _warn_only(error)
-
-    def on_clear(self, *query: Any) -> Any:
-        """Removes the example, and searches by the sentence."""
-        return self.search(None, *query)
 
 
 class OwnFilesOnly:
@@ -209,37 +144,32 @@ def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None 
             autofocus=True,
             elem_id="sentence",
         )
-        examples = gradio.Examples(SENTENCES, sentence, label="For example", api_visibility="private")
-        with gradio.Row():
-            with gradio.Column(scale=1, min_width=280):
+        examples = gradio.Examples(
+            SENTENCES, sentence, label="For example", elem_id="examples", api_visibility="private"
+        )
+        with gradio.Row(elem_id="search"):
+            with gradio.Column(scale=1, min_width=280, elem_id="controls"):
                 query = [sentence, *_build_controls(bounded)]
-                gradio.Markdown(HINT)
                 upload = gradio.UploadButton("Upload an example", type="binary", file_types=["image"], size="md")
                 shown = gradio.Image(label="Like this", interactive=False, visible=False, height=200, buttons=[])
                 clear = gradio.Button("Clear the example", visible=False, size="md")
             with gradio.Column(scale=3):
-                results = gradio.Gallery(
-                    label="Found",
-                    show_label=False,
-                    container=False,
-                    allow_preview=False,
-                    height="auto",
-                    object_fit="contain",
-                    buttons=[],
-                    elem_id="results",
-                )
+                with gradio.Column(visible=False, elem_id="opened") as opened:
+                    details, more, close = _build_opened()
+                results = _images("Found", elem_id="results")
         with gradio.Accordion("What the score says, and how to use it well", open=False):
             gradio.Markdown(EXPLANATION, elem_id="explanation")
 
         found, example = gradio.State([], time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
+        image_id = gradio.State(None, time_to_live=HOUR)
         handlers = PageHandlers(bounded)
-        options: dict[str, Any] = {
-            "outputs": [results, found, example, shown, clear],
-            "api_visibility": "private",
-            **LIMITS,
-        }
+        options: dict[str, Any] = {"api_visibility": "private", **LIMITS}
+        one: dict[str, Any] = {"outputs": [opened, *details, image_id], **options}
+        options["outputs"] = [results, found, example, shown, clear, opened]
         examples.load_input_event.then(handlers.on_sentence, [example, *query], **options)
-        results.select(handlers.on_selection, [found, *query], **options)
+        results.select(handlers.on_selection, [found, example, *query], **one)
+        more.click(handlers.search, [image_id, *query], **options)
+        close.click(lambda: gradio.Column(visible=False), outputs=opened, api_visibility="private")
         upload.upload(handlers.on_upload, [upload, *query], **options)
         clear.click(handlers.on_clear, query, **options)
         _search_on_changes(handlers, example, query, options)
@@ -333,9 +263,23 @@ def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
     return search
 
 
-def caption(hit: Hit) -> str:
-    """The lines below an image: its score, the parts of the score, and its id."""
-    return f"{hit.score:.3f}\nidentity {hit.identity:.3f}\nclothing {hit.clothing:.3f}\n{hit.image_id}"
+def _images(label: str, **options: Any) -> gradio.Gallery:
+    """Images that stand whole above their captions."""
+    fixed: dict[str, Any] = {"show_label": False, "container": False, "allow_preview": False, "height": "auto"}
+    return gradio.Gallery(label=label, object_fit="contain", buttons=[], elem_classes=["images"], **fixed, **options)
+
+
+def _build_opened() -> tuple[list[Any], gradio.Button, gradio.Button]:
+    """What shows one image, and the buttons that search by it and close it."""
+    with gradio.Row():
+        image = gradio.Image(label="Opened", interactive=False, height=320, buttons=[], min_width=160)
+        lost = _images("Why this one", elem_id="lost")
+        facts = gradio.HTML(elem_id="facts")
+    passage = _images("Passage", visible=False, elem_id="passage")
+    with gradio.Row():
+        more = gradio.Button("More like this", size="md")
+        close = gradio.Button("Close", size="md")
+    return [image, lost, facts, passage], more, close
 
 
 def _build_controls(bounded: BoundedSearch) -> list[Any]:
@@ -384,19 +328,3 @@ def _write(log: QueryLog, query: dict[str, Any], found: list[str] | None) -> Non
     """Logs a search, with the name of whom Gradio is answering."""
     request = LocalContext.request.get(None)
     log.write(request.username if request else None, query, found)
-
-
-def _stripped(words: str | None) -> str | None:
-    """The words; None if they are blank."""
-    return words if words and words.strip() else None
-
-
-def _warn_only(error: ValueError) -> Any:
-    """Shows the message of an error, and leaves all components as they are."""
-    _warn(str(error))
-    return gradio.skip()
-
-
-def _warn(message: str) -> None:
-    """Shows a warning. Gradio shows messages as HTML, and this one may quote what a user typed."""
-    gradio.Warning(html.escape(message, quote=False))

@@ -1,0 +1,170 @@
+"""What the web page does when its user searches, opens an image or answers a question."""
+
+import html
+from typing import Any, NamedTuple
+
+import gradio
+
+from bdam.retrieval.bounded_search import BoundedSearch, Example, open_example
+from bdam.retrieval.display import lay_over
+from bdam.retrieval.gallery import Hit, Hits
+
+
+HITS = 12  # images per search, at first
+
+
+# Columns that say nothing to the user of the page; where a file is on the server concerns nobody.
+HIDDEN = ("image_id", "stamp", "content", "path", "part", "box")
+
+
+class FoundValues(NamedTuple):
+    """New values of the components that show what a search has found."""
+
+    results: gradio.Gallery
+    found: list[str]
+    example: Example
+    shown: gradio.Image
+    clear: gradio.Button
+    opened: gradio.Column
+
+
+class OpenedValues(NamedTuple):
+    """New values of the components that show one image."""
+
+    opened: gradio.Column
+    image: Any
+    maps: list[tuple[Any, str]]
+    facts: str
+    passage: gradio.Gallery
+    image_id: str
+
+
+class PageHandlers:
+    """
+    The handlers of the page's events.
+
+    A `query` is the values of the controls: text, identity, clothing, clothing weight, number of images, and those of
+    the filters, see [`BoundedSearch.filter`].
+
+    Args:
+        bounded: the search.
+    """
+
+    def __init__(self, bounded: BoundedSearch):
+        self.bounded = bounded
+
+    def search(
+        self,
+        like: Example,
+        text: str | None,
+        identity: str | None,
+        clothing: str | None,
+        clothing_weight: float | None,
+        k: int | None,
+        *filters: Any,
+    ) -> FoundValues | dict:
+        """Shows the hits of the example or, without one, of the sentence; none if both are empty."""
+        query = _query(like, text, identity, clothing, clothing_weight)
+        options = {"k": k or HITS, "filter": self.bounded.filter(filters), "one_per": self.bounded.one_per}
+        is_empty = all(query[name] is None for name in ("like", "text", "identity", "clothing"))
+        try:
+            hits = Hits() if is_empty else self.bounded.search(**query, **options)
+        except ValueError as error:
+            return _warn_only(error)
+        for warning in hits.warnings:
+            _warn(warning)
+        return FoundValues(
+            gradio.Gallery(
+                [(self.bounded.thumbnail(hit.image_id), caption(hit)) for hit in hits], selected_index=None
+            ),
+            [hit.image_id for hit in hits],
+            like,
+            gradio.Image(self.bounded.thumbnail(like) if isinstance(like, str) else like, visible=like is not None),
+            gradio.Button(visible=like is not None),
+            gradio.Column(visible=False),
+        )
+
+    def on_sentence(self, like: Example, text: str | None, *rest: Any) -> FoundValues | dict:
+        """Searches by the sentence; if it is empty, by the example."""
+        if like is None and not any(map(_stripped, (text, *rest[:2]))):
+            gradio.Info("Say whom you look for.")
+        return self.search(None if _stripped(text) else like, text, *rest)
+
+    def on_selection(
+        self,
+        selected: gradio.SelectData,
+        image_ids: list[str],
+        like: Example,
+        text: str | None,
+        identity: str | None,
+        clothing: str | None,
+        clothing_weight: float | None,
+        *_: Any,
+    ) -> OpenedValues | dict:
+        """Opens a hit: the image, what it was found for, what is known of it, and the others of its passage."""
+        if selected.index not in range(len(image_ids)):
+            return _warn_only(ValueError("These results are too old: search again."))
+        image_id = image_ids[selected.index]
+        try:
+            opened = self.bounded.open(image_id, **_query(like, text, identity, clothing, clothing_weight))
+        except ValueError as error:
+            return _warn_only(error)
+        return OpenedValues(
+            gradio.Column(visible=True),
+            opened.image,
+            [(lay_over(opened.image, lost), f"{name}: {lost.sum():+.3f}") for name, lost in opened.lost.items()],
+            facts(image_id, opened.row),
+            gradio.Gallery(opened.passage, visible=bool(opened.passage)),
+            image_id,
+        )
+
+    def on_upload(self, content: bytes, *query: Any) -> FoundValues | dict:
+        """Uses the uploaded image as the example of a search, and searches."""
+        try:
+            return self.search(open_example(content), *query)
+        except ValueError as error:
+            return _warn_only(error)
+
+    def on_clear(self, *query: Any) -> FoundValues | dict:
+        """Removes the example, and searches by the sentence."""
+        return self.search(None, *query)
+
+
+def caption(hit: Hit) -> str:
+    """The lines below an image: its score, the parts of the score, and its id."""
+    return f"{hit.score:.3f}\nidentity {hit.identity:.3f}\nclothing {hit.clothing:.3f}\n{hit.image_id}"
+
+
+def facts(image_id: str, row: dict[str, Any]) -> str:
+    """What is known of an image, as a list in HTML."""
+    known = {"image": image_id, **{name: value for name, value in row.items() if name not in HIDDEN}}
+    pairs = [(html.escape(name), html.escape(str(value))) for name, value in known.items() if value is not None]
+    return "".join(["<dl>", *(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs), "</dl>"])
+
+
+def _query(like: Example, *controls: Any) -> dict[str, Any]:
+    """The query of an example or, without one, of a sentence, as arguments of [`Gallery.search`]."""
+    text, identity, clothing, clothing_weight = controls
+    return {
+        "text": _stripped(text) if like is None else None,
+        "identity": _stripped(identity),
+        "clothing": _stripped(clothing),
+        "like": like,
+        "clothing_weight": clothing_weight,
+    }
+
+
+def _stripped(words: str | None) -> str | None:
+    """The words; None if they are blank."""
+    return words if words and words.strip() else None
+
+
+def _warn_only(error: ValueError) -> Any:
+    """Shows the message of an error, and leaves all components as they are."""
+    _warn(str(error))
+    return gradio.skip()
+
+
+def _warn(message: str) -> None:
+    """Shows a warning. Gradio shows messages as HTML, and this one may quote what a user typed."""
+    gradio.Warning(html.escape(message, quote=False))
