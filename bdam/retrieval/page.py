@@ -78,7 +78,7 @@ CSS = """
     background: var(--button-primary-background-fill); color: var(--button-primary-text-color);
 }
 #weight input[type="number"], #count input[type="number"] { width: 4.5rem; }
-.images .grid-wrap { max-height: none; overflow: visible; padding: 0; }
+.images .grid-wrap { min-height: 0; max-height: none; overflow: visible; padding: 0; }
 .images .grid-container { grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem; }
 .images .thumbnail-item { aspect-ratio: auto; height: auto; padding-top: 0.6rem; box-shadow: none; }
 .images .thumbnail-item > img { height: 260px; object-fit: contain; }
@@ -90,7 +90,7 @@ CSS = """
 .images .thumbnail-item:hover .caption-label { opacity: 1; }
 .images .caption-label::first-line { font-weight: 600; color: var(--body-text-color); }
 #opened { padding-bottom: 1rem; border-bottom: 1px solid var(--border-color-primary); }
-#lost .grid-container, #passage .grid-container { grid-template-columns: repeat(auto-fill, minmax(110px, 1fr)); }
+#passage .grid-container { grid-template-columns: repeat(auto-fill, minmax(110px, 1fr)); }
 #passage .thumbnail-item > img { height: 130px; }
 #facts dl { display: grid; grid-template-columns: auto 1fr; gap: 0.2rem 0.8rem; overflow-wrap: anywhere; }
 #facts dt { color: var(--body-text-color-subdued); }
@@ -98,7 +98,7 @@ CSS = """
 @media (max-width: 700px) {
     #examples, #controls { order: 1; }
     #title h1 { font-size: 1.25rem; margin: 0; }
-    .images .grid-container { grid-template-columns: repeat(2, 1fr); gap: 0.5rem; }
+    .images .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.5rem; }
     .images .thumbnail-item > img { height: 200px; }
 }
 #explanation { max-width: 75ch; }
@@ -272,14 +272,15 @@ def _images(label: str, **options: Any) -> gradio.Gallery:
 def _build_opened() -> tuple[list[Any], gradio.Button, gradio.Button]:
     """What shows one image, and the buttons that search by it and close it."""
     with gradio.Row():
-        image = gradio.Image(label="Opened", interactive=False, height=320, buttons=[], min_width=160)
-        lost = _images("Why this one", elem_id="lost")
-        facts = gradio.HTML(elem_id="facts")
+        with gradio.Column(scale=3, min_width=300):
+            views = _images("Opened", elem_id="views")
+        with gradio.Column(scale=1, min_width=160):
+            facts = gradio.HTML(elem_id="facts")
     passage = _images("Passage", visible=False, elem_id="passage")
     with gradio.Row():
         more = gradio.Button("More like this", size="md")
         close = gradio.Button("Close", size="md")
-    return [image, lost, facts, passage], more, close
+    return [views, facts, passage], more, close
 
 
 def _build_controls(bounded: BoundedSearch) -> list[Any]:

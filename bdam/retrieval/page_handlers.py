@@ -32,8 +32,7 @@ class OpenedValues(NamedTuple):
     """New values of the components that show one image."""
 
     opened: gradio.Column
-    image: Any
-    maps: list[tuple[Any, str]]
+    views: list[tuple[Any, str]]
     facts: str
     passage: gradio.Gallery
     image_id: str
@@ -109,10 +108,10 @@ class PageHandlers:
             opened = self.bounded.open(image_id, **_query(like, text, identity, clothing, clothing_weight))
         except ValueError as error:
             return _warn_only(error)
+        maps = [(lay_over(opened.image, lost), f"{part}\nlost if hidden") for part, lost in opened.lost.items()]
         return OpenedValues(
             gradio.Column(visible=True),
-            opened.image,
-            [(lay_over(opened.image, lost), f"{name}: {lost.sum():+.3f}") for name, lost in opened.lost.items()],
+            [(opened.image, "image"), *maps],
             facts(image_id, opened.row),
             gradio.Gallery(opened.passage, visible=bool(opened.passage)),
             image_id,

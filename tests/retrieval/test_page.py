@@ -19,6 +19,7 @@ from pathlib import Path
 
 import gradio_client
 import pytest
+from datasets import Dataset
 from huggingface_hub import SpaceCard
 from loopback import PATIENCE, free_ports
 from PIL import Image
@@ -30,7 +31,8 @@ from bdam.data.pedestrians import generate_pedestrians
 from bdam.retrieval.bounded_search import BoundedSearch, open_example
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.page import SENTENCES as OFFERED
-from bdam.retrieval.page import caption
+from bdam.retrieval.page_handlers import caption
+from bdam.retrieval.stores.base import Span
 
 
 ROOT = Path(__file__).parents[2]
@@ -243,10 +245,42 @@ def test_a_deleted_image_has_a_placeholder(gallery):
     assert bounded.thumbnail("camera 1/07.png").size == (160, 320)
 
 
+def test_a_passage_is_one_hit(gallery):
+    """Of images with a track, as footage has them, the best is shown; the others with the one that is opened."""
+    people = generate_pedestrians(1, 1, 3, image_size=(64, 32))["test"]
+    columns = {"track": ["a"] * 4 + ["b"] * 7 + [None], "time": [61.5 - second for second in range(12)]}
+    rows = Dataset.from_dict(
+        {"image": list(people["image"]), "image_id": [f"{row}.png" for row in range(12)], **columns}
+    )
+    bounded = BoundedSearch(Gallery.from_images(gallery.embedder, rows))
+    assert list(bounded.choices) == ["time"]
+    hits = bounded.search(text=SENTENCE, one_per=bounded.one_per)
+    assert sorted(str(hit.row["track"]) for hit in hits) == ["None", "a", "b"]
+    opened = bounded.open("1.png", text=SENTENCE, clothing_weight=0)
+    assert [time for _, time in opened.passage] == ["0:58.5", "0:59.5", "1:00.5", "1:01.5"]
+    assert list(opened.lost) == ["identity"] and opened.lost["identity"].shape == (8, 4)
+    assert bounded.open("11.png", text=SENTENCE).passage == []
+    assert BoundedSearch(gallery).open("camera 1/07.png", text=SENTENCE).lost == {}
+    with pytest.raises(ValueError, match="No image of the gallery is named 'x.png'"):
+        bounded.open("x.png", text=SENTENCE)
+    with pytest.raises(ValueError, match="`text`: String should have at most 1000 characters"):
+        bounded.open("1.png", text="word " * 2000)
+
+
+def test_spans_are_chosen_by_their_ends(gallery):
+    rows = Dataset.from_dict(
+        {"image": [Image.new("RGB", (16, 32))] * 60, "time": [float(second) for second in range(60)]}
+    )
+    bounded = BoundedSearch(Gallery.from_images(gallery.embedder, rows.add_column("image_id", [*map(str, range(60))])))
+    assert bounded.choices == {"time": Span(0, 59)} and bounded.filter([None, None]) == {}
+    assert len(bounded.search(text=SENTENCE, k=60, filter=bounded.filter([50, None]))) == 10
+    assert len(bounded.search(text=SENTENCE, k=60, filter={"time": {"start": 3, "end": 7}})) == 5
+
+
 def test_fifty_users_at_once(url, gallery):
     def search(weight: float) -> list[str]:
         """As `curl` would: the request, then the stream of what becomes of it."""
-        data = json.dumps({"data": [SENTENCE, None, None, None, weight, 12, None]}).encode()
+        data = json.dumps({"data": [SENTENCE, None, None, None, weight, 12, None, None]}).encode()
         request = urllib.request.Request(f"{url}/gradio_api/call/search", data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             event = json.load(answer)["event_id"]
@@ -322,8 +356,9 @@ def press(page, *keys: str) -> None:
     page.switch_to.active_element.send_keys(*keys)
 
 
-def captions(page) -> list[str]:
-    return page.execute_script("return [...document.querySelectorAll('.caption-label')].map(each => each.textContent)")
+def captions(page, place: str = "results") -> list[str]:
+    labels = f"[...document.querySelectorAll('#{place} .caption-label')]"
+    return page.execute_script(f"return {labels}.map(each => each.textContent)")
 
 
 def shows(page, hits) -> bool:
@@ -387,13 +422,55 @@ def test_the_keyboard_reaches_everything(page):
     assert [label for label in reached if label in everything] == everything
 
 
+def opened(page) -> str:
+    """What is written about the image that is opened; empty if none is."""
+    return "\n".join(element.text for element in page.find_elements("id", "facts"))
+
+
+def test_why_an_image_was_found(page, gallery):
+    """By keyboard alone: the image, what it was found for at the weight of the slider, and nothing hostile."""
+    press(page, f"{SENTENCE} {HACK}", Keys.ENTER)
+    found = gallery.search(f"{SENTENCE} {HACK}", clothing_weight=0.6, k=12)
+    until(lambda: shows(page, found))
+    tab_to(page, "Thumbnail 1 of 12")
+    press(page, Keys.ENTER)
+    until(lambda: found[0].image_id in opened(page) and "folder" in opened(page))
+    parts = ["image", "identity\nlost if hidden", "clothing\nlost if hidden"]
+    until(lambda: captions(page, "views") == parts)
+    assert page.title == "Find a person" and not page.find_elements("css selector", "img[src=x]")
+    page.find_element("tag name", "textarea").click()
+    tab_to(page, "Close")
+    press(page, Keys.ENTER)
+    until(lambda: not opened(page))
+    assert shows(page, found) and not toasts(page)
+
+
+def test_on_a_phone_the_first_hits_are_on_the_first_screen(page, gallery):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        press(page, SENTENCE, Keys.ENTER)
+        until(lambda: captions(page))
+        place = "const box = document.querySelectorAll('#results .caption-label')[1].getBoundingClientRect(); "
+        right, bottom = page.execute_script(place + "return [box.right, box.bottom]")
+        assert right <= 390 and bottom <= 844
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_more_like_this(page, gallery):
     press(page, SENTENCE, Keys.ENTER)
     found = gallery.search(SENTENCE, clothing_weight=0.6, k=12)
     until(lambda: shows(page, found))
     tab_to(page, "Thumbnail 3 of 12")
     press(page, Keys.ENTER)
+    until(lambda: found[2].image_id in opened(page))
+    page.find_element("tag name", "textarea").click()
+    tab_to(page, "More like this")
+    press(page, Keys.ENTER)
     until(lambda: shows(page, gallery.search(like=found[2].image_id, clothing_weight=0.6, k=12)))
+    until(lambda: not opened(page))
     page.find_element("tag name", "textarea").click()
     tab_to(page, "range slider for Clothing weight")
     press(page, Keys.HOME)
@@ -445,7 +522,7 @@ def test_nothing_hostile_is_rendered(page, gallery):
     everything = gallery.search(text, clothing_weight=0.6, k=60)
     until(lambda: shows(page, everything))
     assert page.title == "Find a person" and not page.find_elements("css selector", "img[src=x]")
-    images = "const images = [...document.querySelectorAll('.thumbnail-item img')]; "
+    images = "const images = [...document.querySelectorAll('#results .thumbnail-item img')]; "
     widths = images + "return images.map(each => each.naturalWidth)"
     # They load where one scrolls.
     scroll = images + "images.find(each => !each.naturalWidth)?.scrollIntoView()"
