@@ -424,7 +424,7 @@ def test_the_keyboard_reaches_everything(page):
 
 def opened(page) -> str:
     """What is written about the image that is opened; empty if none is."""
-    return "\n".join(element.text for element in page.find_elements("id", "facts"))
+    return page.execute_script("return document.getElementById('facts')?.innerText ?? ''")
 
 
 def test_why_an_image_was_found(page, gallery):
