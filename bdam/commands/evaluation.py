@@ -4,13 +4,16 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from bdam.commands.options import DATA, ClothingWeight, Precision, Seed, Split, console, writable_file, writable_folder
 
+
+if TYPE_CHECKING:
+    from bdam.evaluation.open_set import OpenSetResult
 
 Data = Annotated[
     list[str],
@@ -41,6 +44,13 @@ def evaluate(
             callback=writable_file,
         ),
     ] = None,
+    open_set: Annotated[
+        bool,
+        typer.Option(
+            "--open-set",
+            help="Instead, remove half of the persons from the gallery, and score how well models tell who is in it.",
+        ),
+    ] = False,
 ) -> None:
     """
     Score models by the standard, same-clothes and clothes-changed protocols, on three galleries.
@@ -50,7 +60,7 @@ def evaluate(
     """
     from accelerate import PartialState
 
-    from bdam.evaluation.evaluate import evaluate_checkpoint
+    from bdam.evaluation.evaluate import evaluate_checkpoint, evaluate_checkpoint_open_set
     from bdam.evaluation.origin import benchmark_of
     from bdam.evaluation.protocols import TENTHS
     from bdam.evaluation.published import TABLE_I
@@ -60,8 +70,12 @@ def evaluate(
     settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
     if trade_off is not None and len(data) > 1:
         raise ValueError("--trade-off draws one data set: give --data once.")
-    measure = partial(evaluate_checkpoint, dict.fromkeys(checkpoints), dict.fromkeys(data), split, **settings)
     weights = None if clothing_weight is None else tuple(dict.fromkeys((0.0, clothing_weight)))
+    sides = dict.fromkeys(checkpoints), dict.fromkeys(data), split
+    if open_set:
+        print_open_set(evaluate_checkpoint_open_set(*sides, clothing_weights=weights, **settings), output)
+        return
+    measure = partial(evaluate_checkpoint, *sides, **settings)
     results = measure(clothing_weights=weights, image_to_text=image_to_text)
     curves = None if trade_off is None else measure(clothing_weights=TENTHS)
     if not PartialState().is_main_process:
@@ -81,6 +95,26 @@ def evaluate(
         from bdam.evaluation.figures import trade_off_figure
 
         trade_off_figure(curves, trade_off)
+
+
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the model, which then holds calibration.json.")],
+    data: Annotated[str, typer.Option(help=DATA)],
+    split: Annotated[str, typer.Option(help="With persons that the model was not trained on.")] = "validation",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
+    mixed_precision: Annotated[Precision, typer.Option(help="As for accelerate.")] = "no",
+) -> None:
+    """
+    Fit what the scores of a model mean: how many hits to look at, and whether the person is in the gallery at all.
+
+    Training does the same with its validation split. Half a thousand persons or more are better, from cameras like
+    those of the galleries, described as they will be searched for.
+    """
+    from bdam.evaluation.evaluate import calibrate_checkpoint
+
+    calibration = calibrate_checkpoint(checkpoint, data, split, batch_size, mixed_precision)
+    counts = f"{calibration.num_persons:,} persons in {calibration.num_images:,} images"
+    console.print(f"{escape(str(checkpoint))}: calibrated by {counts}.")
 
 
 def analyze(
@@ -137,6 +171,21 @@ def study(
         console.print(f"[bold red]failed:[/] {escape(run.name)}, seed {run.recipe.seed}: see {escape(str(run.log))}")
     if failed:
         raise typer.Exit(1)
+
+
+def print_open_set(results: "list[OpenSetResult]", output: Path | None) -> None:
+    """Prints the tables of open-set results, and writes the results as JSON."""
+    from accelerate import PartialState
+
+    from bdam.data.writing import write_json
+    from bdam.evaluation.report import calibration_table, open_set_table
+
+    if PartialState().is_main_process:
+        console.print(open_set_table(results))
+        if any(result.calibration for result in results):
+            console.print(calibration_table(results))
+        if output is not None:
+            write_json(output, [result.model_dump(exclude_unset=True) for result in results])
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -211,12 +211,19 @@ def open_example(gallery: "Gallery", like: str | None) -> "str | Image | None":
 
 
 def print_results(results: "list[tuple[str, Hits]]", as_json: bool) -> None:
-    """Prints the hits of queries, each with its title, and the warnings about their sentences."""
+    """Prints the hits of queries, each with its title, what their scores mean, and warnings about their sentences."""
     from bdam.retrieval.display import hits_table
 
     if as_json:
         records = [
-            {"query": title, "warnings": hits.warnings, "hits": [*map(asdict, hits)]} for title, hits in results
+            {
+                "query": title,
+                "warnings": hits.warnings,
+                "confidence": None if hits.confidence is None else asdict(hits.confidence),
+                "meaning": hits.meaning,
+                "hits": [*map(asdict, hits)],
+            }
+            for title, hits in results
         ]
         print(json.dumps(records))
         return

@@ -21,7 +21,7 @@ import bdam
 from bdam.data.images import file_stamp
 from bdam.data.writing import written_whole
 from bdam.encoding.encoders import Encoder, commit_on_hub
-from bdam.encoding.models import fingerprint
+from bdam.encoding.models import CALIBRATION, fingerprint
 
 
 AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -79,7 +79,8 @@ def feature_store(checkpoint: str, dataset: Dataset, **settings) -> FeatureStore
     if Path(checkpoint).is_dir():
         add(weights=fingerprint(checkpoint))
         for path in sorted(path for path in Path(checkpoint).iterdir() if path.suffix in (".json", ".py", ".txt")):
-            add(file=path.name, content=path.read_text(encoding="utf-8"))
+            if path.name != CALIBRATION:
+                add(file=path.name, content=path.read_text(encoding="utf-8"))
     else:
         add(checkpoint=checkpoint, commit=commit_on_hub(checkpoint))
     for row in dataset.with_format(None):

@@ -22,6 +22,8 @@ NO_LIMIT = 1 << 30
 # `model.safetensors`, `pytorch_model-00001-of-00002.bin`, `model.fp16.safetensors` and the like.
 WEIGHTS = re.compile(r"(pytorch_)?model(\.(?P<variant>[^.-]+))?(-\d+-of-\d+)?\.(safetensors|bin)")
 TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
+# In the folder of a model: what its scores mean, see `bdam.evaluation.calibration`. Embeddings do not depend on it.
+CALIBRATION = "calibration.json"
 LFS_POINTER = b"version https://git-lfs"
 
 

@@ -30,6 +30,7 @@ class Features:
         queries: identity embeddings (Q, D), by kind of query.
         clothing_queries: clothing embeddings (Q, D) of the same queries; empty without a clothing stream.
         query_images: (Q,) the image that each query was written for, by kind of query.
+        query_lengths: (Q,) the characters of each query, by kind of query.
         gallery_images: (G,) the image of each entry.
         person_ids: (N,) the person in each image.
         outfit_ids: (N,) the outfit; None if the data has no outfits.
@@ -43,6 +44,7 @@ class Features:
     queries: dict[str, torch.Tensor]
     clothing_queries: dict[str, torch.Tensor]
     query_images: dict[str, torch.Tensor]
+    query_lengths: dict[str, torch.Tensor]
     gallery_images: torch.Tensor
     person_ids: torch.Tensor
     outfit_ids: torch.Tensor | None = None
@@ -105,6 +107,7 @@ def extract_features(
         queries={kind: embeds["identity"] for kind, embeds in queries.items()},
         clothing_queries={kind: embeds["clothing"] for kind, embeds in queries.items() if "clothing" in embeds},
         query_images={kind: torch.tensor([row for row, _ in pairs]) for kind, pairs in sentences.items()},
+        query_lengths={kind: torch.tensor([len(text) for _, text in pairs]) for kind, pairs in sentences.items()},
         gallery_images=torch.tensor(gallery_images),
         person_ids=torch.tensor(read_column(dataset, "person_id")),
         outfit_ids=_ids(dataset, "outfit_id"),

@@ -34,8 +34,22 @@ class QueryRanks(NamedTuple):
     chance: Tensor
 
 
+class BestScores(NamedTuple):
+    """The best scores of Q queries: tensors on the CPU.
+
+    Attributes:
+        right: (Q,) best score of the positives; -inf for a query that has none.
+        wrong: (Q,) best score of the negatives, the images of other persons; -inf for a query that has none.
+        num_within: (Q, M) number of images that count and score within each of M margins of the best one (int64).
+    """
+
+    right: Tensor
+    wrong: Tensor
+    num_within: Tensor
+
+
 class RankingOptions(TypedDict, total=False):
-    """The optional arguments of [`rank_queries`]."""
+    """The optional arguments of [`rank_queries`] and [`best_scores`]."""
 
     query_outfit_ids: Tensor | None
     gallery_outfit_ids: Tensor | None
@@ -127,27 +141,44 @@ def rank_queries(
     gallery_embeds: Tensor,
     query_person_ids: Tensor,
     gallery_person_ids: Tensor,
-    *,
-    query_outfit_ids: Tensor | None = None,
-    gallery_outfit_ids: Tensor | None = None,
-    query_camera_ids: Tensor | None = None,
-    gallery_camera_ids: Tensor | None = None,
-    own_images: Tensor | None = None,
-    protocol: str = "standard",
-    chunk_size: int = 256,
+    **options: Unpack[RankingOptions],
 ) -> QueryRanks:
     """How the gallery ranks for every query; arguments, ties and errors are those of [`retrieval_metrics`]."""
-    _check_arguments(query_embeds, gallery_embeds, protocol)
-    by_camera = query_camera_ids is not None or gallery_camera_ids is not None
-    by_outfit = protocol != "standard"
-    query_ids = (query_person_ids, query_outfit_ids, query_camera_ids)
-    gallery_ids = (gallery_person_ids, gallery_outfit_ids, gallery_camera_ids)
-    query = _side("query", query_embeds, query_ids, by_outfit, by_camera)
-    gallery = _side("gallery", gallery_embeds, gallery_ids, by_outfit, by_camera)
-    if own_images is not None:
-        own_images = _one_per_row("own_images", own_images, query_embeds)
-        _check_own_images(own_images, query.persons, gallery.persons)
+    query, gallery, own_images = _sides(query_embeds, gallery_embeds, query_person_ids, gallery_person_ids, **options)
+    protocol, chunk_size = options.get("protocol", "standard"), options.get("chunk_size", 256)
     return _rank(query, gallery, own_images, protocol, chunk_size)
+
+
+@torch.no_grad()
+def best_scores(
+    query_embeds: Tensor,
+    gallery_embeds: Tensor,
+    query_person_ids: Tensor,
+    gallery_person_ids: Tensor,
+    margins: tuple[float, ...] = (),
+    **options: Unpack[RankingOptions],
+) -> BestScores:
+    """The best scores of every query; other arguments and errors are those of [`retrieval_metrics`].
+
+    Args:
+        margins: M differences from the best score, to count the images within each.
+    """
+    query, gallery, own_images = _sides(query_embeds, gallery_embeds, query_person_ids, gallery_person_ids, **options)
+    protocol, chunk_size = options.get("protocol", "standard"), options.get("chunk_size", 256)
+    images = torch.arange(len(gallery.embeds), device=gallery.embeds.device)
+    chunks = []
+    for rows in torch.arange(len(query.embeds), device=query.embeds.device).split(chunk_size):
+        scores = _finite_scores(query.embeds, gallery.embeds, rows)
+        is_person = query.persons[rows, None] == gallery.persons
+        is_positive = is_person & _is_counted(query, gallery, rows, images.expand_as(scores), protocol)
+        if own_images is not None:
+            is_positive &= images != own_images[rows, None]
+        scores.masked_fill_(is_person & ~is_positive, -torch.inf)
+        right, wrong = (scores.masked_fill(hidden, -torch.inf).amax(1) for hidden in (~is_positive, is_person))
+        floors = right.maximum(wrong)[:, None] - scores.new_tensor(margins)
+        num_within = (scores[:, :, None] >= floors[:, None]).sum(1)
+        chunks.append((right.cpu(), wrong.cpu(), num_within.cpu()))
+    return BestScores(*map(torch.cat, zip(*chunks, strict=True)))
 
 
 class _Side(NamedTuple):
@@ -157,6 +188,30 @@ class _Side(NamedTuple):
     persons: Tensor
     outfits: Tensor | None
     cameras: Tensor | None
+
+
+def _sides(
+    query_embeds: Tensor,
+    gallery_embeds: Tensor,
+    query_person_ids: Tensor,
+    gallery_person_ids: Tensor,
+    **options: Unpack[RankingOptions],
+) -> tuple[_Side, _Side, Tensor | None]:
+    """Queries, gallery and `own_images`, checked; scores are computed in the precision of the gallery."""
+    protocol, own_images = options.get("protocol", "standard"), options.get("own_images")
+    query_camera_ids, gallery_camera_ids = options.get("query_camera_ids"), options.get("gallery_camera_ids")
+    _check_arguments(query_embeds, gallery_embeds, protocol)
+    by_camera = query_camera_ids is not None or gallery_camera_ids is not None
+    by_outfit = protocol != "standard"
+    query_ids = (query_person_ids, options.get("query_outfit_ids"), query_camera_ids)
+    gallery_ids = (gallery_person_ids, options.get("gallery_outfit_ids"), gallery_camera_ids)
+    query = _side("query", query_embeds, query_ids, by_outfit, by_camera)
+    gallery = _side("gallery", gallery_embeds, gallery_ids, by_outfit, by_camera)
+    if own_images is not None:
+        own_images = _one_per_row("own_images", own_images, query_embeds)
+        _check_own_images(own_images, query.persons, gallery.persons)
+    dtype = torch.promote_types(torch.result_type(query_embeds, gallery_embeds), torch.float32)
+    return query, gallery._replace(embeds=gallery.embeds.to(dtype)), own_images
 
 
 def _check_arguments(query_embeds: Tensor, gallery_embeds: Tensor, protocol: str) -> None:
@@ -181,9 +236,6 @@ def _side(name: str, embeds: Tensor, ids: tuple[Tensor | None, ...], by_outfit: 
 
 
 def _rank(query: _Side, gallery: _Side, own_images: Tensor | None, protocol: str, chunk_size: int) -> QueryRanks:
-    dtype = torch.promote_types(torch.result_type(query.embeds, gallery.embeds), torch.float32)
-    gallery = gallery._replace(embeds=gallery.embeds.to(dtype))
-
     # Sorted by person, the images of one person are one slice of the gallery.
     sorted_persons, by_person = gallery.persons.sort()
     start = torch.searchsorted(sorted_persons, query.persons)

@@ -39,9 +39,8 @@ def evaluate(
     for protocol in PROTOCOLS if features.outfit_ids is not None else ("standard",):
         for gallery in features.galleries:
             for query in features.queries:
-                is_clothed = query in ("caption", COMPOSED) and features.clothing is not None
-                clothed = is_clothed and gallery != "description"
-                for clothing_weight in clothing_weights if clothed else (0.0,):
+                weights = weights_of(features, query, clothing_weights) if gallery != "description" else (0.0,)
+                for clothing_weight in weights:
                     directions = [score]
                     if image_to_text and query == "caption":
                         directions.append(score_image_to_text)
@@ -51,6 +50,12 @@ def evaluate(
                         except NoPositivesError:
                             continue
     return scores
+
+
+def weights_of(features: Features, query: str, clothing_weights: tuple[float, ...]) -> tuple[float, ...]:
+    """The clothing weights for a kind of query: those given, or 0 alone if it or the model has no clothing."""
+    has_clothing = query in ("caption", COMPOSED) and features.clothing is not None
+    return clothing_weights if has_clothing else (0.0,)
 
 
 def score(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> Score:
@@ -68,7 +73,9 @@ def score(features: Features, protocol: str, gallery: str, query: str, clothing_
         NoPositivesError: if no query has a positive.
     """
     setting = protocol, gallery, query, clothing_weight
-    draws = [retrieval_metrics(**_search(features, *setting, entries)) for entries in _draw_galleries(features)]
+    draws = [
+        retrieval_metrics(**search_arguments(features, *setting, entries)) for entries in _draw_galleries(features)
+    ]
     metrics = {name: mean(draw[name] for draw in draws) for name in draws[0]}
     return Score(protocol=protocol, gallery=gallery, query=query, clothing_weight=clothing_weight, **metrics)
 
@@ -76,13 +83,13 @@ def score(features: Features, protocol: str, gallery: str, query: str, clothing_
 def rank(features: Features, protocol: str, gallery: str, query: str, clothing_weight: float) -> QueryRanks:
     """The ranks of the queries of one setting, in the whole gallery; see [`score`]."""
     entries = torch.arange(len(features.gallery_images))
-    return rank_queries(**_search(features, protocol, gallery, query, clothing_weight, entries))
+    return rank_queries(**search_arguments(features, protocol, gallery, query, clothing_weight, entries))
 
 
-def _search(
+def search_arguments(
     features: Features, protocol: str, gallery: str, query: str, clothing_weight: float, entries: torch.Tensor
 ) -> dict[str, Any]:
-    """The arguments of [`rank_queries`] for one setting, with a part of the gallery."""
+    """The arguments of [`rank_queries`] and [`best_scores`] for one setting, with a part of the gallery."""
     query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
     query_images = features.query_images[query]
     return {

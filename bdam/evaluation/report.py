@@ -7,12 +7,14 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
+from pydantic import BaseModel
 from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.table import Table
 
 from bdam.data.benchmarks import BENCHMARKS
 from bdam.data.writing import write_json
 from bdam.evaluation.metrics import PROTOCOLS
+from bdam.evaluation.open_set import OpenSetResult
 from bdam.evaluation.published import METHODS, TABLE_I
 from bdam.evaluation.results import METRICS, Analysis, MeanStd, Result, Results, StudyRow
 
@@ -60,6 +62,44 @@ def results_table(results: Results) -> Table:
             values = (f"{getattr(result, name):.2f}" for name in METRICS)
             table.add_row(*cells, *model, result.gallery, *values, str(result.num_queries), str(result.num_gallery))
             cells = ["", "", ""]
+    return table
+
+
+def open_set_table(results: list[OpenSetResult]) -> Table:
+    """A terminal table of open-set results with a line per result; see [`bdam.evaluation.open_set.OpenSetScore`]."""
+    names = {
+        "r1": "R-1",
+        "dir_1": "DIR at FAR 1 %",
+        "dir_10": "DIR at FAR 10 %",
+        "auroc": "AUROC",
+        "num_gallery": "among",
+    }
+    sources = (", ".join(dict.fromkeys(getattr(result, name) for result in results)) for name in ("split", "data"))
+    title = "Half of the persons in the gallery, {} split of {} (%)".format(*sources)
+    return _by_query(title, names, [(result, result) for result in results])
+
+
+def calibration_table(results: list[OpenSetResult]) -> Table:
+    """A terminal table of what calibrations state, and what is; see [`bdam.evaluation.open_set.CalibrationScore`]."""
+    names = {
+        **{"probability": "first right", "coverage_80": "in set 80", "size_80": "images", "coverage_90": "in set 90"},
+        **{"size_90": "images", "absence_error": "absence: stated error", "called_absent": "of enrolled"},
+        "not_called_absent": "of absent",
+    }
+    rows = [(result, result.calibration) for result in results if result.calibration]
+    return _by_query("What the calibration states there (%)", names, rows)
+
+
+def _by_query(title: str, names: dict[str, str], rows: Iterable[tuple[OpenSetResult, BaseModel]]) -> Table:
+    """A terminal table with a line per result: its model, query and clothing weight, and these fields of a record."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("model", "query", "c"):
+        table.add_column(name, overflow="fold")
+    for name in names.values():
+        table.add_column(name, justify="right")
+    for result, record in rows:
+        values = (f"{getattr(record, name):.1f}" for name in names)
+        table.add_row(result.checkpoint, _words(result.query), f"{result.clothing_weight}", *values)
     return table
 
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from bdam.data.hub import reason_of
-from bdam.encoding.models import fingerprint, load_model
+from bdam.encoding.models import CALIBRATION, fingerprint, load_model
 from bdam.evaluation.results import RESULTS, Results
 from bdam.hub.card import FIGURES, build_card, figures, public_recipe
 from bdam.hub.results import leaderboard_entries, public_results
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 # The files of `model/` that are uploaded, and no others.
 MODEL_FILES = (
     "config.json",
+    CALIBRATION,
     "*.safetensors",
     "*.safetensors.index.json",
     "configuration_bdam.py",

@@ -10,19 +10,24 @@ from rich.table import Table
 from tqdm.auto import tqdm
 
 from bdam.evaluation.figures import RankedQuery
-from bdam.retrieval.gallery import Gallery, Hit
+from bdam.retrieval.gallery import Gallery, Hit, Hits
 
 
 # Of maps of lost score. The image is seen through the deepest red, whose opacity is out of 255.
 RED, DEEPEST = "#dc2626", 190
 
 
-def hits_table(title: str, hits: list[Hit]) -> Table:
-    """A table with a row per hit: rank, score, its identity and clothing parts, and the path or id of the image."""
+def hits_table(title: str, hits: Hits) -> Table:
+    """
+    A table with a row per hit: rank, score, its identity and clothing parts, and the path or id of the image. A line
+    ends the likely hits, and below the table stands what the scores mean.
+    """
     table = Table("rank", "score", "identity", "clothing", "image", title=escape(title), title_justify="left")
+    table.caption, table.caption_justify = escape(hits.meaning), "left"
     for rank, hit in enumerate(hits, 1):
         scores = (f"{score:.3f}" for score in (hit.score, hit.identity, hit.clothing))
-        table.add_row(str(rank), *scores, escape(hit.row["path"] or hit.image_id))
+        is_last_likely = hits.confidence is not None and rank == hits.confidence.num_likely
+        table.add_row(str(rank), *scores, escape(hit.row["path"] or hit.image_id), end_section=is_last_likely)
     return table
 
 

@@ -11,6 +11,7 @@ from PIL.Image import new as new_image
 from bdam.encoding.devices import default_device
 from bdam.encoding.encoders import Encoder, load_encoder, weights_of
 from bdam.encoding.extraction import Embeddings, embed_chunks, embed_sentences
+from bdam.evaluation.calibration import Calibration
 from bdam.retrieval.stores.base import EmbeddingSpace
 from processing_bdam import to_upright_rgb
 
@@ -52,6 +53,7 @@ class Embedder:
     Attributes:
         space: the [`EmbeddingSpace`] of the vectors.
         clothing_weight: the default weight of the model, in [0, 1].
+        calibration: what its scores mean; None if it has none.
 
     Raises:
         FileNotFoundError: if there is no model at the checkpoint.
@@ -89,6 +91,7 @@ class Embedder:
         sizes = [embeddings[name].shape[1] if name in embeddings else 0 for name in ("identity", "clothing")]
         path = str(Path(checkpoint).resolve() if Path(checkpoint).is_dir() else checkpoint)
         self.space = EmbeddingSpace(path, weights_of(checkpoint), *sizes)
+        self.calibration = Calibration.load(checkpoint)
         self.clothing_weight: float = getattr(self.model.config, "clothing_weight", 0.0)
 
     def __call__(

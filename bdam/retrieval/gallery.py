@@ -15,8 +15,10 @@ from PIL import Image as PILImage
 
 from bdam.data.images import open_image
 from bdam.encoding.extraction import gather, place_among_processes, wait_for_all_processes
+from bdam.evaluation.calibration import UncalibratedError
 from bdam.retrieval.agreement import check_agreement
 from bdam.retrieval.changes import Addition, Comparison, compare
+from bdam.retrieval.confidence import Confidence, check_query, judge
 from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.occlusion import CELLS, LostScore, lost_score
 from bdam.retrieval.recall import measure_recall
@@ -58,11 +60,21 @@ class Hits(list[Hit]):
         hits: the images.
         warnings: one sentence for each thing that the model lost of the query: where a sentence was cut, which words
             it does not know.
+        confidence: what the scores mean; None if that is not known.
+        meaning: the same in words; or why it is not known.
     """
 
-    def __init__(self, hits: Iterable[Hit] = (), warnings: Iterable[str] = ()):
+    def __init__(
+        self,
+        hits: Iterable[Hit] = (),
+        warnings: Iterable[str] = (),
+        confidence: Confidence | None = None,
+        meaning: str = "",
+    ):
         super().__init__(hits)
         self.warnings = list(warnings)
+        self.confidence = confidence
+        self.meaning = meaning
 
 
 class Gallery:
@@ -285,16 +297,23 @@ class Gallery:
             one_per: a column, such as `track`: of images with the same value, the best alone is among the hits.
 
         Returns:
-            Up to k images, best first, whose `warnings` say what the model lost of the sentences.
+            Up to k images, best first, whose `warnings` say what the model lost of the sentences, and whose
+            `confidence` says what the scores mean, if the model is calibrated and the query is a sentence.
 
         Raises:
             ValueError: if nobody is described, a sentence holds no word that the model knows, the weight is not in
                 [0, 1], or the filter names an unknown column or a value of another type.
         """
-        query, warnings = self._embed_query(text, identity, clothing, like, clothing_weight)
+        query, weight, warnings = self._embed_query(text, identity, clothing, like, clothing_weight)
         like_id = normalize_name(like) if isinstance(like, str) else None
         found = self._search(query, k, filter or {}, like_id, one_per)
-        return Hits([self._hit(query, stored) for stored in found], warnings)
+        hits = [self._hit(query, stored) for stored in found]
+        asked = {"text": text, "identity": identity, "clothing": clothing, "like": like}
+        try:
+            confidence = self._judge(hits, asked, weight, filter or {}, is_cut=len(hits) == k)
+        except UncalibratedError as error:
+            return Hits(hits, warnings, meaning=str(error))
+        return Hits(hits, warnings, confidence, str(confidence))
 
     def explain(
         self,
@@ -320,7 +339,7 @@ class Gallery:
         Raises:
             ValueError, FileNotFoundError: as [`Gallery.search`] and [`Gallery.image`].
         """
-        query, _ = self._embed_query(text, identity, clothing, like, clothing_weight)
+        query, _, _ = self._embed_query(text, identity, clothing, like, clothing_weight)
         image = self.image(image_id)
         (state,) = self.store.states([normalize_name(image_id)]).values()
         return lost_score(self.embedder, query, image, state.identity_description, cells)
@@ -348,8 +367,8 @@ class Gallery:
         clothing: str | None,
         like: str | PILImage.Image | None,
         clothing_weight: float | None,
-    ) -> tuple[torch.Tensor, list[str]]:
-        """The weighted vector (D,) of a query, and what the model loses of its sentences."""
+    ) -> tuple[torch.Tensor, float, list[str]]:
+        """The weighted vector (D,) of a query, its clothing weight, and what the model loses of its sentences."""
         if text is not None and like is not None:
             raise ValueError("Give either `text` or `like`: a sentence or an example.")
         has_person, has_clothes = (
@@ -362,7 +381,7 @@ class Gallery:
             vector[:size] = self._embed(identity)[:size]
         if clothing is not None:
             vector[size:] = self._embed(clothing)[size:]
-        return self.embedder.weigh(vector, clothing_weight), warnings
+        return self.embedder.weigh(vector, clothing_weight), clothing_weight, warnings
 
     def _search(
         self, query: torch.Tensor, k: int, filter: Filter, left_out: str | None, one_per: str | None
@@ -418,6 +437,19 @@ class Gallery:
     def _hit(self, query: torch.Tensor, stored: StoredImage) -> Hit:
         identity, clothing = (part.item() for part in self.embedder.score_parts(query, stored.vector))
         return Hit(stored.image_id, identity + clothing, identity, clothing, stored.row)
+
+    def _judge(
+        self, hits: list[Hit], asked: dict[str, Any], clothing_weight: float, filter: Filter, is_cut: bool
+    ) -> Confidence:
+        """What the scores of hits mean; raises [`UncalibratedError`] if that is not known."""
+        if self.embedder.calibration is None:
+            raise UncalibratedError(
+                f"`bdam calibrate {self.embedder.space.checkpoint} --data DATA` fits what scores mean."
+            )
+        kind = check_query(self.embedder.calibration, asked, hits)
+        num_images = self.store.count(filter)
+        expected = self.embedder.calibration.expect(kind, clothing_weight, num_images)
+        return judge(expected, hits, has_others=is_cut and len(hits) < num_images)
 
     def _embed_images(self, source: ImageSource, positions: list[int]) -> dict[str, str]:
         """Embeds and adds the images at these positions; returns image id → reason for those that cannot be read."""

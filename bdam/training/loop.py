@@ -1,6 +1,7 @@
 """The training loop."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from bdam.data.loading import load_training_data
 from bdam.data.streaming import StreamedBatches
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.encoding.models import save_model
-from bdam.evaluation.features import extract_features
+from bdam.evaluation.calibration import Calibration
+from bdam.evaluation.features import Features, extract_features
+from bdam.evaluation.metrics import NoPositivesError
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.recipes.recipe import Recipe
 from bdam.training.adapters import add_adapters, merge_adapters
@@ -266,11 +269,14 @@ class Run:
     def validate(self, dataset: Dataset) -> None:
         """Scores the model on the validation split, and saves it if its score is the best until now."""
         model, state = self.plain_model(), self.state
-        score, clothing_weight = validation_score(model, self.processor, dataset, self.recipe.eval_batch_size)
+        features = extract_features(BDAMEncoder(model, self.processor), dataset, self.recipe.eval_batch_size)
+        score, clothing_weight = validation_score(features)
         self.accelerator.log({"validation_score": score, "clothing_weight": clothing_weight}, step=state.step)
         if self.accelerator.is_main_process and score > state.best_score:
             model.config.clothing_weight = clothing_weight
             save_model(self.output_dir / "model", model, self.processor, self.recipe)
+            with suppress(NoPositivesError):  # a split of one person can select an epoch, but not calibrate
+                Calibration.fit(features).save(self.output_dir / "model")
             self.stopwatch.write(self.output_dir / "model")
         state.best_score = max(state.best_score, score)
 
@@ -280,11 +286,8 @@ class Run:
         return model if self.recipe.lora is None else merge_adapters(model)
 
 
-def validation_score(
-    model: BDAMModel, processor: BDAMProcessor, dataset: Dataset, batch_size: int
-) -> tuple[float, float]:
-    """The score that selects the best epoch, and its clothing weight."""
-    features = extract_features(BDAMEncoder(model, processor), dataset, batch_size)
+def validation_score(features: Features) -> tuple[float, float]:
+    """The score of a validation split that selects the best epoch, and its clothing weight."""
     clothing_weight = best_clothing_weight(features)
     return selection_score(evaluate(features, (0.0, clothing_weight))), clothing_weight
 

@@ -156,6 +156,9 @@ class Store(Protocol):
             ValueError: if the filter names an unknown column, or a value that is not of its type.
         """
 
+    def count(self, filter: Filter) -> int:
+        """The number of images that a search with this filter is among; errors are those of [`Store.search`]."""
+
     def find(self, image_ids: list[str]) -> list[StoredImage]:
         """The images of these ids that are there, in their order."""
 

@@ -71,8 +71,7 @@ class LanceStore:
             self.space.check(space, uri)
 
     def __len__(self) -> int:
-        with self._errors():
-            return self._table.count_rows()
+        return self.count({})
 
     def states(self, image_ids: Collection[str] | None = None) -> dict[str, ImageState]:
         fields = [name for name in ImageState._fields if name in (*self._columns(), "path")]
@@ -107,13 +106,17 @@ class LanceStore:
             self._table.optimize()
 
     def search(self, query: torch.Tensor, k: int, filter: Filter) -> list[StoredImage]:
-        schema = self._schema()
-        condition = " AND ".join(_condition(name, wanted, schema) for name, wanted in filter.items())
+        condition = self._conditions(filter)
         with self._errors():
             search: Any = self._table.search(query.numpy(), vector_column_name="vector")
             search = search.distance_type("dot").limit(k)
             search = search.where(condition, prefilter=True) if condition else search
             return _images(search.select(_selection([*self._columns(), "_distance"])).to_arrow())
+
+    def count(self, filter: Filter) -> int:
+        condition = self._conditions(filter)
+        with self._errors():
+            return self._table.count_rows(condition or None)
 
     def find(self, image_ids: list[str]) -> list[StoredImage]:
         images = {image.image_id: image for image in _images(self._query_ids("image_id", image_ids, self._columns()))}
@@ -137,6 +140,11 @@ class LanceStore:
     def choices(self) -> dict[str, list | Span]:
         names = [name for name in filter_columns(self._schema().names) if name != "vector"]
         return list_choices(self._query(None, names)) if names else {}
+
+    def _conditions(self, filter: Filter) -> str:
+        """A filter as an expression of SQL; empty for all rows."""
+        schema = self._schema() if filter else None
+        return " AND ".join(_condition(name, wanted, schema) for name, wanted in filter.items())
 
     def _add_column(self, field: pa.Field) -> None:
         """Adds a column if the table lacks it, again if another process has written at the same time."""
@@ -207,7 +215,7 @@ def _images(rows: pa.Table) -> list[StoredImage]:
 
 
 def _condition(name: str, wanted: Any, schema: pa.Schema) -> str:
-    """A filter as an expression of SQL."""
+    """One column of a filter as an expression of SQL."""
     check_filter(name, [column for column in schema.names if column != "vector"])
     kind = schema.field(name).type
     if isinstance(wanted, Span):

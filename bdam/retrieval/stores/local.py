@@ -71,6 +71,9 @@ class LocalStore:
         passing = _passing(self._rows, filter) if filter else None
         return self._images(self._index.search(query, k, passing)) if len(self) else []
 
+    def count(self, filter: Filter) -> int:
+        return int(_passing(self._rows, filter).sum()) if filter else len(self)
+
     def find(self, image_ids: list[str]) -> list[StoredImage]:
         return self._images([self._positions[image_id] for image_id in image_ids if image_id in self._positions])
 

@@ -80,7 +80,7 @@ class MilvusStore:
             self.space.check(space, uri)
 
     def __len__(self) -> int:
-        return self._query("", ["count(*)"])[0]["count(*)"]
+        return self.count({})
 
     def states(self, image_ids: Collection[str] | None = None) -> dict[str, ImageState]:
         columns = ["image_id", *ImageState._fields]
@@ -117,13 +117,16 @@ class MilvusStore:
         self._level = "Strong"
 
     def search(self, query: torch.Tensor, k: int, filter: Filter) -> list[StoredImage]:
-        conditions = " and ".join(self._condition(name, wanted) for name, wanted in filter.items())
+        conditions = self._conditions(filter)
         # "Strong" waits, some tenths of a second, until all writes can be found: only the first search after one does.
         level, self._level = self._level, "Eventually"
         options: dict[str, Any] = {"limit": k, "output_fields": ["*"], "consistency_level": level}
         with self._asking():
             hits = self._client.search(self.name, [query.tolist()], conditions, **options)[0]
         return [_image(hit["entity"]) for hit in hits]
+
+    def count(self, filter: Filter) -> int:
+        return self._query(self._conditions(filter), ["count(*)"])[0]["count(*)"]
 
     def find(self, image_ids: list[str]) -> list[StoredImage]:
         images = {image.image_id: image for image in map(_image, self._rows_of(image_ids, ["*"]))}
@@ -166,8 +169,12 @@ class MilvusStore:
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(f"{self.uri} has a collection {self.name!r} that is no gallery: rename it.") from error
 
+    def _conditions(self, filter: Filter) -> str:
+        """A filter as an expression of Milvus; empty for all rows."""
+        return " and ".join(self._condition(name, wanted) for name, wanted in filter.items())
+
     def _condition(self, name: str, wanted: Any) -> str:
-        """A filter as an expression of Milvus, without `in`, which milvus-lite lacks for dynamic fields."""
+        """One column as an expression of Milvus, without `in`, which milvus-lite lacks for dynamic fields."""
         field = _field(name)
         if isinstance(wanted, Span):
             comparisons = bounds(name, wanted, self._kind(name)).items()
