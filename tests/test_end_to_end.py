@@ -18,6 +18,8 @@ from bdam import cli
 from bdam.data.descriptions import Description, write_descriptions
 from bdam.data.loading import load_data
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.evaluation.calibration import Calibration
+from bdam.evaluation.evaluate import calibrate_checkpoint
 from bdam.recipes.recipe import load_recipe
 from bdam.retrieval.gallery import Gallery
 from bdam.training.loop import train
@@ -47,6 +49,19 @@ def test_training_leaves_a_model_and_a_log(run):
     steps = [line for line in log if "loss" in line]
     assert len(steps) == 8 and all(line["identity_feature_spread"] > 0 for line in steps)
     assert [line["decoupling_loss"] > 0 for line in steps] == [False] * 4 + [True] * 4
+
+
+def test_training_calibrates_the_model_that_it_keeps(tmp_path):
+    generate_pedestrians(4, 20, 1, image_size=(32, 16)).save_to_disk(tmp_path / "data")
+    places = [f"data={tmp_path / 'data'}", f"output_dir={tmp_path / 'run'}"]
+    train(load_recipe(ROOT / "recipes/demo.yaml", *places, *SMALL, "num_epochs=1"))
+    calibration = Calibration.load(tmp_path / "run/model")
+    assert calibrate_checkpoint(tmp_path / "run/model", str(tmp_path / "data")).num_persons == 20
+    again = Calibration.load(tmp_path / "run/model")
+    for kind in ("caption", "identity_description"):
+        for one, other in zip(calibration.queries[kind].scores, again.queries[kind].scores, strict=True):
+            assert one.right == pytest.approx(other.right, abs=1e-4)
+            assert one.wrong == pytest.approx(other.wrong, abs=1e-4)
 
 
 def test_evaluation_writes_the_records_that_it_shows(run, bdam):
@@ -85,7 +100,13 @@ def test_a_gallery_is_indexed_and_searched(run, bdam, monkeypatch, capsys):
         cli.main()
     (answer,) = json.loads(capsys.readouterr().out)
     hits = Gallery.load(gallery).search(sentence, k=3)
-    assert answer == {"query": sentence, "warnings": [], "hits": [asdict(hit) for hit in hits]}
+    assert answer == {
+        "query": sentence,
+        "warnings": [],
+        "confidence": None,
+        "meaning": f"`bdam calibrate {run / 'model'} --data DATA` fits what scores mean.",
+        "hits": [asdict(hit) for hit in hits],
+    }
 
     person = hits[0].row["person_id"]
     options = ["--like", hits[0].image_id, "--filter", f"person_id={person}", "--clothing-weight", 0]

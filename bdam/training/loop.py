@@ -19,9 +19,8 @@ from bdam.data.loading import load_training_data
 from bdam.data.streaming import StreamedBatches
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.encoding.models import save_model
-from bdam.evaluation.calibration import Calibration
+from bdam.evaluation.calibration import Calibration, UncalibratedError
 from bdam.evaluation.features import Features, extract_features
-from bdam.evaluation.metrics import NoPositivesError
 from bdam.evaluation.protocols import best_clothing_weight, evaluate, selection_score
 from bdam.recipes.recipe import Recipe
 from bdam.training.adapters import add_adapters, merge_adapters
@@ -275,7 +274,7 @@ class Run:
         if self.accelerator.is_main_process and score > state.best_score:
             model.config.clothing_weight = clothing_weight
             save_model(self.output_dir / "model", model, self.processor, self.recipe)
-            with suppress(NoPositivesError):  # a split of one person can select an epoch, but not calibrate
+            with suppress(UncalibratedError):  # a few persons can select an epoch, but not calibrate
                 Calibration.fit(features).save(self.output_dir / "model")
             self.stopwatch.write(self.output_dir / "model")
         state.best_score = max(state.best_score, score)

@@ -70,6 +70,7 @@ def test_what_embeddings_depend_on_gives_them_a_place_of_their_own(tmp_path):
         return feature_store(str(checkpoint), load_benchmark("own", root, "test"), **settings).folder
 
     first = place()
+    (checkpoint / "calibration.json").write_text("{}")
     assert place() == first
     others = [place("A woman."), place(mixed_precision="bf16")]
     Image.new("RGB", (8, 16), "red").save(root / "a.png")

@@ -122,6 +122,7 @@ def ranking() -> tuple[Features, Dataset]:
         queries={"caption": scores},
         clothing_queries={},
         query_images={"caption": torch.tensor([0, 2, 4])},
+        query_lengths={"caption": torch.full((3,), 8)},
         gallery_images=torch.arange(6),
         person_ids=torch.tensor([0, 0, 1, 1, 2, 2]),
     )

@@ -21,6 +21,7 @@ def features(**changes) -> Features:
         "queries": queries,
         "clothing_queries": {kind: DRESSED for kind in queries},
         "query_images": {kind: torch.arange(4) for kind in queries},
+        "query_lengths": {kind: torch.full((4,), 20) for kind in queries},
         "gallery_images": torch.arange(4),
         "person_ids": PERSONS,
         "outfit_ids": OUTFITS,

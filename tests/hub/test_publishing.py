@@ -21,6 +21,7 @@ import push_to_hub
 from bdam import cli
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.models import load_model, save_model
+from bdam.evaluation.calibration import Calibration
 from bdam.hub.publishing import publish, stage
 from bdam.recipes.recipe import Recipe
 
@@ -35,7 +36,7 @@ UPLOADED = {
     *("configuration_bdam.py", "encoders_bdam.py", "losses_bdam.py", "mamba_bdam.py", "modeling_bdam.py"),
     *("outputs_bdam.py", "processing_bdam.py"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
-    *("recipe.yaml", "results.json", "README.md"),
+    *("calibration.json", "recipe.yaml", "results.json", "README.md"),
     *("gates.png", "successes.png", "failures.png"),
 }
 
@@ -48,6 +49,7 @@ def finished(tmp_path_factory, request) -> Path:
     generate_pedestrians(2, 2, 8, image_size=(32, 16)).save_to_disk(data)
     processor = request.getfixturevalue("processor")
     save_model(run / "model", tiny_model(), processor, Recipe(data=str(data), output_dir=str(run), seed=3))
+    Calibration(num_images=4, num_persons=20, queries={}).save(run / "model")
     (run / "log.jsonl").write_text('{"step": 1, "info_nce_loss": 4.0}\n')
     for command in (["evaluate", run / "model", "--data", data, "--output", run / "results.json"], ["analyze", run]):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
@@ -155,6 +157,14 @@ def test_a_second_push_updates_what_has_changed(staged, hub, tmp_path):
     before = dict(repository.branches["main"])
     assert publish(changed, "jane/people", create_pr=True) == f"{hub.url}/jane/people/discussions/1"
     assert repository.branches["main"] == before != repository.branches["refs/pr/1"]
+
+
+def test_the_calibration_of_a_published_model_is_found(finished, staged, hub):
+    publish(staged, "jane/people")
+    assert Calibration.load("jane/people") == Calibration.load(finished / "model")
+    del hub.repositories["jane/people"].branches["main"]["calibration.json"]
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    assert Calibration.load("jane/people") is None
 
 
 def test_the_repository_of_another_model_is_left_alone(staged, hub):

@@ -190,6 +190,7 @@ def test_filters_mean_the_same_and_cannot_break_out(uri):
         {"camera": Span()},
     ):
         assert found(remote, filter) == found(local, filter), filter
+        assert remote.count(filter) == local.count(filter) == len(found(local, filter)), filter
     assert [found(remote, filter) for filter in places] == [["0.png"], ["1.png"], ["2.png"], ["3.png"]]
     for store in (local, remote):
         with pytest.raises(ValueError, match=r"Nothing to filter by is called 'floor': there is .*camera"):
