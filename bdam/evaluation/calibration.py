@@ -87,13 +87,14 @@ class ExpectedScores:
         rank = math.ceil((len(margins) + 1) * coverage)
         return margins[rank - 1].item() if rank <= len(margins) else math.inf
 
-    def probability_of_right(self, score: float) -> float:
+    def probability_of_right(self, scores: torch.Tensor) -> torch.Tensor:
         """
-        The probability that the first hit is right, by its score, if the person is in the gallery: the share of right
-        first hits among the searches with the nearest best scores, by Laplace's rule of succession.
+        The probabilities (S,) that the first hits are right, by their scores (S,), if the persons are in the gallery:
+        the share of right first hits among the searches with the nearest best scores, by Laplace's rule of succession.
         """
-        nearest = (self.best - score).abs().topk(min(NEIGHBORS, len(self.best)), largest=False).indices
-        return ((self.right > self.wrong)[nearest].sum().item() + 1) / (len(nearest) + 2)
+        distances = (self.best - scores[:, None]).abs()
+        nearest = distances.topk(min(NEIGHBORS, len(self.best)), largest=False).indices
+        return ((self.right > self.wrong)[nearest].sum(1) + 1) / (nearest.shape[1] + 2)
 
     def absence(self) -> tuple[float, float]:
         """
@@ -192,12 +193,13 @@ class Calibration(BaseModel, frozen=True, extra="forbid"):
 
         The best of N wrong scores exceeds t with probability `1 - (1 - p)^N`, if one does with probability p. So in a
         gallery r times as large, its distribution is the r-th power of that of validation, and a query keeps its
-        rank. Between two clothing weights, scores are interpolated.
+        rank. In a smaller gallery, the scores of validation are taken as they are, so that no more is promised.
+        Between two clothing weights, scores are interpolated.
 
         Args:
             query: `caption` or `identity_description`.
             clothing_weight: c, in [0, 1].
-            num_images: the size of the gallery, at least 1.
+            num_images: the size of the gallery.
 
         Raises:
             UncalibratedError: if validation has no such queries, or the gallery is more than `MAX_GROWTH` times as
@@ -207,7 +209,7 @@ class Calibration(BaseModel, frozen=True, extra="forbid"):
             raise UncalibratedError(
                 f"What scores mean is not known for queries by {query.replace('_', ' ')}: validation has none."
             )
-        growth = num_images / self.num_images
+        growth = max(num_images / self.num_images, 1.0)
         if growth > MAX_GROWTH:
             raise UncalibratedError(
                 f"What scores mean is not known among {num_images:,} images, more than {MAX_GROWTH} times the "

@@ -175,7 +175,7 @@ def _check(
     threshold, error = expected.absence()
     return {
         **dict(zip(("coverage_80", "coverage_90"), covered, strict=True)),
-        "probability": mean(map(expected.probability_of_right, best.tolist())),
+        "probability": expected.probability_of_right(best).double().mean().item(),
         "absence_error": error,
         "called_absent": (best < threshold).double().mean().item(),
         "not_called_absent": (absent >= threshold).double().mean().item(),

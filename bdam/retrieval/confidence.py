@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bdam.evaluation.calibration import Calibration, ExpectedScores, UncalibratedError
 
 
@@ -90,7 +92,7 @@ def judge(expected: ExpectedScores, hits: "Sequence[Hit]", has_others: bool) -> 
     return Confidence(
         num_likely=num_likely,
         has_more=has_others and num_likely == len(hits),
-        probability=expected.probability_of_right(best),
+        probability=expected.probability_of_right(torch.tensor([best])).item(),
         is_probably_absent=best < threshold and error <= MAX_ABSENCE_ERROR,
         absence_error=error,
     )

@@ -50,7 +50,7 @@ def real_scores(people: Features, clothing_weight: float) -> ExpectedScores:
     return ExpectedScores(right, wrong)
 
 
-@pytest.mark.parametrize("num_persons", [100, 300, 900])
+@pytest.mark.parametrize("num_persons", [300, 900])
 @pytest.mark.parametrize("clothing_weight", [0.0, 0.5])
 def test_what_is_stated_is_so_for_other_people_in_galleries_of_other_sizes(calibration, num_persons, clothing_weight):
     expected = calibration.expect("caption", clothing_weight, 3 * num_persons)
@@ -64,12 +64,22 @@ def test_what_is_stated_is_so_for_other_people_in_galleries_of_other_sizes(calib
     threshold, error = expected.absence()
     assert (real.best < threshold).double().mean().item() == pytest.approx(error, abs=noise)
     assert (real.wrong >= threshold).double().mean().item() == pytest.approx(error, abs=noise)
-    probabilities = torch.tensor([expected.probability_of_right(score) for score in real.best[::5].tolist()])
-    assert probabilities.mean().item() == pytest.approx((real.right > real.wrong).double().mean().item(), abs=noise)
+    probability = expected.probability_of_right(real.best).mean().item()
+    assert probability == pytest.approx((real.right > real.wrong).double().mean().item(), abs=noise)
+
+
+def test_no_more_is_promised_in_smaller_galleries_than_in_that_of_validation(calibration):
+    expected, real = calibration.expect("caption", 0.0, 300), real_scores(features(100, seed=1), 0.0)
+    noise = 3 * math.sqrt(0.25 / 300 + 0.25 / 100)
+    for coverage in (0.8, 0.9):
+        assert (real.best - real.right <= expected.margin(coverage)).double().mean().item() >= coverage - noise
+    threshold, error = expected.absence()
+    assert (real.wrong >= threshold).double().mean().item() <= error + noise
+    assert expected.probability_of_right(real.best).mean() <= (real.right > real.wrong).double().mean() + noise
 
 
 def test_absence_is_harder_to_tell_in_larger_galleries(calibration):
-    found = [calibration.expect("caption", 0.5, size).absence() for size in (90, 900, 9000)]
+    found = [calibration.expect("caption", 0.5, size).absence() for size in (900, 3000, 9000)]
     thresholds, errors = zip(*found, strict=True)
     assert sorted(thresholds) == list(thresholds) and sorted(errors) == list(errors)
 
@@ -88,7 +98,7 @@ def test_the_best_of_more_images_is_distributed_as_the_best_of_many_draws():
     calibration = Calibration.model_validate(
         {"num_images": 10, "num_persons": 10, "queries": {"caption": {"shortest": 1, "scores": [scores]}}}
     )
-    for num_images in (5, 10, 40):
+    for num_images in (10, 20, 40):
         best = calibration.expect("caption", 0.0, num_images).wrong
         for level in (0.25, 0.5, 0.75):
             assert best.quantile(level).item() == pytest.approx(level ** (1 / num_images), abs=0.02)
@@ -106,7 +116,8 @@ def test_few_queries_promise_little():
     assert few.margin(0.5) == 0  # two of four: the first and, at a tie, the last
     assert few.margin(0.75) == pytest.approx(0.1)
     assert few.margin(0.9) == math.inf  # every image
-    assert few.probability_of_right(0.9) == 2 / 5  # one of three, where a tie is a miss
+    (probability,) = few.probability_of_right(torch.tensor([0.9])).tolist()
+    assert probability == pytest.approx(2 / 5)  # one of three, where a tie is a miss
     alone = ExpectedScores(right=torch.tensor([0.9]), wrong=torch.tensor([0.1]))
     threshold, error = alone.absence()
     assert error == 0 and 0.1 < threshold <= 0.9
@@ -114,7 +125,7 @@ def test_few_queries_promise_little():
 
 def test_scores_that_all_tie_tell_nothing():
     blind = ExpectedScores(right=torch.full((50,), 0.5), wrong=torch.full((50,), 0.5))
-    assert blind.margin(0.9) == 0 and blind.probability_of_right(0.5) == 1 / 52
+    assert blind.margin(0.9) == 0 and blind.probability_of_right(torch.tensor([0.5])).item() == pytest.approx(1 / 52)
     assert blind.absence()[1] == 1
 
 

@@ -23,7 +23,7 @@ def calibration(right: list[float], wrong: list[float]) -> Calibration:
         "caption": {"shortest": len(CAPTION), "scores": scores},
         "identity_description": {"shortest": 1, "scores": scores[:1]},
     }
-    return Calibration.model_validate({"num_images": 6, "num_persons": 20, "queries": queries})
+    return Calibration.model_validate({"num_images": 2, "num_persons": 20, "queries": queries})
 
 
 @pytest.fixture
