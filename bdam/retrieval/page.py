@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -43,8 +44,8 @@ EXPLANATION = """
 **The score.** The model splits each image in two: *who* the person is and *what they wear*. A learned gate decides,
 feature by feature, how much goes to the one and how much to the other. Your words are compared with both halves, and
 the slider weighs the two: `score = (1 − c) · identity + c · clothing`. Below each image stand its score and what
-either half has in it. A score tells which images fit better than others. It is no probability: somebody always comes
-first, even if the person is on no image.
+either half has in it. Somebody always comes first, even if the person is on no image: where the model was measured on
+other people, the line above the images says how often the first is right, and whether the person is probably absent.
 
 **The slider.** At 0 the clothes do not count, for somebody who may have changed them; at 1 nothing else does. It
 starts at the model's own choice.
@@ -130,7 +131,7 @@ def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None 
     ```python
     client = gradio_client.Client("http://127.0.0.1:7860")
     client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
-    # {'warnings': [], 'hits': [{'image_id': '0001/3.png', 'score': 0.71, 'identity': 0.53, 'clothing': 0.18}, …
+    # {'warnings': [], 'confidence': {…}, 'hits': [{'image_id': '0001/3.png', 'score': 0.71, 'identity': 0.53, …
     ```"""
     bounded = BoundedSearch(gallery, blur_heads, None if log is None else partial(_write, log))
     with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
@@ -156,6 +157,7 @@ def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None 
             with gradio.Column(scale=3):
                 with gradio.Column(visible=False, elem_id="opened") as opened:
                     details, more, close = _build_opened()
+                meaning = gradio.HTML(elem_id="meaning")
                 results = _images("Found", elem_id="results")
         with gradio.Accordion("What the score says, and how to use it well", open=False):
             gradio.Markdown(EXPLANATION, elem_id="explanation")
@@ -165,7 +167,7 @@ def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None 
         handlers = PageHandlers(bounded)
         options: dict[str, Any] = {"api_visibility": "private", **LIMITS}
         one: dict[str, Any] = {"outputs": [opened, *details, image_id], **options}
-        options["outputs"] = [results, found, example, shown, clear, opened]
+        options["outputs"] = [meaning, results, found, example, shown, clear, opened]
         examples.load_input_event.then(handlers.on_sentence, [example, *query], **options)
         results.select(handlers.on_selection, [found, example, *query], **one)
         more.click(handlers.search, [image_id, *query], **options)
@@ -225,7 +227,7 @@ def serve_page(
         delete_files_created_by_app(page, age=None)
 
 
-def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
+def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, Any]]:
     """The function of the endpoint `/search`: [`Gallery.search`] with JSON input and output."""
 
     def search(
@@ -237,10 +239,11 @@ def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
         k: int = HITS,
         filter: dict[str, list | dict[str, float]] | None = None,
         one_per: str | None = None,
-    ) -> dict[str, list]:
+    ) -> dict[str, Any]:
         """
         The `hits`, the k images that fit best, best first, each with its id, its score, and the identity and clothing
-        parts of the score; and `warnings`, which say what the model does not know or cuts of the sentences.
+        parts of the score; `warnings`, which say what the model does not know or cuts of the sentences; and
+        `confidence`, what the scores mean, or null if that is not known.
 
         Parameters:
             text: a sentence about the person, the clothes or both.
@@ -258,7 +261,11 @@ def endpoint(bounded: BoundedSearch) -> Callable[..., dict[str, list]]:
         except ValueError as error:
             raise gradio.Error(str(error), print_exception=False) from None
         columns = ("image_id", "score", "identity", "clothing")
-        return {"warnings": hits.warnings, "hits": [{name: getattr(hit, name) for name in columns} for hit in hits]}
+        return {
+            "warnings": hits.warnings,
+            "confidence": hits.confidence and asdict(hits.confidence),
+            "hits": [{name: getattr(hit, name) for name in columns} for hit in hits],
+        }
 
     return search
 

@@ -20,6 +20,7 @@ HIDDEN = ("image_id", "stamp", "content", "path", "part", "box")
 class FoundValues(NamedTuple):
     """New values of the components that show what a search has found."""
 
+    meaning: str
     results: gradio.Gallery
     found: list[str]
     example: Example
@@ -73,6 +74,7 @@ class PageHandlers:
         for warning in hits.warnings:
             _warn(warning)
         return FoundValues(
+            html.escape(hits.meaning) if hits.confidence else "",
             gradio.Gallery(
                 [(self.bounded.thumbnail(hit.image_id), caption(hit)) for hit in hits], selected_index=None
             ),
