@@ -43,7 +43,7 @@ class Confidence:
     def __str__(self) -> str:
         likely = "the first hit" if self.num_likely == 1 else f"among the first {self.num_likely} hits"
         if self.has_more:
-            likely = f"among these {self.num_likely} hits and more that were not asked for"
+            likely = "among these hits and perhaps more"
         here = (
             f"the first hit is right in {self.probability:.0%} of searches with such a score, and in 9 of 10 searches"
         )
