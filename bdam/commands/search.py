@@ -2,13 +2,14 @@
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from bdam.commands.asking import hold_dialogue
+from bdam.commands.hits import print_hits, to_record
 from bdam.commands.options import IN_PART, Checkpoint, ClothingWeight, Precision, Split, console, errors, writable_file
 
 
@@ -104,14 +105,32 @@ def search(
         bool, typer.Option("--explain", help="On the grid, red shows what the score of an image loses when hidden.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Ask what would tell most, and search again with each answer.")
+    ] = False,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="YAML file of your own questions, for --ask.")
+    ] = None,
 ) -> None:
-    """Find people in a gallery, by sentences or by example."""
+    """
+    Find people in a gallery, by sentences or by example.
+
+    With --ask, each round prints a question with numbered answers and reads a number: 0 if the answer is not known, an
+    empty line to end. With --json, each round is a line with hits and question.
+    """
     from bdam.evaluation.figures import ranked_grid
+    from bdam.retrieval.asking import Asker
     from bdam.retrieval.display import hits_row
     from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.questions import QUESTIONS, load_questions
 
     if explain and grid is None:
         raise ValueError("--explain draws on the grid: give --grid, too.")
+    if ask and len(sentences or []) > 1:
+        raise ValueError("With --ask, give one sentence.")
+    if questions is not None and not ask:
+        raise ValueError("--questions are for --ask: give it, too.")
+    to_ask = load_questions(questions or QUESTIONS) if ask else []
     gallery = Gallery.load(uri, model, index_name)
     example = open_example(gallery, like)
     halves: dict[str, Any] = {"identity": identity, "clothing": clothing, "like": example}
@@ -119,8 +138,11 @@ def search(
     queries = [{"text": text, **halves, "clothing_weight": clothing_weight} for text in texts]
     titles = [" · ".join(filter(None, (text, like, identity, clothing))) for text in texts]
     options: dict[str, Any] = {"k": k, "filter": parse_filters(filters or []), "one_per": one_per}
-    results = [(title, gallery.search(**query, **options)) for title, query in zip(titles, queries, strict=True)]
-    print_results(results, as_json)
+    if ask:
+        results = [hold_dialogue(Asker(gallery, to_ask), titles[0], queries[0] | options, as_json)]
+    else:
+        results = [(title, gallery.search(**query, **options)) for title, query in zip(titles, queries, strict=True)]
+        print_results(results, as_json)
     if grid is not None:
         rows = [
             hits_row(gallery, title, hits, example, query if explain else None)
@@ -212,25 +234,11 @@ def open_example(gallery: "Gallery", like: str | None) -> "str | Image | None":
 
 def print_results(results: "list[tuple[str, Hits]]", as_json: bool) -> None:
     """Prints the hits of queries, each with its title, what their scores mean, and warnings about their sentences."""
-    from bdam.retrieval.display import hits_table
-
     if as_json:
-        records = [
-            {
-                "query": title,
-                "warnings": hits.warnings,
-                "confidence": None if hits.confidence is None else asdict(hits.confidence),
-                "meaning": hits.meaning,
-                "hits": [*map(asdict, hits)],
-            }
-            for title, hits in results
-        ]
-        print(json.dumps(records))
+        print(json.dumps([to_record(title, hits) for title, hits in results]))
         return
     for title, hits in results:
-        for warning in hits.warnings:
-            errors.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
-        console.print(hits_table(title, hits))
+        print_hits(title, hits)
 
 
 def parse_filters(texts: list[str]) -> "Filter":

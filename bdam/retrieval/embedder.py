@@ -53,6 +53,7 @@ class Embedder:
     Attributes:
         space: the [`EmbeddingSpace`] of the vectors.
         clothing_weight: the default weight of the model, in [0, 1].
+        temperature: of its contrastive loss; 0.05 if that is not known.
         calibration: what its scores mean; None if it has none.
 
     Raises:
@@ -93,6 +94,7 @@ class Embedder:
         self.space = EmbeddingSpace(path, weights_of(checkpoint), *sizes)
         self.calibration = Calibration.load(checkpoint)
         self.clothing_weight: float = getattr(self.model.config, "clothing_weight", 0.0)
+        self.temperature: float = getattr(self.model.config, "temperature", 0.05)
 
     def __call__(
         self,

@@ -77,6 +77,24 @@ class Hits(list[Hit]):
         self.meaning = meaning
 
 
+@dataclass(frozen=True)
+class Query:
+    """
+    What is searched for.
+
+    Args:
+        vector: (D,), float32, weighted, see [`Embedder.weigh`].
+        clothing_weight: in [0, 1].
+        like_id: the id of the example, if it is an image of the gallery.
+        warnings: what the model lost of the sentences.
+    """
+
+    vector: torch.Tensor
+    clothing_weight: float
+    like_id: str | None
+    warnings: list[str]
+
+
 class Gallery:
     """
     Images with one vector each, `[identity ; clothing]`, so that each search can choose its clothing weight.
@@ -304,16 +322,51 @@ class Gallery:
             ValueError: if nobody is described, a sentence holds no word that the model knows, the weight is not in
                 [0, 1], or the filter names an unknown column or a value of another type.
         """
-        query, weight, warnings = self._embed_query(text, identity, clothing, like, clothing_weight)
-        like_id = normalize_name(like) if isinstance(like, str) else None
-        found = self._search(query, k, filter or {}, like_id, one_per)
-        hits = [self._hit(query, stored) for stored in found]
+        query = self.embed_query(text, identity, clothing, like, clothing_weight)
+        hits = [self._hit(query.vector, stored) for stored in self.find_nearest(query, k, filter, one_per)]
         asked = {"text": text, "identity": identity, "clothing": clothing, "like": like}
         try:
-            confidence = self._judge(hits, asked, weight, filter or {}, is_cut=len(hits) == k)
+            confidence = self._judge(hits, asked, query.clothing_weight, filter or {}, is_cut=len(hits) == k)
         except UncalibratedError as error:
-            return Hits(hits, warnings, meaning=str(error))
-        return Hits(hits, warnings, confidence, str(confidence))
+            return Hits(hits, query.warnings, meaning=str(error))
+        return Hits(hits, query.warnings, confidence, str(confidence))
+
+    def embed_query(
+        self,
+        text: str | None = None,
+        identity: str | None = None,
+        clothing: str | None = None,
+        like: str | PILImage.Image | None = None,
+        clothing_weight: float | None = None,
+    ) -> Query:
+        """The query of [`Gallery.search`] as a vector; with its arguments and errors."""
+        if text is not None and like is not None:
+            raise ValueError("Give either `text` or `like`: a sentence or an example.")
+        has_person, has_clothes = (
+            any(given is not None for given in (text, like, half)) for half in (identity, clothing)
+        )
+        clothing_weight = self._choose_weight(clothing_weight, has_person, has_clothes)
+        warnings = self._check_sentences(text, identity, clothing)
+        vector, size = self._vector(text, like).clone(), self.embedder.space.identity_size
+        if identity is not None:
+            vector[:size] = self._embed(identity)[:size]
+        if clothing is not None:
+            vector[size:] = self._embed(clothing)[size:]
+        like_id = normalize_name(like) if isinstance(like, str) else None
+        return Query(self.embedder.weigh(vector, clothing_weight), clothing_weight, like_id, warnings)
+
+    def find_nearest(
+        self, query: Query, k: int, filter: Filter | None = None, one_per: str | None = None
+    ) -> list[StoredImage]:
+        """The k images that fit a query best, but for its example; other arguments as for [`Gallery.search`]."""
+        count = k + (query.like_id is not None)
+        while True:
+            found = self.store.search(query.vector, count, filter or {})
+            others = [stored for stored in found if stored.image_id != query.like_id]
+            best = (others if one_per is None else first_of_each(others, one_per))[:k]
+            if len(best) == k or len(found) < count:
+                return best
+            count *= 4
 
     def explain(
         self,
@@ -339,10 +392,10 @@ class Gallery:
         Raises:
             ValueError, FileNotFoundError: as [`Gallery.search`] and [`Gallery.image`].
         """
-        query, _, _ = self._embed_query(text, identity, clothing, like, clothing_weight)
+        query = self.embed_query(text, identity, clothing, like, clothing_weight)
         image = self.image(image_id)
         (state,) = self.store.states([normalize_name(image_id)]).values()
-        return lost_score(self.embedder, query, image, state.identity_description, cells)
+        return lost_score(self.embedder, query.vector, image, state.identity_description, cells)
 
     def image(self, image_id: str) -> PILImage.Image:
         """
@@ -359,42 +412,6 @@ class Gallery:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is gone since it was indexed: restore it, or run `bdam index --prune`.")
         return open_image(path)
-
-    def _embed_query(
-        self,
-        text: str | None,
-        identity: str | None,
-        clothing: str | None,
-        like: str | PILImage.Image | None,
-        clothing_weight: float | None,
-    ) -> tuple[torch.Tensor, float, list[str]]:
-        """The weighted vector (D,) of a query, its clothing weight, and what the model loses of its sentences."""
-        if text is not None and like is not None:
-            raise ValueError("Give either `text` or `like`: a sentence or an example.")
-        has_person, has_clothes = (
-            any(given is not None for given in (text, like, half)) for half in (identity, clothing)
-        )
-        clothing_weight = self._choose_weight(clothing_weight, has_person, has_clothes)
-        warnings = self._check_sentences(text, identity, clothing)
-        vector, size = self._vector(text, like).clone(), self.embedder.space.identity_size
-        if identity is not None:
-            vector[:size] = self._embed(identity)[:size]
-        if clothing is not None:
-            vector[size:] = self._embed(clothing)[size:]
-        return self.embedder.weigh(vector, clothing_weight), clothing_weight, warnings
-
-    def _search(
-        self, query: torch.Tensor, k: int, filter: Filter, left_out: str | None, one_per: str | None
-    ) -> list[StoredImage]:
-        """The k best images but the one of the id `left_out`; of those with the same value in `one_per`, the best."""
-        count = k + (left_out is not None)
-        while True:
-            found = self.store.search(query, count, filter)
-            others = [stored for stored in found if stored.image_id != left_out]
-            best = (others if one_per is None else first_of_each(others, one_per))[:k]
-            if len(best) == k or len(found) < count:
-                return best
-            count *= 4
 
     def _choose_weight(self, clothing_weight: float | None, has_person: bool, has_clothes: bool) -> float:
         """The clothing weight of a query that describes the person, the clothes or both."""
