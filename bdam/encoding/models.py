@@ -1,6 +1,7 @@
 """Saves and loads models, and reads facts of their files."""
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -25,6 +26,8 @@ TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 # In the folder of a model: what its scores mean, see `bdam.evaluation.calibration`. Embeddings do not depend on it.
 CALIBRATION = "calibration.json"
 LFS_POINTER = b"version https://git-lfs"
+# The file next to a model with the duration of its training.
+EFFORT = "training.json"
 
 
 def save_model(directory: Path, model, processor, recipe: Recipe) -> None:
@@ -186,3 +189,15 @@ def training_seed(directory: str | Path) -> int | None:
     """The seed in the recipe next to a model; None if there is none."""
     path = Path(directory) / RECIPE
     return read_recipe(path).get("seed") if path.is_file() else None
+
+
+def read_effort(folder: Path) -> dict[str, float] | None:
+    """Seconds of training, by hardware; None if they were not recorded."""
+    path = folder / EFFORT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def training_seconds(directory: str | Path) -> float | None:
+    """Seconds of training of a model, on all hardware together; None if they were not recorded."""
+    effort = read_effort(Path(directory))
+    return sum(effort.values()) if effort else None

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from bdam.data.loading import load_split
 from bdam.encoding.encoders import Encoder, load_encoder
 from bdam.encoding.extraction import feature_store
-from bdam.encoding.models import fingerprint, training_seed
+from bdam.encoding.models import fingerprint, training_seconds, training_seed
 from bdam.evaluation.calibration import Calibration
 from bdam.evaluation.features import Features, extract_features
 from bdam.evaluation.open_set import OpenSetResult, evaluate_open_set
@@ -151,6 +151,7 @@ def _origin(checkpoint: str, split: str, data: str, mixed_precision: str) -> Ori
         weights=fingerprint(checkpoint),
         data=data,
         seed=training_seed(checkpoint),
+        seconds=training_seconds(checkpoint),
         commit=commit(),
         mixed_precision=mixed_precision,
     )

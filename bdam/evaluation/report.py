@@ -220,7 +220,7 @@ def write_study(folder: Path, rows: list[StudyRow], header: dict[str, str]) -> N
         writer.writeheader()
         writer.writerows(records)
     circumstances = "\n".join(f"- **{name}**: {text}" for name, text in header.items())
-    parts = ["# Study", circumstances, markdown_table(_headlines(rows)), LEGEND, "![R-1 of every recipe](report.png)"]
+    parts = ["# Study", circumstances, markdown_headlines(rows), LEGEND, "![R-1 of every recipe](report.png)"]
     rows = sorted(rows, key=lambda row: (PROTOCOLS.index(row.protocol), row.query, row.clothing))
     for title, group in groupby(rows, lambda row: f"{row.protocol}, by {row.query}, {row.clothing}"):
         parts += [f"## {title.replace('_', ' ').capitalize()}", markdown_table(_full_table(group))]
@@ -235,16 +235,27 @@ def _setting(result: Result) -> tuple[str, str, float]:
     return result.protocol, result.query, result.clothing_weight
 
 
+def markdown_headlines(rows: list[StudyRow]) -> str:
+    """The Markdown table of `HEADLINES`, from the rows of [`bdam.evaluation.study.aggregate`]."""
+    return markdown_table(_headlines(rows))
+
+
 def _headlines(rows: list[StudyRow]) -> list[list[str]]:
-    """Header and lines of the first table of a report: a line per recipe, and chance."""
+    """
+    Header and lines of the first table of a report: a line per recipe, and chance. The last column is left out if the
+    paper has none of the recipes.
+    """
     recipes = headline_rows(rows)
-    lines = [["recipe", "runs", *HEADLINES, "paper, CUHK-PEDES"]]
+    lines = [["recipe", "seeds", "minutes", *HEADLINES, "paper, CUHK-PEDES"]]
     for recipe, found in recipes.items():
         cells = [_spread(found[name], "r1") if name in found else "–" for name in HEADLINES]
         row = found["identity: image"]  # which every recipe has
-        lines.append([recipe, str(row.runs), *cells, _published(row, ["r1"])])
+        minutes = "–" if row.minutes is None else f"{row.minutes:.1f}"
+        lines.append([recipe, ", ".join(map(str, row.seeds)), minutes, *cells, _published(row, ["r1"])])
     chances = {name: f"{row.chance:.1f}" for found in recipes.values() for name, row in found.items()}
-    return [*lines, ["chance", "", *(chances.get(name, "–") for name in HEADLINES), ""]]
+    lines.append(["chance", "", "", *(chances.get(name, "–") for name in HEADLINES), ""])
+    is_published = any(line[-1] not in ("–", "") for line in lines[1:])
+    return lines if is_published else [line[:-1] for line in lines]
 
 
 def _full_table(rows: Iterable[StudyRow]) -> list[list[str]]:

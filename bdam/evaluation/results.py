@@ -57,9 +57,9 @@ class Origin(BaseModel, frozen=True, strict=True, extra="forbid"):
         seed: the seed of the training; None if it is not known.
         commit: the commit of the code that evaluated the model.
         mixed_precision: `no`, `fp16` or `bf16`.
-        recipe: the name of the recipe in a study; None elsewhere, as are the following two.
+        recipe: the name of the recipe in a study; None elsewhere, as is the following.
         machine: the machine that the study ran on.
-        seconds: the duration of training and evaluation.
+        seconds: the duration of the training; None if it is not known.
     """
 
     split: str
@@ -118,7 +118,8 @@ class StudyRow:
         recipe, protocol, gallery, query: the setting.
         clothing: `identity alone`, or `mix` for the clothing weight that validation chose for each run.
         clothing_weight: the mean clothing weight.
-        runs: the number of runs; if it is 1, the standard deviations are None.
+        seeds: those of its runs; if there is one, the standard deviations are None.
+        minutes: the mean duration of the trainings; None if one of them is not known.
         chance: the `r1` of a random order, in percent.
         r1, r1_std, r5, …, map_std: percentages.
         published_r1, …, published_map: the results of the recipe in the paper; None if it has no such row.
@@ -130,7 +131,8 @@ class StudyRow:
     query: str
     clothing: str
     clothing_weight: float
-    runs: int
+    seeds: tuple[int | None, ...]
+    minutes: float | None
     chance: float
     r1: float
     r1_std: float | None

@@ -4,7 +4,6 @@ import os
 import shutil
 import statistics
 import sys
-import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -122,14 +121,13 @@ def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
         run.folder.mkdir(parents=True, exist_ok=True)
         with run.log.open("a", encoding="utf-8") as log:
             try:
-                start = time.perf_counter()
                 if stopped_by := _train(run, launch, log):
                     progress.close()
                     print(f"Stopped by signal {stopped_by}; the same command resumes the study.", file=sys.stderr)
                     raise SystemExit(128 + stopped_by)
-                results = _evaluate(run)
-                stamp = {"recipe": run.name, **origin, "seconds": time.perf_counter() - start}
-                Results(result.model_copy(update=stamp) for result in results).to_json(run.results)
+                stamp = {"recipe": run.name, **origin}
+                results = Results(result.model_copy(update=stamp) for result in _evaluate(run))
+                results.to_json(run.results)
                 shutil.rmtree(run.folder / "checkpoints")  # a finished run is not resumed
             except Exception:  # the other runs continue after any error
                 traceback.print_exc(file=log)
@@ -139,7 +137,7 @@ def run_study(runs: list[Run], launch: list[str]) -> list[Run]:
 
 def read_results(run: Run) -> Results:
     """
-    The results of a run, with recipe, machine and seconds; empty if it is not finished.
+    The results of a run, with recipe and machine; empty if it is not finished.
 
     Raises:
         ValueError: if they were not written by a study.
@@ -151,7 +149,7 @@ def read_results(run: Run) -> Results:
         results = Results.from_json(run.results)
     except ValueError as error:
         raise ValueError(f"{run.results} was not written by a study: {remedy} {error}") from None
-    if not results or any(None in (result.recipe, result.machine, result.seconds) for result in results):
+    if not results or any(None in (result.recipe, result.machine) for result in results):
         raise ValueError(f"{run.results} was not written by a study: {remedy}")
     return results
 
@@ -180,15 +178,12 @@ def describe(runs: list[Run], results: Results, command: str) -> dict[str, str]:
     def values(name: str) -> str:
         return "; ".join(sorted({str(getattr(result, name)) for result in results}))
 
-    seconds = {(result.recipe, result.seed): result.seconds or 0 for result in results}
     header = {
         "command": f"`{command}`",
         "data": f"{values('data')}, test split, gallery of {values('num_gallery')} images",
         "commit": values("commit"),
         "seeds": values("seed"),
         "machine": values("machine"),
-        "wall time": f"{statistics.mean(seconds.values()) / 60:.1f} min per run since its last start, "
-        f"mean of {len(seconds)}",
         "selection": "epochs and clothing weights were chosen on the validation split",
     }
     if missing := [f"{run.name} seed {run.recipe.seed}" for run in runs if not run.results.is_file()]:
@@ -217,7 +212,8 @@ def _row(setting: tuple, group: list[Result]) -> StudyRow:
         query=query,
         clothing=clothing,
         clothing_weight=statistics.mean(values("clothing_weight")),
-        runs=len(group),
+        seeds=tuple(values("seed")),
+        minutes=None if None in values("seconds") else statistics.mean(values("seconds")) / 60,
         chance=statistics.mean(values("chance")),
         **numbers,
     )

@@ -8,13 +8,13 @@ from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from bdam.data.benchmarks import BENCHMARKS
+from bdam.encoding.models import read_effort
 from bdam.evaluation.published import TABLE_I
 from bdam.evaluation.report import markdown_table
 from bdam.evaluation.results import ANALYSIS, Analysis, Results
 from bdam.hub.results import circumstances, eval_results, headlines, name_data, tables
 from bdam.recipes.recipe import RECIPE, read_recipe
 from bdam.recipes.yaml_text import dump_yaml
-from bdam.training.effort import read_effort
 from configuration_bdam import BDAMConfig
 
 

@@ -10,8 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-
-EFFORT = "training.json"
+from bdam.encoding.models import EFFORT, read_effort
 
 
 class Stopwatch:
@@ -43,12 +42,6 @@ class Stopwatch:
         aside = folder / f"{EFFORT}.new"
         aside.write_text(json.dumps({**self.before, self.hardware: seconds}, indent=1) + "\n", encoding="utf-8")
         aside.replace(folder / EFFORT)
-
-
-def read_effort(folder: Path) -> dict[str, float] | None:
-    """Seconds of training, by hardware; None if they were not recorded."""
-    path = folder / EFFORT
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _device_name(device: torch.device) -> str:

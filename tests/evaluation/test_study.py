@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,13 +19,13 @@ from processes import heed_signals, still_run
 from tiny import TINY_RUN
 
 from bdam import cli
+from bdam.encoding.models import read_effort
 from bdam.evaluation import study
 from bdam.evaluation.figures import study_figure
 from bdam.evaluation.published import ABLATION_TABLES
 from bdam.evaluation.report import study_table, write_study
 from bdam.evaluation.results import Result, Results
 from bdam.evaluation.study import aggregate, describe, plan_study, run_study
-from bdam.training.effort import read_effort
 
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,8 @@ def result(recipe, seed, r1, clothing_weight=0.0, **setting) -> Result:
     settings = {"protocol": "standard", "gallery": "image", "query": "caption", **setting}
     sizes = {"clothing_weight": clothing_weight, "num_queries": 8, "num_gallery": 4}
     origin = {"split": "test", "checkpoint": "model", "weights": "0", "data": "people", "commit": "1"}
-    return Result(recipe=recipe, seed=seed, mixed_precision="no", **settings, **metrics, **sizes, **origin)
+    origin |= {"recipe": recipe, "seed": seed, "seconds": 60.0 * (1 + seed), "mixed_precision": "no"}
+    return Result(**settings, **metrics, **sizes, **origin)
 
 
 def test_mean_and_deviation_over_the_seeds():
@@ -81,13 +83,13 @@ def test_mean_and_deviation_over_the_seeds():
     ]
     alone, mix, other = aggregate(results)
     assert (alone.recipe, alone.clothing, alone.clothing_weight) == ("full", "identity alone", 0)
-    assert alone.runs == 3
+    assert alone.seeds == (0, 1, 2) and alone.minutes == pytest.approx(2)
     assert (alone.r1, alone.r1_std) == (12, 2)
     assert (alone.map, alone.map_std, alone.r5, alone.chance) == (6, 1, 24, 5)
     assert (mix.clothing, mix.clothing_weight, mix.r1) == ("mix", pytest.approx(0.3), 28)
     assert mix.r1_std == pytest.approx(((12**2 + 14**2 + 2**2) / 2) ** 0.5)
     assert (mix.published_r1, mix.published_map) == (79.93, 72.61)
-    assert (other.r1, other.r1_std, other.runs, other.published_r1) == (7, None, 1, None)
+    assert (other.r1, other.r1_std, other.seeds, other.published_r1) == (7, None, (0,), None)
 
 
 def test_every_published_row_has_a_recipe():
@@ -97,7 +99,7 @@ def test_every_published_row_has_a_recipe():
 def test_a_study_reports_every_recipe_and_seed(finished, bdam, monkeypatch):
     monkeypatch.setattr(study, "_train", lambda *_: pytest.fail("a finished run was trained again"))
     code, output = bdam(finished, BASELINE, FULL, "--seeds", "0,1")
-    assert code == 0 and "baseline 2 –" in output and "failed" not in output
+    assert code == 0 and re.search(r"baseline 0, 1 0\.\d –", output) and "failed" not in output
 
     assert not list(finished.rglob("checkpoints"))
     runs = [finished / name / f"seed-{seed}" for name in ("baseline", "full") for seed in (0, 1)]
@@ -127,7 +129,7 @@ def test_a_study_reports_every_recipe_and_seed(finished, bdam, monkeypatch):
         "on the validation split",
     ):
         assert line in report
-    assert "| full | 2 |" in report and "| 79.93 |" in report and "| chance |" in report
+    assert "| full | 0, 1 | 0." in report and "| 79.93 |" in report and "| chance |" in report
     assert (finished / "report.png").stat().st_size > 10_000
 
 
@@ -142,13 +144,13 @@ def test_a_failed_run_is_named_and_costs_no_other(finished, bdam, monkeypatch, t
     broken = 0
     code, output = bdam(tmp_path, FULL, "--seeds", "0,1")
     log = tmp_path / "full/seed-0/train.log"
-    assert code == 1 and "failed: full, seed 0: see" in output and "full 1" in output
+    assert code == 1 and "failed: full, seed 0: see" in output and re.search(r"full 1 0\.\d", output)
     assert "the machine caught fire" in log.read_text()
     assert "missing**: full seed 0" in (tmp_path / "report.md").read_text()
 
     broken = None
     code, output = bdam(tmp_path, FULL, "--seeds", "0,1")
-    assert code == 0 and "full 2" in output
+    assert code == 0 and "full 0, 1" in output
     assert "missing" not in (tmp_path / "report.md").read_text()
 
 
@@ -265,7 +267,7 @@ def test_one_seed_without_outfits_clothing_or_descriptions_still_makes_a_report(
     rows = aggregate([result("mine", 0, 12.0)])
     write_study(tmp_path, rows, {"command": "`bdam study`"})
     study_figure(rows, tmp_path / "report.png")
-    assert "| mine | 1 | – | – | 12.0 | – | – | – |" in (tmp_path / "report.md").read_text()
+    assert "| mine | 0 | 1.0 | – | – | 12.0 | – | – |\n" in (tmp_path / "report.md").read_text()
     assert study_table(rows).row_count == 2
 
 

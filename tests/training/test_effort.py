@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 from accelerate import Accelerator
 
+from bdam.encoding.models import read_effort
 from bdam.training import effort
-from bdam.training.effort import Stopwatch, read_effort
+from bdam.training.effort import Stopwatch
 
 
 HERE = f"1 process on {os.cpu_count()} CPU cores"
