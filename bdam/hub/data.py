@@ -10,6 +10,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 from bdam.data.benchmarks import BENCHMARKS, VERDICTS, check_benchmark
 from bdam.data.images import read_column
 from bdam.data.loading import read_data, split_source
+from bdam.data.pedestrians import SIZES, find_size
 from bdam.data.schema import TEXT_COLUMNS, choose_split
 from bdam.evaluation.report import markdown_table
 from bdam.hub.publishing import check_repo_id, upload_error
@@ -33,7 +34,7 @@ def push_data(
         license: its name on the Hub, such as `cc-by-4.0` or `other`.
         private: whether a new repository is private.
         gated: whether visitors of a public repository must agree to the terms before they download.
-        benchmark: whether the Hub may list the scores of models on it, which `eval.yaml` says.
+        benchmark: whether the Hub may list the scores of models on it, which `eval.yaml` and the card say.
 
     Raises:
         FileNotFoundError: see [`load_data`].
@@ -47,6 +48,7 @@ def push_data(
         if part.partition(":")[0] in BENCHMARKS and check_benchmark(part).verdict == VERDICTS[-1]:
             raise ValueError(f"{part} is unfit: run `bdam data check {part}`, mend what it names, and push it then.")
     tasks = benchmark_tasks(choose_split(data, "test", source), repo_id) if benchmark else None
+    card = build_data_card(data, repo_id, license, gated, tasks)
     api = HfApi()
     add = partial(api.upload_file, repo_id=repo_id, repo_type="dataset")
     try:
@@ -54,7 +56,7 @@ def push_data(
         if gated:
             api.update_repo_settings(repo_id, gated="auto", repo_type="dataset")
         # First, so that it is not there without its license; `datasets` adds the features to its metadata.
-        add(path_in_repo="README.md", path_or_fileobj=str(build_data_card(data, repo_id, license, gated)).encode())
+        add(path_in_repo="README.md", path_or_fileobj=str(card).encode())
         data.push_to_hub(repo_id)
         if tasks is not None:
             add(path_in_repo="eval.yaml", path_or_fileobj=dump_yaml(tasks).encode())
@@ -75,8 +77,20 @@ def benchmark_tasks(test: Dataset, repo_id: str) -> dict[str, Any]:
     }
 
 
-def build_data_card(data: DatasetDict, repo_id: str, license: str, gated: bool) -> DatasetCard:
-    """The card of a data set: its license, what is in its splits, and how it is read."""
+def build_data_card(
+    data: DatasetDict, repo_id: str, license: str, gated: bool, tasks: dict[str, Any] | None = None
+) -> DatasetCard:
+    """
+    The card of a data set: its license, what is in its splits, and how it is read. That of a benchmark says how models
+    are scored and, if it is a size of the generated pedestrians, its checksums.
+
+    Args:
+        data: the splits.
+        repo_id: of the repository, `USER/NAME`.
+        license: its name on the Hub.
+        gated: whether visitors must agree to the terms.
+        tasks: see [`benchmark_tasks`]; None if the data is to be no benchmark.
+    """
     lines = [["split", "images", "persons", "captions", "described"]]
     persons: set[int] = set()
     for split, rows in data.items():
@@ -85,6 +99,7 @@ def build_data_card(data: DatasetDict, repo_id: str, license: str, gated: bool) 
         captions, identity, clothing = (read_column(rows, column) for column in TEXT_COLUMNS)
         described = sum(bool(one and other) for one, other in zip(identity, clothing, strict=True))
         lines.append([split, *map(str, (len(rows), len(of_split), sum(map(len, captions)), described))])
+    size = find_size(data) if tasks else None
     return DatasetCard.from_template(
         DatasetCardData(
             license=license,
@@ -98,4 +113,7 @@ def build_data_card(data: DatasetDict, repo_id: str, license: str, gated: bool) 
         persons=len(persons),
         table=markdown_table(lines),
         gated=gated,
+        protocols=[task["id"] for task in tasks["tasks"]] if tasks else [],
+        size=size,
+        drawn=SIZES[size] if size else None,
     )

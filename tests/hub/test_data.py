@@ -37,6 +37,17 @@ for source in sys.argv[1:]:
 """
 
 
+# Makes the size small tiny, and runs the command.
+TINY = """
+from bdam import cli
+from bdam.data.pedestrians import SIZES, Size, checksums, generate_pedestrians
+numbers = {"num_train_persons": 2, "num_validation_persons": 1, "num_test_persons": 2, "outfits_per_person": 3}
+numbers |= {"images_per_outfit": 1, "image_size": (32, 16), "seed": 5}
+SIZES["small"] = Size(numbers, checksums(generate_pedestrians(**numbers)))
+cli.main()
+"""
+
+
 STREAM = """
 import json, sys
 from bdam.data.corpora import open_corpus
@@ -97,6 +108,7 @@ def test_what_is_pushed_is_read_by_its_name(hub, tmp_path):
     assert repository.private and repository.settings == {"gated": "auto"}
     card = DatasetCard(repository.branches["main"]["README.md"].decode())
     assert card.data.license == "cc-by-4.0" and "10 images of 6 persons" not in card.text
+    assert "## Benchmark" not in card.text and "The size" not in card.text
     assert "12 images of 6 persons" in card.text and "| train | 6 | 3 | 12 | 6 |" in card.text
 
     (found,), expected = read(hub, tmp_path / "stranger", "hf:jane/people"), load_data(folder)
@@ -117,7 +129,9 @@ def test_scores_on_a_benchmark_of_the_hub_are_read_back_from_the_repository_of_t
     run(hub, home, "-m", "bdam.cli", "evaluate", str(model), "--data", "hf:jane/people", "--output", str(results))
     run(hub, home, str(ROOT / "push_to_hub.py"), str(tmp_path / "run"), "jane/model")
 
-    tasks = yaml.safe_load(hub.repositories["datasets/jane/people"].branches["main"]["eval.yaml"])["tasks"]
+    data = hub.repositories["datasets/jane/people"].branches["main"]
+    card, tasks = data["README.md"].decode(), yaml.safe_load(data["eval.yaml"])["tasks"]
+    assert "## Benchmark" in card and "The size" not in card
     files = hub.repositories["jane/model"].branches["main"]
     entries = parse_eval_result_entries(yaml.safe_load(files[".eval_results/bdam.yaml"]))
     assert [entry.task_id for entry in entries] == [task["id"] for task in tasks] == ["standard", "clothes-changed"]
@@ -126,6 +140,32 @@ def test_scores_on_a_benchmark_of_the_hub_are_read_back_from_the_repository_of_t
     indexed = {(one.dataset_config, one.metric_type): one.metric_value for one in index}
     for entry in entries:
         assert indexed[entry.notes.removeprefix("R-1 (%), "), "r1"] == entry.value
+
+
+def test_a_size_of_the_benchmark_is_known_by_its_card_and_by_its_checksums(hub, tmp_path):
+    folder, home = tmp_path / "people", tmp_path / "home"
+    run(hub, home, "-c", TINY, "data", "pedestrians", str(folder), "--size", "small")
+    push = ["data", "push", str(folder), "jane/people", "--license", "cc0-1.0", "--public", "--benchmark"]
+    run(hub, home, "-c", TINY, *push)
+    files = hub.repositories["datasets/jane/people"].branches["main"]
+    card = DatasetCard(files["README.md"].decode())
+    assert card.data.license == "cc0-1.0" and [*yaml.safe_load(files["eval.yaml"])["tasks"]]
+    for words in (
+        "bdam evaluate MODEL --data hf:jane/people",
+        "- `clothes-changed`: by each identity description.",
+        "## The size small of the generated pedestrians",
+        "each in 3 outfits",
+        "The seed is\n5.",
+        "bdam data pedestrians FOLDER --size small",
+    ):
+        assert words in card.text
+    checked = run(hub, tmp_path / "stranger", "-c", TINY, "data", "check", "hf:jane/people", "--size", "small")
+    *checksums, verdict = checked.splitlines()
+    assert verdict == "fit: hf:jane/people" and len(checksums) == 3
+    for checksum in checksums:
+        assert f"- {checksum}" in card.text
+    other = run(hub, tmp_path / "stranger", "-m", "bdam.cli", "data", "check", "hf:jane/people", "--size", "small")
+    assert "error: The split train is not that of the size small: images 6, not 4800, texts" in " ".join(other.split())
 
 
 def test_a_folder_of_images_is_read_alike_from_the_disk_and_from_the_hub(hub, tmp_path):

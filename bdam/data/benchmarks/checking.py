@@ -120,7 +120,8 @@ def check_tables(check: Check) -> Group:
         shown = SHOWN[finding.level]
         lines += [f"  {escape(detail[:LENGTH])}{'…' * (len(detail) > LENGTH)}" for detail in finding.details[:shown]]
         lines += [f"  … and {len(finding.details) - shown} more"] if len(finding.details) > shown else []
-    return Group(splits, folders, *lines, f"[bold]{check.verdict}:[/] {escape(check.source)}")
+    tables = [table for table in (splits, folders) if table.row_count]
+    return Group(*tables, *lines, f"[bold]{check.verdict}:[/] {escape(check.source)}")
 
 
 def _count(records: list[Record]) -> dict[str, Counts]:
