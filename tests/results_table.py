@@ -14,19 +14,20 @@ from bdam.hub.results import public_results
 
 
 ROOT = Path(__file__).parents[1]
-TABLE = re.compile(r"(<!-- results -->\n).*?(\n<!-- /results -->)", re.DOTALL)
 
 
-def with_table(readme: str, results: Results) -> str:
-    """The text of the README with the table of these results between its markers."""
-    return TABLE.sub(lambda markers: f"{markers[1]}{markdown_summary(results)}{markers[2]}", readme)
+def with_table(page: str, name: str, table: str) -> str:
+    """The text of a page with a table between the markers of this name."""
+    between = re.compile(f"(<!-- {name} -->\\n).*?(<!-- /{name} -->)", re.DOTALL)
+    return between.sub(lambda markers: f"{markers[1]}{table}\n{markers[2]}", page)
 
 
 def main(path: Path) -> None:
     results = public_results(Results.from_json(path), "demo")
     results.to_json(ROOT / "docs/results/demo.json")
     readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+    text = with_table(readme.read_text(encoding="utf-8"), "results", markdown_summary(results))
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

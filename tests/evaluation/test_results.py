@@ -1,8 +1,10 @@
 """The file of the results, and the README's table of them."""
 
 import json
+import shutil
 from pathlib import Path
 
+import leaderboard
 import pytest
 import results_table
 from tiny import tiny_model
@@ -60,8 +62,11 @@ def test_checkpoints_are_scored_and_stamped(tmp_path, processor):
         (str(model), str(data), "test", 3)
     }
     assert {result.recipe for result in results} == {None} and results[0].commit and results[0].weights
+    assert {result.seconds for result in results} == {None}
     twice = evaluate_checkpoint([str(model), str(model)], str(data), clothing_weights=(0.0, 0.3))
     assert twice == Results(2 * results)
+    (model / "training.json").write_text('{"1 process on 2 CPU cores": 30, "1 process on NVIDIA H100": 12.5}')
+    assert {result.seconds for result in evaluate_checkpoint(model, str(data))} == {42.5}
 
 
 def test_the_readme_shows_the_results_that_are_published():
@@ -69,4 +74,28 @@ def test_the_readme_shows_the_results_that_are_published():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert markdown_summary(results) in readme
     old = readme.replace(markdown_summary(results), "| an | older | table |")
-    assert results_table.with_table(old, results) == readme
+    assert results_table.with_table(old, "results", markdown_summary(results)) == readme
+
+
+def test_the_page_of_the_benchmark_shows_its_sizes_and_the_results_that_are_published():
+    rows = {path.stem: leaderboard.read_row(path) for path in leaderboard.FOLDER.glob("*.json")}
+    page = leaderboard.PAGE.read_text(encoding="utf-8")
+    for name, table in (("sizes", leaderboard.sizes_table()), ("leaderboard", leaderboard.leaderboard(rows))):
+        assert results_table.with_table(page, name, table) == page and table in page
+
+
+def test_the_leaderboard_has_the_best_under_changed_clothes_first_and_the_time_of_each():
+    results = leaderboard.read_row(leaderboard.FOLDER / "demo.json")
+    better = [
+        one.model_copy(update={"seed": seed, "r1": one.r1 + 1, "seconds": None}) for one in results for seed in (1, 2)
+    ]
+    header, _, first, second, chance = leaderboard.leaderboard({"demo": results, "better": better}).splitlines()
+    assert first.startswith("| better | 1, 2 | – |") and "± 0.0" in first
+    assert second.startswith(f"| demo | 0 | {results[0].seconds / 60:.1f} |") and chance.startswith("| chance |")
+    assert "CUHK" not in header
+
+
+def test_results_on_other_images_are_refused_by_the_leaderboard(tmp_path):
+    shutil.copy(ROOT / "docs/results/demo.json", tmp_path / "demo.json")
+    with pytest.raises(ValueError, match="demo.json is not of the 6,000 images of the split test of medium"):
+        leaderboard.read_row(tmp_path / "demo.json")
