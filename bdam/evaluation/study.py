@@ -212,7 +212,7 @@ def _row(setting: tuple, group: list[Result]) -> StudyRow:
         query=query,
         clothing=clothing,
         clothing_weight=statistics.mean(values("clothing_weight")),
-        seeds=tuple(values("seed")),
+        seeds=tuple(result.seed for result in group),
         minutes=None if None in values("seconds") else statistics.mean(values("seconds")) / 60,
         chance=statistics.mean(values("chance")),
         **numbers,
