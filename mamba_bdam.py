@@ -8,12 +8,16 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers import initialization as init
+from transformers.integrations import use_kernel_forward_from_hub, use_kernelized_func
+from transformers.utils import is_kernels_available
 
 
 try:
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as mamba_ssm_scan
 except ImportError as error:  # the CUDA kernels are optional
-    selective_scan_fn, import_error = None, error
+    mamba_ssm_scan, import_error = None, error
+
+PLAIN = "plain PyTorch"
 
 
 class BDAMSelectiveScan(torch.autograd.Function):
@@ -107,8 +111,8 @@ def selective_scan(
         h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t
         y_t = C_t h_t
 
-    The recurrence runs in float32 (float64 for float64 inputs), whatever the dtype of the inputs. CUDA tensors go
-    through the kernel of `mamba_ssm` where that package is installed.
+    The recurrence runs in float32 (float64 for float64 inputs), whatever the dtype of the inputs. [`choose_scan`] says
+    by which code; float64 is always that of this file.
 
     Args:
         u (`torch.Tensor` of shape `(batch_size, seq_len, channels)`): Input sequence.
@@ -125,20 +129,64 @@ def selective_scan(
     u, delta, A, B, C = (tensor.to(scan_dtype) for tensor in (u, delta, A, B, C))
     if u.shape[1] == 1:
         y = _selective_scan_single_step(u, delta, A, B, C)
-    elif selective_scan_fn is not None and u.is_cuda and scan_dtype == torch.float32:
-        u, delta, B, C = (tensor.transpose(1, 2) for tensor in (u, delta, B, C))
-        y = selective_scan_fn(u, delta, A, B, C).transpose(1, 2)
-    else:
+    elif scan_dtype == torch.float64 or choose_scan(u.device.type)[0] == PLAIN:
         u, delta, B, C = (tensor.contiguous() for tensor in (u, delta, B, C))
         y = BDAMSelectiveScan.apply(u, delta, A, B, C)
+    else:
+        u, delta, B, C = (tensor.transpose(1, 2) for tensor in (u, delta, B, C))
+        y = selective_scan_fn(u, delta, A, B, C).transpose(1, 2)
     return y.to(input_dtype)
+
+
+@use_kernel_forward_from_hub("selective_scan_fn")
+def selective_scan_fn(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    delta_softplus=False,
+    return_last_state=False,
+    use_mambapy=False,
+    use_associative_scan=False,
+    **kwargs,
+):
+    """
+    The scan of `mamba_ssm`, over `(batch_size, channels, seq_len)`. After `from_pretrained(..., use_kernels=True)` it
+    is that of the `kernels` package, for all models of the process. `kernels` wants exactly these parameters; only the
+    first five are used.
+    """
+    return mamba_ssm_scan(u, delta, A, B, C)
+
+
+def choose_scan(device_type: str) -> tuple[str, str]:
+    """
+    The code that scans float32 tensors of a device, `"kernels"`, `"mamba_ssm"` or `PLAIN`, and why. Tensors of the CPU
+    never reach the first two, which are made for GPUs.
+    """
+    if device_type == "cpu":
+        return PLAIN, "on the CPU"
+    if isinstance(selective_scan_fn, nn.Module) and _is_replaced(selective_scan_fn):
+        return "kernels", "a model was loaded with use_kernels=True"
+    if device_type != "cuda":
+        return PLAIN, f"mamba_ssm has no kernel for {device_type}"
+    return ("mamba_ssm", "installed") if mamba_ssm_scan is not None else (PLAIN, str(import_error))
 
 
 def describe_scan() -> str:
     """Which scan [`selective_scan`] runs on this machine, and why."""
-    if selective_scan_fn is None:
-        return f"plain PyTorch ({import_error})"
-    return "mamba_ssm" if torch.cuda.is_available() else "plain PyTorch (no GPU for mamba_ssm)"
+    device_type = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    name, reason = choose_scan(device_type)
+    kernels = "can take its place" if is_kernels_available() else "not installed, or not as transformers wants it"
+    return f"{name} ({reason}; kernels: {kernels})"
+
+
+def _is_replaced(layer: nn.Module) -> bool:
+    """Whether `kernels` gave the layer the `forward` of another class than its own."""
+    return getattr(layer.forward, "__func__", None) is not type(layer).forward
 
 
 def _selective_scan_single_step(u, delta, A, B, C):
@@ -146,6 +194,7 @@ def _selective_scan_single_step(u, delta, A, B, C):
     return (B * C).sum(-1, keepdim=True) * delta * u + 0.0 * A.sum(-1)
 
 
+@use_kernelized_func(selective_scan_fn)
 class BDAMMambaMixer(nn.Module):
     """
     The Mamba block ([Gu & Dao, 2023](https://arxiv.org/abs/2312.00752), Section 3.4): gated, with a causal depthwise

@@ -15,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import TransformersKwargs, can_return_tuple, is_kernels_available, logging
 
 
 try:
@@ -46,6 +46,9 @@ except ImportError:  # imported as the top-level module `modeling_bdam`, not as 
     from losses_bdam import TASKS, BDAMLossInputs, loss_features, losses
     from mamba_bdam import BDAMMambaMixer
     from outputs_bdam import BDAMImageOutput, BDAMOutput, BDAMTextOutput
+
+
+logger = logging.get_logger(__name__)
 
 
 # Attention
@@ -414,6 +417,15 @@ class BDAMPreTrainedModel(PreTrainedModel):
             init.zeros_(module.weight)
         elif isinstance(module, BDAMModel) and module.config.use_position_embeddings:
             init.normal_(module.position_embeddings, std=self.config.initializer_range)
+
+    def set_use_kernels(self, use_kernels: bool, *args, **kwargs):
+        """As that of transformers, but without a kernel that cannot be loaded: that is a warning, not an error."""
+        try:
+            super().set_use_kernels(use_kernels, *args, **kwargs)
+        except Exception as error:  # without a common class: ValueError offline, ConnectError without network
+            if not is_kernels_available():
+                raise
+            logger.warning_once(f"The model runs without the kernels of the Hub, which cannot be loaded: {error}")
 
 
 # Besides `AutoModel`, which `register_for_auto_class` adds alone.

@@ -1,12 +1,14 @@
 """The selective scan against a plain float64 recurrence, and the Mamba mixer against the one of transformers."""
 
+from types import MethodType
+
 import pytest
 import torch
 from transformers import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
 import mamba_bdam
-from mamba_bdam import BDAMMambaMixer, BDAMSelectiveScan, selective_scan
+from mamba_bdam import PLAIN, BDAMMambaMixer, BDAMSelectiveScan, selective_scan
 
 
 NAMES = ("u", "delta", "A", "B", "C")
@@ -111,18 +113,89 @@ def test_non_contiguous_inputs():
     assert_same_scan(strided, inputs)
 
 
-def test_cpu_tensors_never_reach_the_cuda_kernel(monkeypatch):
-    def refuse(*args):
-        raise AssertionError("the CUDA kernel was called on CPU tensors")
+def channels_first(u, delta, A, B, C):
+    """The scan in the layout of GPU kernels, `(batch_size, channels, seq_len)`."""
+    u, delta, B, C = (x.transpose(1, 2) for x in (u, delta, B, C))
+    return reference_scan(u, delta, A, B, C).transpose(1, 2)
 
+
+def refuse(*args):
+    raise AssertionError("a kernel for GPUs was called on CPU tensors")
+
+
+class PlainLayer(torch.nn.Module):
+    """What `kernels` makes of a function: a layer, whose `forward` it replaces by that of another one."""
+
+    forward = staticmethod(refuse)
+
+
+class Kernel(torch.nn.Module):
+    def forward(self, *inputs):
+        return channels_first(*inputs)
+
+
+def stand_in(is_replaced: bool) -> PlainLayer:
+    layer = PlainLayer()
+    layer.forward = MethodType((Kernel if is_replaced else PlainLayer).forward, layer)
+    return layer
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Tensors of the CPU are scanned as those of CUDA would be."""
+    choose = mamba_bdam.choose_scan
+    monkeypatch.setattr(mamba_bdam, "choose_scan", lambda device_type: choose("cuda"))
+
+
+@pytest.mark.parametrize(
+    "device_type, is_replaced, has_mamba_ssm, name, reason",
+    [
+        ("cpu", True, True, PLAIN, "on the CPU"),
+        ("cuda", True, True, "kernels", "use_kernels=True"),
+        ("cuda", True, False, "kernels", "use_kernels=True"),
+        ("cuda", False, True, "mamba_ssm", "installed"),
+        ("cuda", False, False, PLAIN, "undefined symbol"),
+        ("xpu", True, False, "kernels", "use_kernels=True"),
+        ("xpu", False, True, PLAIN, "no kernel for xpu"),
+    ],
+)
+def test_order_of_choice(monkeypatch, device_type, is_replaced, has_mamba_ssm, name, reason):
+    monkeypatch.setattr(mamba_bdam, "selective_scan_fn", stand_in(is_replaced))
+    monkeypatch.setattr(mamba_bdam, "mamba_ssm_scan", refuse if has_mamba_ssm else None)
+    monkeypatch.setattr(mamba_bdam, "import_error", ImportError("undefined symbol"), raising=False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: device_type != "cpu")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(device_type))
+    chosen, why = mamba_bdam.choose_scan(device_type)
+    assert chosen == name and reason in why
+    assert mamba_bdam.describe_scan().startswith(f"{name} ({why}; kernels: ")
+
+
+def test_cpu_tensors_never_reach_a_kernel_for_gpus(monkeypatch):
+    monkeypatch.setattr(mamba_bdam, "mamba_ssm_scan", refuse)
     monkeypatch.setattr(mamba_bdam, "selective_scan_fn", refuse)
     inputs = make_inputs(dtype=torch.float32)
     torch.testing.assert_close(selective_scan(*inputs), reference_scan(*inputs))
 
 
+@pytest.mark.parametrize("name", ["kernels", "mamba_ssm"])
+def test_a_kernel_gets_channels_before_steps(monkeypatch, as_on_a_gpu, name):
+    monkeypatch.setattr(mamba_bdam, "mamba_ssm_scan", refuse if name == "kernels" else channels_first)
+    if name == "kernels":
+        monkeypatch.setattr(mamba_bdam, "selective_scan_fn", stand_in(is_replaced=True))
+    inputs = make_inputs(dtype=torch.float32)
+    assert mamba_bdam.choose_scan("cpu")[0] == name
+    torch.testing.assert_close(selective_scan(*inputs), reference_scan(*inputs))
+
+
+def test_float64_is_left_to_the_own_scan(monkeypatch, as_on_a_gpu):
+    monkeypatch.setattr(mamba_bdam, "mamba_ssm_scan", refuse)
+    inputs = make_inputs()
+    torch.testing.assert_close(selective_scan(*inputs), reference_scan(*inputs))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(
-    mamba_bdam.selective_scan_fn is None or not torch.cuda.is_available(),
+    mamba_bdam.mamba_ssm_scan is None or not torch.cuda.is_available(),
     reason="needs mamba_ssm and a CUDA device",
 )
 def test_cuda_kernel_equals_plain_recurrence():
@@ -190,18 +263,3 @@ def test_mixer_is_built_on_the_meta_device():
     mixer = mixer.to_empty(device="cpu")
     mixer.reset_parameters()
     assert mixer(torch.randn(2, 3, 32)).isfinite().all()
-
-
-@pytest.mark.parametrize(
-    "is_installed, has_gpu, described",
-    [
-        (True, True, "mamba_ssm"),
-        (True, False, "plain PyTorch (no GPU for mamba_ssm)"),
-        (False, True, "plain PyTorch (undefined symbol)"),
-    ],
-)
-def test_which_scan_runs_here_is_said(monkeypatch, is_installed, has_gpu, described):
-    monkeypatch.setattr(mamba_bdam, "selective_scan_fn", reference_scan if is_installed else None)
-    monkeypatch.setattr(mamba_bdam, "import_error", ImportError("undefined symbol"), raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    assert mamba_bdam.describe_scan() == described
