@@ -1,5 +1,5 @@
 """
-Results that the paper publishes. They were not measured here, and are always marked as published.
+Results that the paper and others publish. They were not measured here, and are always marked as published.
 
 All are percentages of the standard protocol, by caption on the test split.
 """
@@ -8,19 +8,31 @@ from typing import NamedTuple
 
 
 class Scores(NamedTuple):
-    """R-1, R-5, R-10 and mAP in percent; `map` is None where the paper has a dash."""
+    """R-1, R-5, R-10 and mAP in percent; None where the source has none."""
 
     r1: float
-    r5: float
-    r10: float
+    r5: float | None
+    r10: float | None
     map: float | None
 
 
 class Method(NamedTuple):
-    """The backbone of a method's vision encoder, and its authors."""
+    """
+    How a method came to its scores.
+
+    Attributes:
+        backbone: that of its vision encoder.
+        source: its authors, and who cites them, if the scores were read there.
+        pretraining: the images of persons that it was trained on before those of the benchmark; empty if the source
+            does not say.
+        at_test_time: what it does besides comparing embeddings, such as asking a language model; empty if the source
+            does not say.
+    """
 
     backbone: str
     source: str
+    pretraining: str = ""
+    at_test_time: str = ""
 
 
 # Table I, with the results of others as it cites them.
@@ -80,6 +92,72 @@ TABLE_I = {
         "CFine": Scores(50.55, 72.50, 81.60, None),
         "IVT": Scores(46.70, 70.00, 78.80, None),
         "BDAM": Scores(74.33, 88.85, 92.95, 57.68),
+    },
+}
+
+# What Table I lacks, as of October 2026. Only numbers whose source could be read are here:
+# - TBPS-CLIP and HPL: Table 1 of Zhou et al. 2026, https://ojs.aaai.org/index.php/AAAI/article/view/38380
+# - RaSa: its README, https://github.com/Flame-Chasers/RaSa
+# - RDE with THI: Qin et al. 2025, https://github.com/QinYang79/ICL, which also names the pretraining of ICL
+# - ICL, GA-DMS and CECA: a note on Zou et al. 2026, "Tackling Alignment Ambiguity in Person Retrieval through
+#   Conversational Attribute Mining", CVPR 2026; GA-DMS also a note on its paper, https://arxiv.org/abs/2509.09118
+# - Bi-IRRA, CONQUER and MVR: notes on https://arxiv.org/abs/2510.17685, 2601.18625 and 2604.18376
+LATER_METHODS = {
+    "TBPS-CLIP": Method("CLIP-ViT", "Cao et al. 2024", "none", "nothing"),
+    "RaSa": Method("ALBEF", "Bai et al. 2023", "none", "re-ranks 128 images"),
+    "RDE with THI": Method("CLIP-ViT", "Qin et al. 2025", "none", "asks an MLLM"),
+    "ICL": Method("CLIP-ViT", "Qin et al. 2025, by Zou et al. 2026", "none", "asks an MLLM"),
+    "ICL, pretrained": Method("CLIP-ViT", "Qin et al. 2025, by Zou et al. 2026", "LUPerson-MLLM", "asks an MLLM"),
+    "GA-DMS": Method("CLIP-ViT", "Zheng et al. 2025", "WebPerson", "nothing"),
+    "Bi-IRRA": Method("BEiT v2", "Cao et al. 2025", "not named", "re-ranks the best images"),
+    "HPL": Method("CLIP-ViT", "Zhou et al. 2026", "LUPerson and synthetic pairs", "nothing"),
+    "CONQUER": Method("CLIP-ViT", "Xie 2026", "none", "asks an MLLM"),
+    "MVR with HAM": Method("CLIP-ViT", "Yuan et al. 2026", "HAM-PEDES", "has an LLM rewrite the caption"),
+    "CECA": Method("CLIP-ViT", "Zou et al. 2026", "none", "nothing"),
+    "CECA, pretrained": Method("CLIP-ViT", "Zou et al. 2026", "not named", "nothing"),
+}
+LATER = {
+    "cuhk-pedes": {
+        "TBPS-CLIP": Scores(73.54, None, None, 65.38),
+        "RaSa": Scores(76.51, None, None, 69.38),
+        "RDE with THI": Scores(77.47, None, None, None),
+        "ICL": Scores(77.91, None, None, None),
+        "ICL, pretrained": Scores(79.06, None, None, None),
+        "GA-DMS": Scores(77.60, None, None, None),
+        "Bi-IRRA": Scores(79.43, None, None, None),
+        "HPL": Scores(76.28, None, None, 70.90),
+        "CONQUER": Scores(77.13, None, None, 68.75),
+        "MVR with HAM": Scores(78.54, None, None, None),
+        "CECA": Scores(78.30, None, None, 65.92),
+        "CECA, pretrained": Scores(79.65, 92.35, 95.27, None),
+    },
+    "icfg-pedes": {
+        "TBPS-CLIP": Scores(65.05, None, None, 39.83),
+        "RaSa": Scores(65.28, None, None, 41.29),
+        "RDE with THI": Scores(68.72, None, None, None),
+        "ICL": Scores(69.02, None, None, None),
+        "ICL, pretrained": Scores(70.05, None, None, None),
+        "GA-DMS": Scores(69.51, None, None, None),
+        "Bi-IRRA": Scores(70.36, None, None, None),
+        "HPL": Scores(66.61, None, None, 44.14),
+        "CONQUER": Scores(67.70, None, None, 40.36),
+        "MVR with HAM": Scores(70.52, None, None, None),
+        "CECA": Scores(72.25, None, None, None),
+        "CECA, pretrained": Scores(74.32, None, None, None),
+    },
+    "rstpreid": {
+        "TBPS-CLIP": Scores(61.95, None, None, 48.26),
+        "RaSa": Scores(66.90, None, None, 52.31),
+        "RDE with THI": Scores(68.45, None, None, None),
+        "ICL": Scores(70.55, None, None, None),
+        "ICL, pretrained": Scores(72.55, None, None, None),
+        "GA-DMS": Scores(71.25, None, None, None),
+        "Bi-IRRA": Scores(72.50, None, None, None),
+        "HPL": Scores(64.00, None, None, 53.13),
+        "CONQUER": Scores(68.40, None, None, 51.73),
+        "MVR with HAM": Scores(73.75, None, None, None),
+        "CECA": Scores(71.40, None, None, None),
+        "CECA, pretrained": Scores(73.45, None, None, None),
     },
 }
 

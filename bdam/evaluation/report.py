@@ -15,7 +15,7 @@ from bdam.data.benchmarks import BENCHMARKS
 from bdam.data.writing import write_json
 from bdam.evaluation.metrics import PROTOCOLS
 from bdam.evaluation.open_set import OpenSetResult
-from bdam.evaluation.published import METHODS, TABLE_I
+from bdam.evaluation.published import LATER, LATER_METHODS, METHODS, TABLE_I
 from bdam.evaluation.results import METRICS, Analysis, MeanStd, Result, Results, StudyRow
 
 
@@ -125,8 +125,9 @@ def domains_table(results: Results) -> Table:
 
 def published_table(results: Results, benchmark: str) -> Table:
     """
-    A terminal table of measured results on the test split of a benchmark, and of the published ones (Table I), which
-    are marked. Its caption warns if the split is not as published.
+    A terminal table of measured results on the test split of a benchmark, and of the published ones (Table I, then
+    later ones), which are marked: as published, with the pretraining that they had and with what they do at test time
+    besides comparing embeddings. Its caption warns if the split is not as published.
 
     Args:
         results: the measured results.
@@ -134,21 +135,23 @@ def published_table(results: Results, benchmark: str) -> Table:
     """
     names = [name for name in METRICS if name != "minp"]
     table = Table(title=f"{benchmark}, standard protocol, by caption (%)", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("method", "backbone", "source"):
+    for name in ("method", "backbone", "source", "pretraining", "at test time"):
         table.add_column(name, overflow="fold")
     for name in names:
         table.add_column(METRICS[name], justify="right", no_wrap=True)
     for result in results:
         if (result.protocol, result.query, result.gallery) == ("standard", "caption", "image"):
             label = f"{result.checkpoint}, clothing {result.clothing_weight}"
-            table.add_row(label, "", "measured", *(f"{getattr(result, name):.2f}" for name in names))
-    table.add_section()
+            table.add_row(label, "", "measured", "", "", *(f"{getattr(result, name):.2f}" for name in names))
     held, expected = results[0].num_gallery, BENCHMARKS[benchmark].published["test"].images
     if held != expected:
         table.caption = f"This split has {held:,} images, not the {expected:,} published: the two do not compare."
-    for name, scores in TABLE_I[benchmark].items():
-        values = ("–" if value is None else f"{value:.2f}" for value in scores)
-        table.add_row(name, METHODS[name].backbone, f"published: {METHODS[name].source}", *values, style="dim")
+    for methods, scores_by_name in ((METHODS, TABLE_I[benchmark]), (LATER_METHODS, LATER[benchmark])):
+        table.add_section()
+        for name, scores in scores_by_name.items():
+            backbone, source, *marks = methods[name]
+            values = ("–" if value is None else f"{value:.2f}" for value in scores)
+            table.add_row(name, backbone, f"published: {source}", *marks, *values, style="dim")
     return table
 
 
