@@ -31,7 +31,7 @@ from bdam.training.checkpoints import TrainingState, choose_checkpoint, save_che
 from bdam.training.effort import Stopwatch
 from bdam.training.gradient_cache import GradientCache, WholeBatch, check_model
 from bdam.training.safety import CollapseWarning, StopSignals, check_finite, check_output_dir
-from bdam.training.tracking import JSONLTracker, check_trackers, hyperparameters
+from bdam.training.tracking import JSONLTracker, check_trackers, hyperparameters, tracker_options
 from losses_bdam import LABELS, BDAMLossInputs, losses
 from modeling_bdam import BDAMModel
 from processing_bdam import BDAMProcessor
@@ -87,7 +87,8 @@ def train(recipe: Recipe, resume: str | None = None, keep_checkpoints: int = 2, 
     set_seed(recipe.seed, device_specific=True)  # dropout differs between processes
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
-    accelerator.init_trackers("bdam", config=hyperparameters(recipe))
+    options = tracker_options(run.output_dir, is_resumed=checkpoint is not None)
+    accelerator.init_trackers("bdam", config=hyperparameters(recipe), init_kwargs=options)
     return run.train(data["validation"])
 
 

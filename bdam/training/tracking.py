@@ -32,6 +32,19 @@ def hyperparameters(recipe: Recipe) -> dict[str, bool | int | float | str]:
     return _flatten(recipe.model_dump(mode="json"))
 
 
+def tracker_options(output_dir: Path, is_resumed: bool) -> dict[str, dict[str, str]]:
+    """
+    Options of trackers, by tracker: in trackio, runs of one folder are a group, and a run that is resumed goes on.
+
+    Args:
+        output_dir: the folder of the run. With the one above it, it names the run: `FOLDER/RUN`.
+        is_resumed: whether the run continues from a checkpoint.
+    """
+    group = output_dir.parent.name
+    name, resume = f"{group}/{output_dir.name}", "allow" if is_resumed else "never"
+    return {"trackio": {"name": name, "group": group, "resume": resume}}
+
+
 def _flatten(values: dict, prefix: str = "") -> dict[str, bool | int | float | str]:
     flat: dict[str, bool | int | float | str] = {}
     for key, value in values.items():
