@@ -76,16 +76,23 @@ def gallery(place) -> Gallery:
 
 @contextmanager
 def served(place: Path, *arguments: str) -> Iterator[str]:
-    """
-    The address of `bdam app` in a process of its own, which by the end has not met anything unexpected, and leaves
-    nothing behind.
-    """
+    """The address of `bdam app`, which by the end has not met anything unexpected, and leaves nothing behind."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "bdam.cli", "app", place / "gallery", "--port", str(port), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(place / "cache")}
-    log = place / "server.log"
+    with running(command, port, place) as url:
+        yield url
+    assert "Traceback" not in (place / "server.log").read_text()
+    assert [file for file in (place / "cache").rglob("*") if file.is_file()] == []
+
+
+@contextmanager
+def running(command: list[str | Path], port: int, folder: Path, cwd: Path = ROOT) -> Iterator[str]:
+    """The address of a page that a process of its own serves, with its log and its cache in a folder."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(folder / "cache")}
+    environment |= {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
+    log = folder / "server.log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, env=environment)
         try:
             deadline = time.monotonic() + PATIENCE
             while ask(port, "/gradio_api/startup-events")[0] not in (200, 401):
@@ -95,8 +102,6 @@ def served(place: Path, *arguments: str) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(timeout=PATIENCE)
-    assert "Traceback" not in log.read_text()
-    assert [file for file in (place / "cache").rglob("*") if file.is_file()] == []
 
 
 @pytest.fixture(scope="module")
@@ -295,18 +300,43 @@ def test_fifty_users_at_once(url, gallery):
     assert found == [names(gallery.search(SENTENCE, clothing_weight=weight, k=12)) for weight in weights]
 
 
-def test_the_space_searches_what_is_beside_it(place, tmp_path):
-    shutil.copytree(ROOT / "spaces/search", tmp_path, dirs_exist_ok=True)
-    shutil.copytree(place / "model", tmp_path / "model")
+@pytest.fixture
+def space(place, tmp_path) -> Path:
+    """The folder of the Space, with a model and a gallery."""
+    space = shutil.copytree(ROOT / "spaces/search", tmp_path / "space")
+    shutil.copytree(place / "model", space / "model")
     people = generate_pedestrians(1, 1, 2, image_size=(64, 32))["test"]
-    gallery = Gallery.from_images(place / "model", people, uri=tmp_path / "gallery")
+    Gallery.from_images(place / "model", people, uri=space / "gallery")
+    return space
 
+
+def test_the_space_searches_what_is_beside_it(space):
     async def build():  # in a loop, since Gradio makes one where there is none, and leaves it open
-        return runpy.run_path(str(tmp_path / "app.py"))["page"]
+        return runpy.run_path(str(space / "app.py"))["page"]
 
     page = asyncio.run(build())
+    gallery = Gallery.load(space / "gallery", space / "model")
     (search,) = (function.fn for function in page.fns.values() if function.api_name == "search")
     assert [hit["image_id"] for hit in search(SENTENCE, k=3)["hits"]] == names(gallery.search(SENTENCE, k=3))
+
+
+def test_the_container_has_what_its_command_needs(space, tmp_path):
+    lines = [line.split() for line in (space / "Dockerfile").read_text().splitlines() if line and line[0] != "#"]
+    container = tmp_path / "container"
+    container.mkdir()
+    for _, _, source, target in (words for words in lines if words[0] == "COPY"):
+        copy = shutil.copytree if (space / source).is_dir() else shutil.copy
+        copy(space / source, container / target)
+    ((program, *arguments),) = (json.loads(" ".join(words[1:])) for words in lines if words[0] == "CMD")
+    assert program == "python"
+    (port,) = free_ports(1)
+    with running([sys.executable, *arguments], port, tmp_path, cwd=container) as url:
+        client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
+        hits = client.predict(text=SENTENCE, k=3, api_name="/search")["hits"]
+        client.close()
+    gallery = Gallery.load(space / "gallery", space / "model")
+    assert [hit["image_id"] for hit in hits] == names(gallery.search(SENTENCE, k=3))
+    assert ["ENV", "GRADIO_SERVER_NAME=0.0.0.0", "GRADIO_SERVER_PORT=7860"] in lines and ["EXPOSE", "7860"] in lines
 
 
 def test_the_card_configures_a_space():
@@ -315,7 +345,7 @@ def test_the_card_configures_a_space():
     assert card.sdk == "gradio" and (folder / card.app_file).is_file() and len(card.short_description) <= 60
     assert f"gradio=={card.sdk_version}" in (ROOT / "constraints.txt").read_text().split()
     assert {card.colorFrom, card.colorTo} <= COLORS
-    assert (folder / "requirements.txt").read_text().split() == ["bdam"]  # the Space's `sdk` brings gradio
+    assert (folder / "requirements.txt").read_text().split() == ["bdam[app]"]
 
 
 @pytest.fixture(scope="module")
