@@ -101,7 +101,7 @@ TABLE_I = {
 # - RDE with THI: Qin et al. 2025, https://github.com/QinYang79/ICL, which also names the pretraining of ICL
 # - ICL, GA-DMS and CECA: a note on Zou et al. 2026, "Tackling Alignment Ambiguity in Person Retrieval through
 #   Conversational Attribute Mining", CVPR 2026; GA-DMS also a note on its paper, https://arxiv.org/abs/2509.09118
-# - Bi-IRRA, CONQUER and MVR: notes on https://arxiv.org/abs/2510.17685, 2601.18625 and 2604.18376
+# - Bi-IRRA and CONQUER: notes on https://arxiv.org/abs/2510.17685 and 2601.18625
 LATER_METHODS = {
     "TBPS-CLIP": Method("CLIP-ViT", "Cao et al. 2024", "none", "nothing"),
     "RaSa": Method("ALBEF", "Bai et al. 2023", "none", "re-ranks 128 images"),
@@ -112,7 +112,6 @@ LATER_METHODS = {
     "Bi-IRRA": Method("BEiT v2", "Cao et al. 2025", "not named", "re-ranks the best images"),
     "HPL": Method("CLIP-ViT", "Zhou et al. 2026", "LUPerson and synthetic pairs", "nothing"),
     "CONQUER": Method("CLIP-ViT", "Xie 2026", "none", "asks an MLLM"),
-    "MVR with HAM": Method("CLIP-ViT", "Yuan et al. 2026", "HAM-PEDES", "has an LLM rewrite the caption"),
     "CECA": Method("CLIP-ViT", "Zou et al. 2026", "none", "nothing"),
     "CECA, pretrained": Method("CLIP-ViT", "Zou et al. 2026", "not named", "nothing"),
 }
@@ -127,7 +126,6 @@ LATER = {
         "Bi-IRRA": Scores(79.43, None, None, None),
         "HPL": Scores(76.28, None, None, 70.90),
         "CONQUER": Scores(77.13, None, None, 68.75),
-        "MVR with HAM": Scores(78.54, None, None, None),
         "CECA": Scores(78.30, None, None, 65.92),
         "CECA, pretrained": Scores(79.65, 92.35, 95.27, None),
     },
@@ -141,7 +139,6 @@ LATER = {
         "Bi-IRRA": Scores(70.36, None, None, None),
         "HPL": Scores(66.61, None, None, 44.14),
         "CONQUER": Scores(67.70, None, None, 40.36),
-        "MVR with HAM": Scores(70.52, None, None, None),
         "CECA": Scores(72.25, None, None, None),
         "CECA, pretrained": Scores(74.32, None, None, None),
     },
@@ -155,7 +152,6 @@ LATER = {
         "Bi-IRRA": Scores(72.50, None, None, None),
         "HPL": Scores(64.00, None, None, 53.13),
         "CONQUER": Scores(68.40, None, None, 51.73),
-        "MVR with HAM": Scores(73.75, None, None, None),
         "CECA": Scores(71.40, None, None, None),
         "CECA, pretrained": Scores(73.45, None, None, None),
     },

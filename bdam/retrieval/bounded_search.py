@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from threading import Lock
 from typing import Annotated, Any
@@ -13,8 +14,10 @@ from PIL import Image, ImageFilter
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.images import open_image
+from bdam.retrieval.asking import Asker
 from bdam.retrieval.display import show_image
 from bdam.retrieval.gallery import Gallery, Hits
+from bdam.retrieval.questions import Question
 from bdam.retrieval.stores.base import Span, StoredImage
 
 
@@ -24,6 +27,8 @@ MAX_PIXELS = 25_000_000  # of an example; a file of some kilobytes can hold far 
 EXAMPLE_SIDE = 1024  # pixels
 THUMBNAIL_SIDE = 512  # pixels
 
+# The arguments of a search that say whom to look for.
+ASKED = ("text", "identity", "clothing", "like", "clothing_weight")
 PASSAGE = "track"  # the column whose images show one person passing a camera
 
 Sentence = Annotated[str | None, Field(max_length=MAX_SENTENCE)]
@@ -83,14 +88,30 @@ class BoundedSearch:
         Raises:
             ValueError: as [`Gallery.search`]; and if an argument is out of bounds or of the wrong type.
         """
-        found = None
-        try:
-            with _mistakes_told():
-                hits = self._search(**query)
-            found = [hit.image_id for hit in hits]
-            return hits
-        finally:
-            self._log(query, found)
+        with self._logged(query) as found:
+            checked = _check(**query)
+            with self._lock:
+                hits = self.gallery.search(**checked)
+            found += [hit.image_id for hit in hits]
+        return hits
+
+    def ask(self, answers: dict[str, str | None], **query: Any) -> tuple[Hits, Question | None]:
+        """
+        The hits of a query and of answers to questions, and the next question; see [`Asker.search`].
+
+        Args:
+            answers: those so far.
+            query: as in [`BoundedSearch.search`].
+
+        Raises:
+            ValueError: as [`BoundedSearch.search`].
+        """
+        with self._logged({**query, "answers": answers}) as found:
+            checked = _check(**query)
+            with self._lock:
+                hits, question = self._asker.search(answers, **checked)
+            found += [hit.image_id for hit in hits]
+        return hits, question
 
     def open(self, image_id: str, **query: Any) -> OpenedImage:
         """
@@ -108,7 +129,8 @@ class BoundedSearch:
         image = show_image(self.gallery, image_id)
         image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
         with _mistakes_told():
-            return OpenedImage(image, found[0].row, self._explain(image_id, **query), self._passage(found[0]))
+            checked = _check(**query)
+        return OpenedImage(image, found[0].row, self._explain(image_id, checked), self._passage(found[0]))
 
     def filter(self, values: Sequence[Any]) -> dict[str, list | Span]:
         """
@@ -140,37 +162,49 @@ class BoundedSearch:
         others.sort(key=lambda other: (other.row.get("time") or 0, other.image_id))
         return [(self.thumbnail(other.image_id), _time(other.row)) for other in others if len(others) > 1]
 
-    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
-    def _explain(
-        self,
-        image_id: str,
-        text: Sentence = None,
-        identity: Sentence = None,
-        clothing: Sentence = None,
-        like: Example = None,
-        clothing_weight: float | None = None,
-    ) -> dict[str, np.ndarray]:
+    def _explain(self, image_id: str, query: dict[str, Any]) -> dict[str, np.ndarray]:
         try:
             with self._lock:
-                lost = self.gallery.explain(image_id, text, identity, clothing, like, clothing_weight)
+                lost = self.gallery.explain(image_id, **{name: query[name] for name in ASKED})
         except OSError:  # of an image that is gone
             return {}
         return {name: part for name in ("identity", "clothing") if (part := getattr(lost, name)).any()}
 
-    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
-    def _search(
-        self,
-        text: Sentence = None,
-        identity: Sentence = None,
-        clothing: Sentence = None,
-        like: Example = None,
-        clothing_weight: float | None = None,
-        k: Count = 12,
-        filter: dict[str, list | Span] | None = None,
-        one_per: str | None = None,
-    ) -> Hits:
-        with self._lock:
-            return self.gallery.search(text, identity, clothing, like, clothing_weight, k, filter, one_per)
+    @property
+    def questions(self) -> dict[str, Question]:
+        """The questions of [`BoundedSearch.ask`] by their texts."""
+        return self._asker.questions
+
+    @cached_property
+    def _asker(self) -> Asker:
+        return Asker(self.gallery)
+
+    @contextmanager
+    def _logged(self, query: dict[str, Any]) -> Iterator[list[str]]:
+        """Logs a query with the ids that are put into the list, or with None if there is an error."""
+        found: list[str] = []
+        try:
+            with _mistakes_told():
+                yield found
+        except Exception:
+            self._log(query, None)
+            raise
+        self._log(query, found)
+
+
+@validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+def _check(
+    text: Sentence = None,
+    identity: Sentence = None,
+    clothing: Sentence = None,
+    like: Example = None,
+    clothing_weight: float | None = None,
+    k: Count = 12,
+    filter: dict[str, list | Span] | None = None,
+    one_per: str | None = None,
+) -> dict[str, Any]:
+    """The arguments of a search, of the right types and within bounds."""
+    return locals()
 
 
 @contextmanager

@@ -157,35 +157,48 @@ def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None 
             with gradio.Column(scale=3):
                 with gradio.Column(visible=False, elem_id="opened") as opened:
                     details, more, close = _build_opened()
-                meaning = gradio.HTML(elem_id="meaning")
+                meaning = gradio.HTML(visible=False, elem_id="meaning")
+                ask = gradio.Button("Ask me what would help", visible=False, size="md", elem_id="ask")
+                question = gradio.Dataset(
+                    components=[gradio.Textbox(visible=False)],
+                    samples=[],
+                    samples_per_page=100,
+                    type="index",
+                    visible=False,
+                    elem_id="question",
+                )
+                said = gradio.HTML(visible=False, elem_id="said")
                 results = _images("Found", elem_id="results")
         with gradio.Accordion("What the score says, and how to use it well", open=False):
             gradio.Markdown(EXPLANATION, elem_id="explanation")
 
         found, example = gradio.State([], time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
-        image_id = gradio.State(None, time_to_live=HOUR)
+        image_id, asked = gradio.State(None, time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
+        answers = gradio.State({}, time_to_live=HOUR)
         handlers = PageHandlers(bounded)
         options: dict[str, Any] = {"api_visibility": "private", **LIMITS}
         one: dict[str, Any] = {"outputs": [opened, *details, image_id], **options}
         options["outputs"] = [meaning, results, found, example, shown, clear, opened]
+        options["outputs"] += [answers, said, asked, question, ask]
         examples.load_input_event.then(handlers.on_sentence, [example, *query], **options)
         results.select(handlers.on_selection, [found, example, *query], **one)
         more.click(handlers.search, [image_id, *query], **options)
         close.click(lambda: gradio.Column(visible=False), outputs=opened, api_visibility="private")
         upload.upload(handlers.on_upload, [upload, *query], **options)
         clear.click(handlers.on_clear, query, **options)
-        _search_on_changes(handlers, example, query, options)
+        ask.click(handlers.on_ask, [answers, example, *query], **options)
+        question.click(handlers.on_answer, [question, asked, answers, example, *query], **options)
+        sentence.submit(handlers.on_sentence, [example, *query], **options)
+        gradio.on([box.submit for box in query[1:3]], handlers.search, [example, *query], **options)
+        gradio.on(
+            [control.change for control in query[3:]],
+            handlers.on_change,
+            [answers, example, *query],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            **options,
+        )
     return page.queue(max_size=MAX_WAITING)
-
-
-def _search_on_changes(handlers: PageHandlers, example: Any, query: list[Any], options: dict[str, Any]) -> None:
-    """Searches when a sentence is submitted, and when a slider or a filter changes."""
-    sentence, identity, clothing, *others = query
-    changes = [control.change for control in others]
-    inputs = [example, *query]
-    sentence.submit(handlers.on_sentence, inputs, **options)
-    gradio.on([identity.submit, clothing.submit], handlers.search, inputs, **options)
-    gradio.on(changes, handlers.search, inputs, trigger_mode="always_last", show_progress="hidden", **options)
 
 
 def serve_page(

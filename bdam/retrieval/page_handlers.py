@@ -8,6 +8,7 @@ import gradio
 from bdam.retrieval.bounded_search import BoundedSearch, Example, open_example
 from bdam.retrieval.display import lay_over
 from bdam.retrieval.gallery import Hit, Hits
+from bdam.retrieval.questions import Question
 
 
 HITS = 12  # images per search, at first
@@ -17,16 +18,27 @@ HITS = 12  # images per search, at first
 HIDDEN = ("image_id", "stamp", "content", "path", "part", "box")
 
 
+UNKNOWN = "I don't know"
+
+# Question → its answer, or None if it is not known.
+Answers = dict[str, str | None]
+
+
 class FoundValues(NamedTuple):
     """New values of the components that show what a search has found."""
 
-    meaning: str
+    meaning: gradio.HTML
     results: gradio.Gallery
     found: list[str]
     example: Example
     shown: gradio.Image
     clear: gradio.Button
     opened: gradio.Column
+    answers: Answers
+    said: gradio.HTML
+    asked: str | None
+    question: gradio.Dataset
+    ask: gradio.Button
 
 
 class OpenedValues(NamedTuple):
@@ -64,26 +76,34 @@ class PageHandlers:
         *filters: Any,
     ) -> FoundValues | dict:
         """Shows the hits of the example or, without one, of the sentence; none if both are empty."""
-        query = _query(like, text, identity, clothing, clothing_weight)
-        options = {"k": k or HITS, "filter": self.bounded.filter(filters), "one_per": self.bounded.one_per}
+        query, options = self._read(like, text, identity, clothing, clothing_weight, k, *filters)
         is_empty = all(query[name] is None for name in ("like", "text", "identity", "clothing"))
         try:
             hits = Hits() if is_empty else self.bounded.search(**query, **options)
         except ValueError as error:
             return _warn_only(error)
-        for warning in hits.warnings:
-            _warn(warning)
-        return FoundValues(
-            html.escape(hits.meaning) if hits.confidence else "",
-            gradio.Gallery(
-                [(self.bounded.thumbnail(hit.image_id), caption(hit)) for hit in hits], selected_index=None
-            ),
-            [hit.image_id for hit in hits],
-            like,
-            gradio.Image(self.bounded.thumbnail(like) if isinstance(like, str) else like, visible=like is not None),
-            gradio.Button(visible=like is not None),
-            gradio.Column(visible=False),
-        )
+        return self._show(hits, like)
+
+    def on_ask(self, answers: Answers, like: Example, *controls: Any) -> FoundValues | dict:
+        """Shows the hits of the query and of the answers so far, and the next question."""
+        query, options = self._read(like, *controls)
+        try:
+            hits, question = self.bounded.ask(answers, **query, **options)
+        except ValueError as error:
+            return _warn_only(error)
+        if question is None:
+            gradio.Info("There is nothing left to ask.")
+        return self._show(hits, like, answers, question)
+
+    def on_answer(self, place: int, asked: str, answers: Answers, *query: Any) -> FoundValues | dict:
+        """Adds the answer at this place among those of the question, of which the last is that it is not known."""
+        labels = list(self.bounded.questions[asked].answers)
+        answer = labels[place] if place < len(labels) else None
+        return self.on_ask({**answers, asked: answer}, *query)
+
+    def on_change(self, answers: Answers, *query: Any) -> FoundValues | dict:
+        """Searches again as before, with the answers if there are any."""
+        return self.on_ask(answers, *query) if answers else self.search(*query)
 
     def on_sentence(self, like: Example, text: str | None, *rest: Any) -> FoundValues | dict:
         """Searches by the sentence; if it is empty, by the example."""
@@ -129,6 +149,44 @@ class PageHandlers:
     def on_clear(self, *query: Any) -> FoundValues | dict:
         """Removes the example, and searches by the sentence."""
         return self.search(None, *query)
+
+    def _read(self, like: Example, *controls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The query and the options of a search."""
+        text, identity, clothing, clothing_weight, k, *filters = controls
+        options = {"k": k or HITS, "filter": self.bounded.filter(filters), "one_per": self.bounded.one_per}
+        return _query(like, text, identity, clothing, clothing_weight), options
+
+    def _show(
+        self, hits: Hits, like: Example, answers: Answers | None = None, question: Question | None = None
+    ) -> FoundValues:
+        for warning in hits.warnings:
+            _warn(warning)
+        known = [f"{asked} {answer}." for asked, answer in (answers or {}).items() if answer]
+        return FoundValues(
+            gradio.HTML(html.escape(hits.meaning), visible=hits.confidence is not None),
+            gradio.Gallery(
+                [(self.bounded.thumbnail(hit.image_id), caption(hit)) for hit in hits], selected_index=None
+            ),
+            [hit.image_id for hit in hits],
+            like,
+            gradio.Image(self.bounded.thumbnail(like) if isinstance(like, str) else like, visible=like is not None),
+            gradio.Button(visible=like is not None),
+            gradio.Column(visible=False),
+            answers or {},
+            gradio.HTML(html.escape(" ".join(known)), visible=bool(known)),
+            None if question is None else question.text,
+            _choices(question),
+            gradio.Button(visible=bool(hits)),
+        )
+
+
+def _choices(question: Question | None) -> gradio.Dataset:
+    """A question with a button for each answer; invisible if there is none."""
+    if question is None:
+        return gradio.Dataset(visible=False)
+    return gradio.Dataset(
+        label=question.text, samples=[[answer] for answer in (*question.answers, UNKNOWN)], visible=True
+    )
 
 
 def caption(hit: Hit) -> str:

@@ -28,6 +28,7 @@ from selenium.webdriver.common.keys import Keys
 from tiny import SENTENCES, tiny_model
 
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.retrieval.asking import Asker
 from bdam.retrieval.bounded_search import BoundedSearch, open_example
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.page import SENTENCES as OFFERED
@@ -452,9 +453,14 @@ def test_the_keyboard_reaches_everything(page):
     assert [label for label in reached if label in everything] == everything
 
 
+def text(page, place: str) -> str:
+    """What is written in a part of the page; empty if it is not shown."""
+    return page.execute_script(f"return document.getElementById('{place}')?.innerText ?? ''")
+
+
 def opened(page) -> str:
-    """What is written about the image that is opened; empty if none is."""
-    return page.execute_script("return document.getElementById('facts')?.innerText ?? ''")
+    """What is written about the image that is opened."""
+    return text(page, "facts")
 
 
 def test_why_an_image_was_found(page, gallery):
@@ -472,7 +478,35 @@ def test_why_an_image_was_found(page, gallery):
     tab_to(page, "Close")
     press(page, Keys.ENTER)
     until(lambda: not opened(page))
-    assert shows(page, found) and not toasts(page)
+    assert shows(page, found)
+
+
+def test_questions_are_asked_and_answered(page, gallery):
+    """By keyboard alone; the slider keeps the answers, and another sentence forgets them."""
+    press(page, SENTENCE, Keys.ENTER)
+    found = gallery.search(SENTENCE, clothing_weight=0.6, k=12)
+    until(lambda: shows(page, found))
+    asker = Asker(gallery)
+    query = {"text": SENTENCE, "clothing_weight": 0.6, "k": 12}
+    hits, question = asker.search({}, **query)
+    tab_to(page, "Ask me what would help")
+    press(page, Keys.ENTER)
+    until(lambda: question.text in text(page, "question"))
+    assert shows(page, hits)
+    answer = list(question.answers)[1]
+    tab_to(page, answer)
+    press(page, Keys.ENTER)
+    hits, following = asker.search({question.text: answer}, **query)
+    until(lambda: shows(page, hits))
+    assert text(page, "said").strip() == f"{question.text} {answer}." and following.text in text(page, "question")
+    page.find_element("tag name", "textarea").click()
+    tab_to(page, "range slider for Images")
+    press(page, Keys.ARROW_LEFT)
+    until(lambda: shows(page, hits[:11]))
+    page.find_element("tag name", "textarea").click()
+    press(page, Keys.ENTER)
+    until(lambda: shows(page, found[:11]))
+    assert not toasts(page)
 
 
 def test_on_a_phone_the_first_hits_are_on_the_first_screen(page, gallery):
