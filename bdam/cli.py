@@ -3,7 +3,7 @@
 import typer
 from rich.markup import escape
 
-from bdam.commands import captions, data, environment, evaluation, export, publishing, search, training
+from bdam.commands import captions, data, environment, evaluation, export, footage, publishing, search, training
 from bdam.commands.options import errors
 
 
@@ -14,6 +14,7 @@ app.command(context_settings=training.UNPARSED)(training.train)
 app.command()(evaluation.evaluate)
 app.command()(evaluation.calibrate)
 app.command()(evaluation.analyze)
+app.command()(footage.detect)
 app.command()(search.index)
 app.command()(search.search)
 app.command()(export.export)

@@ -1,6 +1,5 @@
 """The file of descriptions while a run writes it: locked, and written line by line."""
 
-import mmap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -8,6 +7,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from bdam.data.descriptions import Description, write_descriptions
+from bdam.data.writing import remove_incomplete_line
 
 
 class DescriptionFile:
@@ -31,7 +31,7 @@ class DescriptionFile:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(f"Another run is writing {self.path}: wait for it, or stop it.") from None
-        _remove_incomplete_line(self.path)
+        remove_incomplete_line(self.path)  # its image is asked for again
         self._file = self.path.open("a", encoding="utf-8")
         return self
 
@@ -52,12 +52,3 @@ class DescriptionFile:
         self._file.close()
         write_descriptions(self.path, descriptions)
         self._file = self.path.open("a", encoding="utf-8")
-
-
-def _remove_incomplete_line(path: Path) -> None:
-    """Cuts off a last line without an end, which a killed run leaves; its image is asked for again."""
-    if path.is_file() and path.stat().st_size:
-        with path.open("r+b") as file:
-            with mmap.mmap(file.fileno(), 0) as content:
-                complete = content.rfind(b"\n") + 1
-            file.truncate(complete)

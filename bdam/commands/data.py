@@ -71,6 +71,19 @@ def pedestrians(
 
 
 @app.command()
+def footage(
+    output: Annotated[Path, typer.Argument(help="Folder to write.", callback=writable_folder)],
+    people: Annotated[int, typer.Option(min=1, help="Persons; each walks past both cameras.")] = 3,
+    seed: Seed = 0,
+) -> None:
+    """Draw synthetic people who walk past two cameras, as videos."""
+    from bdam.footage.drawing import draw_footage
+
+    drawn = draw_footage(output, people, seed)
+    console.print(f"Wrote {output}: videos {', '.join(sorted({person.source for person in drawn}))}.")
+
+
+@app.command()
 def check(
     source: Annotated[str, typer.Argument(metavar="DATA", help="A benchmark, NAME:ROOT, or with --size any data.")],
     size: Annotated[

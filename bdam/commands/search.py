@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from bdam.commands.asking import hold_dialogue
 from bdam.commands.hits import print_hits, to_record
+from bdam.commands.footage import DETECTOR, print_detections
 from bdam.commands.options import IN_PART, Checkpoint, ClothingWeight, Precision, Split, console, errors, writable_file
 
 
@@ -43,10 +44,20 @@ MovedModel = Annotated[
 def index(
     checkpoint: Checkpoint,
     source: Annotated[
-        str, typer.Argument(help="A folder of images, a data set as for evaluate, or the folder of a gallery to copy.")
+        str,
+        typer.Argument(
+            help="A folder of images, a data set as for evaluate, the folder of a gallery to copy; or, with --detect, "
+            "footage."
+        ),
     ],
     uri: Uri,
     split: Split = "test",
+    detector: Annotated[
+        str | None, typer.Option("--detect", metavar="DETECTOR", help=f"Find people in footage first. {DETECTOR}")
+    ] = None,
+    crops: Annotated[
+        Path | None, typer.Option(help="With --detect: folder for their images. Default: GALLERY.crops.")
+    ] = None,
     descriptions: Annotated[
         bool, typer.Option("--descriptions", help="Fuse images with their identity descriptions.")
     ] = False,
@@ -70,6 +81,12 @@ def index(
 
     from bdam.retrieval.indexing import index_images
 
+    left_out = 0
+    if detector is not None:
+        if dry_run:
+            raise ValueError("Before --dry-run, find people by `bdam detect FOOTAGE CROPS`, then index CROPS.")
+        folder, left_out = detect_first(source, detector, crops, uri)
+        source = str(folder)
     encoding: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision, "compile": compile}
     report = index_images(
         checkpoint, source, uri, split, descriptions, prune, force, dry_run, index=index_name, **encoding
@@ -77,8 +94,32 @@ def index(
     if not PartialState().is_main_process:
         return
     print_report(report, uri, index_name)
-    if report.addition.left_out:
+    if left_out or report.addition.left_out:
         raise typer.Exit(IN_PART)
+
+
+def detect_first(footage: str, detector: str, crops: Path | None, uri: str) -> tuple[Path, int]:
+    """
+    Finds people in footage.
+
+    Returns:
+        The folder of their images, and how many files of the footage cannot be read.
+
+    Raises:
+        ValueError: if several processes were started, or the gallery is no file or folder that crops can lie beside.
+    """
+    from accelerate import PartialState
+
+    from bdam.footage.detect import Settings, detect_people
+
+    if PartialState().num_processes > 1:
+        raise ValueError("One process finds people: run `bdam detect FOOTAGE CROPS` first, then index CROPS.")
+    if crops is None and "://" in uri:
+        raise ValueError(f"{uri} is no folder that images can be written beside: give --crops FOLDER.")
+    crops = crops or Path(f"{uri}.crops")
+    report = detect_people(footage, crops, Settings(detector))
+    print_detections(report, crops)
+    return crops, len(report.left_out)
 
 
 def search(

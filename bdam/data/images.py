@@ -4,7 +4,7 @@ import logging
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Image
 from PIL import Image as PILImage
+from typing_extensions import Self
 
 from processing_bdam import to_upright_rgb
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 MAX_PIXELS = 89_478_485
 # Formats that Pillow recognizes but cannot read without other programs.
 UNREADABLE_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+# What an `imagefolder` of `datasets` calls the file that lists its images.
+METADATA_FILE = "metadata.jsonl"
 # Number of names that a message about many images shows.
 SHOWN = 20
 
@@ -40,7 +43,7 @@ class ImageError(ValueError):
         self.reason = reason
 
     @classmethod
-    def of(cls, name: str, reason: str, remedy: str = "restore or remove it") -> "ImageError":
+    def of(cls, name: str, reason: str, remedy: str = "restore or remove it") -> Self:
         """The error whose message is `NAME cannot be read (REASON): REMEDY.`"""
         return cls(f"{name} cannot be read ({reason}): {remedy}.", reason)
 
@@ -137,18 +140,31 @@ def file_stamp(path: Path) -> str:
 
 def list_images(folder: Path) -> list[Path]:
     """
-    The sorted paths of the images in a folder and its subfolders: the files with an extension of a format that Pillow
-    reads. Links are followed. A warning counts the files that are left out, by reason.
+    The sorted paths of the images in a folder and its subfolders, see [`list_files`]: the files with an extension of
+    a format that Pillow reads.
+    """
+    return list_files(folder, is_image, "images", "such as JPEG or PNG")
+
+
+def list_files(folder: Path, is_wanted: Callable[[Path], bool], kind: str, examples: str) -> list[Path]:
+    """
+    The sorted paths of the files of a kind in a folder and its subfolders. Links are followed. A warning counts the
+    files that are left out, by reason.
+
+    Args:
+        folder: to look in.
+        is_wanted: whether a file is of this kind by its name.
+        kind, examples: what they are called in messages, such as `"images"` and `"such as JPEG or PNG"`.
 
     Raises:
-        FileNotFoundError: if there are no images.
+        FileNotFoundError: if there are none.
     """
     skipped: dict[str, list[str]] = defaultdict(list)
-    paths = sorted(_walk(folder, skipped))
+    paths = sorted(_walk(folder, is_wanted, kind, skipped))
     reasons = "; ".join(f"{reason}: {len(names):,} ({name_some(names)})" for reason, names in skipped.items())
     if not paths:
         left_out = f" It holds {reasons}." if skipped else ""
-        raise FileNotFoundError(f"No images in {folder}: give a folder with some, such as JPEG or PNG.{left_out}")
+        raise FileNotFoundError(f"No {kind} in {folder}: give a folder with some, {examples}.{left_out}")
     if skipped:
         logger.warning(f"{folder}: left out {reasons}.")
     return paths
@@ -187,8 +203,8 @@ def _extension_cases(name: str) -> list[str]:
     return [f"{path.stem}{suffix}" for suffix in (path.suffix.lower(), path.suffix.upper())]
 
 
-def _walk(root: Path, skipped: dict[str, list[str]]) -> Iterator[Path]:
-    """The images below a folder. Links are followed, but not to folders that are walked anyway, or above these."""
+def _walk(root: Path, is_wanted: Callable[[Path], bool], kind: str, skipped: dict[str, list[str]]) -> Iterator[Path]:
+    """The files of a kind below a folder. Links are followed, but not to folders that are walked anyway, or above."""
     seen = {os.path.realpath(root)}
     unreadable = partial(_note_unreadable, root, skipped)
     for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
@@ -204,17 +220,17 @@ def _walk(root: Path, skipped: dict[str, list[str]]) -> Iterator[Path]:
                 seen.add(target)
         folders[:] = followed
         for path in (Path(folder, name) for name in sorted(files)):
-            if reason := _why_skipped(path):
+            if reason := _why_skipped(path, is_wanted, kind):
                 skipped[reason].append(_show(path, root))
             else:
                 yield path
 
 
-def _why_skipped(path: Path) -> str | None:
+def _why_skipped(path: Path, is_wanted: Callable[[Path], bool], kind: str) -> str | None:
     if path.name.startswith("."):
         return "hidden files"
-    if not is_image(path):
-        return "files that are no images by their extension"
+    if not is_wanted(path):
+        return f"files that are no {kind} by their extension"
     if not path.is_file():
         return "links to nothing" if path.is_symlink() else "special files"
     try:

@@ -1,6 +1,7 @@
 """Writes files completely or not at all."""
 
 import json
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,3 +48,12 @@ def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, completely or not at all."""
     with written_whole(path) as aside:
         aside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def remove_incomplete_line(path: Path) -> None:
+    """Cuts off a last line without an end, which a killed process leaves in a file that it appends lines to."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("r+b") as file:
+            with mmap.mmap(file.fileno(), 0) as content:
+                complete = content.rfind(b"\n") + 1
+            file.truncate(complete)

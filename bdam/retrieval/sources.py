@@ -5,13 +5,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from datasets import Dataset, Features, Image, Value
+from pydantic import BaseModel, ConfigDict
 
+from bdam.data.benchmarks.files import read_file
+from bdam.data.benchmarks.records import ImagePath
 from bdam.data.descriptions import DESCRIPTIONS_FILE, read_descriptions
-from bdam.data.images import list_images, read_column
+from bdam.data.images import METADATA_FILE, list_images, read_column
 from bdam.data.loading import load_split
 from bdam.retrieval.rows import RESERVED, ROW, digest, normalize_name, stamp_of
 from bdam.retrieval.stores.parts import is_gallery
+
+
+class Metadata(BaseModel):
+    """
+    A line of `metadata.jsonl`: an image of its folder, as an `imagefolder` of `datasets` has it, and further columns.
+
+    Args:
+        file_name: its path in the folder.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    file_name: ImagePath
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,8 @@ def open_source(
         source: one of
 
             - a folder of images. The `image_id` of each is its path in the folder, and the `folder` of its file can
-              be filtered by;
+              be filtered by. With `metadata.jsonl`, its images are those that have a line there, a `file_name` and
+              further columns, such as `bdam detect` writes; numbers, strings and booleans can be filtered by, too;
             - a data set with a column `image`: a `datasets.Dataset`, a folder of `DatasetDict.save_to_disk`, or
               `NAME:ROOT`, see [`load_split`]. The `image_id` of each image is that of its row or, without such a
               column, a digest of its content; columns of numbers, strings and booleans can be filtered by;
@@ -103,7 +121,8 @@ def open_source(
 
     Raises:
         FileNotFoundError: if there is nothing at the source, no image in its folder, or no `descriptions.jsonl`.
-        ValueError: if a data set has no images, an image has no id, or two have the same.
+        ValueError: if a data set has no images, an image has no id, two have the same, or a line of `metadata.jsonl`
+            is not valid.
     """
     if isinstance(source, ImageSource | GallerySource):
         return source
@@ -131,15 +150,50 @@ def _read_descriptions(folder: Path) -> dict[str, str | None]:
 
 
 def _folder_source(folder: Path, name: str, descriptions: Mapping[str, str | None] | None) -> FolderSource:
-    paths = [path.relative_to(folder) for path in list_images(folder)]
+    if (folder / METADATA_FILE).is_file():
+        paths, further = _read_metadata(folder / METADATA_FILE)
+    else:
+        paths, further = [path.relative_to(folder) for path in list_images(folder)], {}
     columns = {
         "image_id": [normalize_name(path.as_posix()) for path in paths],
         "image": [{"path": str(folder / path), "bytes": None} for path in paths],
         "folder": [normalize_name(path.parent.as_posix()) for path in paths],
     }
-    features = {"image_id": ROW["image_id"], "image": ROW["image"], "folder": Value("string")}
-    rows = Dataset.from_dict(columns, Features(features))
+    kinds = Features.from_arrow_schema(pa.schema({column: values.type for column, values in further.items()}))
+    features = {"image_id": ROW["image_id"], "image": ROW["image"], "folder": Value("string"), **kinds}
+    values = {column: values.to_pylist() for column, values in further.items()}
+    rows = Dataset.from_dict({**columns, **values}, Features(features))
     return FolderSource(_complete(rows, name, descriptions), name, folder)
+
+
+def _read_metadata(path: Path) -> tuple[list[Path], dict[str, pa.Array]]:
+    """The paths of the images that a file lists, and the further columns that rows of a gallery can have."""
+    lines = [line for _, line in read_file(path, Metadata)]
+    if not lines:
+        raise ValueError(f"{path} lists no images.")
+    names = dict.fromkeys(name for line in lines for name in line.model_extra or {})
+    columns = {}
+    for name in names:
+        try:
+            values = pa.array([(line.model_extra or {}).get(name) for line in lines])
+        except pa.ArrowException:
+            raise ValueError(f"{path}: `{name}` holds values of several types: give all the same type.") from None
+        if _is_number_or_text(values.type) and _is_free(name) and name != "folder":
+            columns[name] = values
+    return [Path(line.file_name) for line in lines], columns
+
+
+def _is_number_or_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers, strings, booleans or, as boxes are, lists of numbers."""
+    if pa.types.is_list(kind):
+        return pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)
+    checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_boolean)
+    return any(check(kind) for check in checks)
+
+
+def _is_free(column: str) -> bool:
+    """Whether rows of a gallery can have a further column of this name."""
+    return column not in RESERVED and "description" not in column
 
 
 def _data_set_source(dataset: Dataset, name: str, descriptions: Mapping[str, str | None] | None) -> ImageSource:
@@ -147,9 +201,7 @@ def _data_set_source(dataset: Dataset, name: str, descriptions: Mapping[str, str
         raise ValueError(f"{name} has no images: it needs rows, and a column `image`; it has {dataset.column_names}.")
     dataset = dataset.with_format(None).cast_column("image", Image(decode=False))
     filters = [
-        column
-        for column, feature in dataset.features.items()
-        if isinstance(feature, Value) and column not in RESERVED and "description" not in column
+        column for column, feature in dataset.features.items() if isinstance(feature, Value) and _is_free(column)
     ]
     rows = dataset.select_columns(["image", *filters])
     rows = rows.add_column("image_id", _names(dataset, name), feature=ROW["image_id"])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from datasets import Features
 
+from bdam.data.images import METADATA_FILE
 from bdam.data.schema import CLOTHES_CHANGED_FEATURES, FEATURES
 
 from .annotations import AnnotationFiles
@@ -70,7 +71,7 @@ BENCHMARKS = {
         },
     ),
     "own": Benchmark(
-        AnnotationFiles(("metadata.jsonl", "metadata.csv", "annotations.jsonl", "annotations.csv"), model=Record)
+        AnnotationFiles((METADATA_FILE, "metadata.csv", "annotations.jsonl", "annotations.csv"), model=Record)
     ),
     "itcpr": Benchmark(ComposedFiles(), features=CLOTHES_CHANGED_FEATURES, is_composed=True),
     "prcc": Benchmark(ImageTree(prcc, "rgb"), features=CLOTHES_CHANGED_FEATURES, single_shots=10),

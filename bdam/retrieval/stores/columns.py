@@ -40,6 +40,8 @@ def list_choices(rows: pa.Table) -> dict[str, list | Span]:
     """
     choices: dict[str, list | Span] = {}
     for name in filter_columns(rows.column_names):
+        if pa.types.is_nested(rows[name].type):  # such as boxes, which nobody chooses among
+            continue
         values = pc.unique(rows[name]).drop_null()
         if len(values) <= MAX_CHOICES:
             choices[name] = sorted(values.to_pylist())

@@ -1,0 +1,1 @@
+"""People found in photographs and videos, and cut out of them."""
