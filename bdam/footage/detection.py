@@ -136,8 +136,8 @@ class HogDetector:
         self._hog.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector()))
         self.threshold = log(threshold / (1 - threshold))
         logger.warning(
-            f"{HOG} is a detector of 2005, and misses many people: some six of ten on a street at night. It is for "
-            "trying things out; give a model of the Hub for the rest."
+            f"{HOG} is a detector of 2005: it misses many people, and takes other things for people. It is for trying "
+            "things out without a model; for all else, give one of the Hub."
         )
 
     def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
@@ -146,7 +146,7 @@ class HogDetector:
     def _find(self, pixels: np.ndarray) -> list[Detection]:
         if pixels.shape[0] < self._hog.winSize[1] or pixels.shape[1] < self._hog.winSize[0]:
             return []
-        boxes, outputs = self._hog.detectMultiScale(pixels, hitThreshold=self.threshold, winStride=(8, 8))
+        boxes, outputs = self._hog.detectMultiScale(pixels, hitThreshold=self.threshold, winStride=(4, 4))
         scores = 1 / (1 + np.exp(-np.ravel(outputs)))
         # A window is larger than the person in it: this is how OpenCV's example `peopledetect` makes it smaller.
         return [

@@ -18,11 +18,11 @@ from bdam.footage.crops import Box
 
 
 CAMERAS = ("north", "south")
-SIZE = (640, 360)
-HEIGHT = 240  # pixels of the part of a frame that one person is drawn in
-GROUND = 24  # pixels below that part
+SIZE = (480, 270)
+HEIGHT = 190  # pixels of the part of a frame that one person is drawn in
+GROUND = 18  # pixels below that part
 RATE = 10  # frames per second
-SPEED = 160.0  # pixels per second
+SPEED = 130.0  # pixels per second
 PAUSE = 2.0  # seconds from one person to the next
 SUPERSAMPLING = 2
 # Of 255. A shadow changes the ground by less.
