@@ -1,0 +1,114 @@
+"""Folders with `metadata.jsonl`, such as crops of people in footage: rows of a gallery have its columns."""
+
+import json
+from random import Random
+
+import pytest
+from PIL import Image
+from tiny import SENTENCES
+
+from bdam.data.pedestrians import View, draw_identity, draw_outfit
+from bdam.data.pedestrians.figure import draw_figure
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.sources import open_source
+
+
+@pytest.fixture
+def crops(images):
+    """The folder of images with a line for each but the last, with numbers, texts, boxes and what rows cannot hold."""
+    names = sorted(str(path.relative_to(images)) for path in images.rglob("*.png"))
+    lines = [
+        {"file_name": name, "source": "gate.mp4", "time": place / 4, "box": [place, 0, 9, 9], "path": "x", "note": {}}
+        for place, name in enumerate(names[:-1])
+    ]
+    lines[0].pop("time")
+    (images / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return images, names
+
+
+def test_rows_have_the_columns_of_the_lines(embedder, crops):
+    folder, names = crops
+    gallery = Gallery.from_images(embedder, folder)
+    rows = {image.image_id: image.row for image in gallery.store.find(names)}
+    assert list(rows) == names[:-1]
+    assert [row["box"] for row in rows.values()] == [[place, 0, 9, 9] for place in range(5)]
+    assert [row["time"] for row in rows.values()] == [None, 0.25, 0.5, 0.75, 1.0]
+    assert rows[names[0]]["path"] == str(folder / names[0]) and "note" not in rows[names[0]]
+    assert gallery.store.choices() == {"folder": ["camera0", "camera1"], "source": ["gate.mp4"]}
+    assert len(gallery.search(SENTENCES[0], filter={"source": "gate.mp4", "time": 0.5})) == 1
+
+
+@pytest.mark.parametrize("uri", ["gallery", "gallery.lancedb", "gallery.db"])
+def test_every_store_keeps_them(embedder, crops, tmp_path, uri):
+    Gallery.from_images(embedder, crops[0], uri=tmp_path / uri)
+    (hit,) = Gallery.load(tmp_path / uri, embedder).search(SENTENCES[0], filter={"time": 0.5}, k=1)
+    assert (list(hit.row["box"]), hit.row["time"], hit.row["source"]) == ([2, 0, 9, 9], 0.5, "gate.mp4")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("", "lists no images"),
+        ('{"name": "a.png"}\n', "line 1"),
+        ('{"file_name": "../a.png"}\n', "line 1"),
+        ('{"file_name": "a.png", "floor": 1}\n{"file_name": "b.png", "floor": "top"}\n', "`floor` holds values of"),
+    ],
+)
+def test_lines_that_are_not_valid_are_named(tmp_path, line, message):
+    (tmp_path / "metadata.jsonl").write_text(line)
+    with pytest.raises(ValueError, match=f"{tmp_path}.metadata.jsonl.*{message}"):
+        open_source(tmp_path)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder with two photographs, of a drawn person each, and a file that is none."""
+    random = Random(0)
+    for name in ("north/a.png", "south/b.png"):
+        photograph = Image.new("RGB", (320, 400), "#b4b4b4")
+        canvas = photograph.crop((70, 50, 220, 350))
+        draw_figure(canvas, draw_identity(random), draw_outfit(random), View("front"))
+        photograph.paste(canvas, (70, 50))
+        path = tmp_path / "photographs" / name
+        path.parent.mkdir(parents=True)
+        photograph.save(path)
+    return tmp_path / "photographs"
+
+
+def test_people_are_found_and_indexed_by_one_command(bdam, checkpoint, photographs, tmp_path):
+    gallery = tmp_path / "gallery"
+    code, output = bdam("index", checkpoint, photographs, gallery, "--detect", "hog")
+    assert code == 0 and "2 images of 2 tracks in 2 files" in output and "gallery: 2 images, 2 of them new" in output
+    (hit,) = Gallery.load(gallery).search(SENTENCES[0], filter={"camera": "south"})
+    assert hit.row["path"] == str(tmp_path / "gallery.crops/south/b.png/0001-1.jpg")
+    assert (hit.row["source"], hit.row["track"], len(hit.row["box"])) == ("south/b.png", "south/b.png/0001", 4)
+    assert bdam("index", checkpoint, photographs, gallery, "--detect", "hog")[0] == 0  # again: nothing to do
+
+
+def test_both_commands_tell_what_is_left_out(bdam, checkpoint, photographs, tmp_path):
+    (photographs / "garbage.mp4").write_bytes(b"garbage")
+    code, output = bdam("detect", photographs, tmp_path / "crops", "--detector", "hog")
+    assert code == 3 and "left out: garbage.mp4: it is no video" in output
+    code, output = bdam("index", checkpoint, photographs, tmp_path / "gallery", "--detect", "hog")
+    assert code == 3 and "gallery: 2 images" in output
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{gallery}", "--detect", "hog", "--dry-run"], "error: Before --dry-run, find people by `bdam detect"),
+        (["http://127.0.0.1:9", "--detect", "hog"], "give --crops FOLDER"),
+        (["{gallery}", "--detect", "{none}"], "error: No detector at {none}"),
+    ],
+)
+def test_what_cannot_be_detected_first_is_refused(bdam, checkpoint, photographs, tmp_path, arguments, message):
+    names = {"gallery": tmp_path / "gallery", "none": tmp_path / "none"}
+    code, output = bdam("index", checkpoint, photographs, *(argument.format(**names) for argument in arguments))
+    assert code == 1 and message.format(**names) in output
+    assert not (tmp_path / "gallery").exists()
+
+
+def test_footage_without_people_is_said(bdam, checkpoint, tmp_path):
+    Image.new("RGB", (200, 200)).save(tmp_path / "empty.png")
+    code, output = bdam("index", checkpoint, tmp_path / "empty.png", tmp_path / "gallery", "--detect", "hog")
+    assert code == 1 and "0 images of 0 tracks in 1 files" in output and "metadata.jsonl lists no images" in output
