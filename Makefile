@@ -91,6 +91,6 @@ $(VENV)/dev.installed: $(VENV)/core.installed
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt \
-		--editable .[analysis,app,captions,kernels,lancedb,lora,mteb,onnx,search] evaluate hypothesis pytest selenium \
+		--editable .[analysis,app,captions,footage,kernels,lancedb,lora,mteb,onnx,search] evaluate hypothesis pytest selenium \
 		sentence-transformers
 	touch $@
