@@ -13,17 +13,17 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import av
 import psutil
 from PIL import Image
-from tqdm.auto import tqdm
 
 from bdam.footage.detect import Settings, detect_people
 from bdam.footage.detection import Detection, open_detector
-from bdam.footage.drawing import RATE, SIZE, draw_footage, write_video
+from bdam.footage.drawing import draw_footage
 from bdam.footage.frames import Video
 
 
@@ -46,11 +46,19 @@ class FreeDetector:
 
 def write_long(path: Path, minutes: float) -> None:
     """A short drawn video over and over."""
-    short = path.parent / "short"
-    draw_footage(short, people=2)
-    frames = [frame.image() for frame in Video(short / "north/street.mp4", RATE)]
-    count = round(60 * RATE * minutes)
-    write_video(path, tqdm(islice(cycle(frames), count), desc="Writing the video", total=count), SIZE)
+    draw_footage(path.parent / "short", people=2)
+    short = path.parent / "short/north/street.mp4"
+    with av.open(str(path), "w") as container, av.open(str(short)) as first:
+        stream = container.add_stream_from_template(first.streams.video[0])
+        length = first.streams.video[0].duration
+        seconds = float(length * first.streams.video[0].time_base)
+        for number in range(round(60 * minutes / seconds)):
+            with av.open(str(short)) as again:
+                for packet in again.demux(video=0):
+                    if packet.dts is not None:
+                        packet.pts, packet.dts = packet.pts + number * length, packet.dts + number * length
+                        packet.stream = stream
+                        container.mux(packet)
 
 
 def timed(work: Iterator) -> float:

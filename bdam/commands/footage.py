@@ -7,23 +7,22 @@ import typer
 from rich.markup import escape
 
 from bdam.commands.options import console, errors, exit_by, writable_folder
+from bdam.footage import DETECTOR
 
 
 if TYPE_CHECKING:
     from bdam.footage.detect import DetectionReport
 
-DETECTOR = (
-    "A model of the Hub or its folder, such as ustc-community/dfine-medium-coco or PekingU/rtdetr_v2_r34vd; hog needs "
-    "no model, and misses many people."
+DETECTORS = (
+    f"A model of the Hub or its folder, such as {DETECTOR} or PekingU/rtdetr_v2_r34vd; hog needs no model, and misses "
+    "many people."
 )
-
-Footage = Annotated[Path, typer.Argument(help="A photograph, a video or a folder of them.")]
 
 
 def detect(
-    footage: Footage,
+    footage: Annotated[Path, typer.Argument(help="A photograph, a video or a folder of them.")],
     crops: Annotated[Path, typer.Argument(help="Folder to write.", callback=writable_folder)],
-    detector: Annotated[str, typer.Option(help=DETECTOR)] = "ustc-community/dfine-medium-coco",
+    detector: Annotated[str, typer.Option(help=DETECTORS)] = DETECTOR,
     threshold: Annotated[float, typer.Option(min=0.01, max=0.99, help="Least score of a person.")] = 0.5,
     frames_per_second: Annotated[
         float, typer.Option(min=0.01, help="Of videos, to look at. With less than 5, people are not tracked.")

@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from bdam.commands.asking import hold_dialogue
+from bdam.commands.footage import DETECTORS, print_detections
 from bdam.commands.hits import print_hits, to_record
-from bdam.commands.footage import DETECTOR, print_detections
 from bdam.commands.options import IN_PART, Checkpoint, ClothingWeight, Precision, Split, console, errors, writable_file
 
 
@@ -53,7 +53,7 @@ def index(
     uri: Uri,
     split: Split = "test",
     detector: Annotated[
-        str | None, typer.Option("--detect", metavar="DETECTOR", help=f"Find people in footage first. {DETECTOR}")
+        str | None, typer.Option("--detect", metavar="DETECTOR", help=f"Find people in footage first. {DETECTORS}")
     ] = None,
     crops: Annotated[
         Path | None, typer.Option(help="With --detect: folder for their images. Default: GALLERY.crops.")

@@ -10,15 +10,13 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from bdam.data.images import ImageError
+from bdam.footage import DETECTOR
 from bdam.footage.crops import choose_best, crop_box
 from bdam.footage.detection import Detector, find_people, open_detector
 from bdam.footage.files import FootageFile, list_footage
 from bdam.footage.folder import Crop, CropFolder
 from bdam.footage.frames import Frame, Frames, open_frames
 from bdam.footage.tracking import SearchedFrame, Sighting, join_tracks
-
-
-DETECTOR = "ustc-community/dfine-medium-coco"
 
 
 @dataclass(frozen=True)

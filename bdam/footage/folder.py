@@ -165,8 +165,8 @@ class CropFolder:
 
     def _check_settings(self) -> None:
         path = self._work / "settings.json"
-        if not path.is_file():
-            write_json(path, self.settings)
+        if not any(note.is_file() and note.stat().st_size for note in (self._work / SOURCES, self._work / FRAMES)):
+            write_json(path, self.settings)  # nothing was searched with others
         known = json.loads(path.read_text(encoding="utf-8"))
         others = [f"{name} {value}" for name, value in known.items() if self.settings.get(name) != value]
         if others:

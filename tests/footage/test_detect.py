@@ -122,6 +122,12 @@ def test_files_that_cannot_be_read_are_left_out(tmp_path, footage, detector):
         detect_people(tmp_path / "all/garbage.mp4", tmp_path / "others", SETTINGS, detector)
 
 
+def test_a_run_that_had_no_detector_leaves_the_choice_of_another(tmp_path, footage, detector):
+    with pytest.raises(FileNotFoundError, match="No detector at"):
+        detect_people(footage / "north", tmp_path / "crops", Settings(str(tmp_path / "none")))
+    assert detect_people(footage / "north", tmp_path / "crops", SETTINGS, detector).files == 1
+
+
 def test_folders_that_crops_cannot_be_written_to_are_refused(tmp_path, found, footage, detector):
     copy = tmp_path / "crops"
     shutil.copytree(found, copy)

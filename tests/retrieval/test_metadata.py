@@ -34,7 +34,7 @@ def test_rows_have_the_columns_of_the_lines(embedder, crops):
     assert [row["box"] for row in rows.values()] == [[place, 0, 9, 9] for place in range(5)]
     assert [row["time"] for row in rows.values()] == [None, 0.25, 0.5, 0.75, 1.0]
     assert rows[names[0]]["path"] == str(folder / names[0]) and "note" not in rows[names[0]]
-    assert gallery.store.choices() == {"folder": ["camera0", "camera1"], "source": ["gate.mp4"]}
+    assert set(gallery.store.choices()) == {"folder", "source", "time"}  # nobody chooses among boxes
     assert len(gallery.search(SENTENCES[0], filter={"source": "gate.mp4", "time": 0.5})) == 1
 
 
