@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bdam.commands.options import DATA, console, writable_file, writable_folder
+from bdam.commands.options import DATA, Seed, console, writable_file, writable_folder
 from bdam.data.writing import written_whole
 
 
