@@ -20,10 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from bdam.captions.client import MLLM
 from bdam.captions.describing import Options, describe_images
 from bdam.captions.images import find_images
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.mllm.client import MLLM
 
 
 DELAY = 0.05

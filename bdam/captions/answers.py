@@ -3,12 +3,9 @@
 import json
 import re
 
+from bdam.mllm.replies import without_reasoning
 
-# The tags around the reasoning of a model. Servers that do not know them may leave any of them out.
-_OPENED = r"(?:<(?:think|thinking|thought|reasoning)>|\[THINK\]|◁think▷)"
-_CLOSED = r"(?:</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>)"
-REASONING = re.compile(f"{_OPENED}.*?{_CLOSED}", re.DOTALL | re.IGNORECASE)
-HALF_REASONING = re.compile(f"^.*{_CLOSED}|{_OPENED}.*$", re.DOTALL | re.IGNORECASE)
+
 DECODER = json.JSONDecoder(strict=False)  # models write lines into strings
 FENCE = re.compile(r"^(?:```(?:json)?|<answer>)\s*|\s*(?:```|</answer>)$", re.IGNORECASE)
 JSON = re.compile(r"""^[\[{]\s*"|\{\s*["'“]?\w+["'”]?\s*:""")
@@ -36,7 +33,7 @@ def read_answer(content: str | None, is_cut: bool) -> str:
         BadAnswer: if there is none, naming what is wrong with the answer: "cut", "json" or "empty".
     """
     whole = (content or "").strip()
-    text = HALF_REASONING.sub("", REASONING.sub("", whole)).strip()
+    text = without_reasoning(whole)
     description = _find_description(text)
     if description is None and is_cut:
         raise BadAnswer("cut", "it is too long and was cut off")

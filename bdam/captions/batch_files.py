@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tqdm.auto import tqdm
 
 from bdam.captions.checks import check_answer
-from bdam.captions.client import RESPONSE_FORMAT, error_message, read_completion
 from bdam.captions.describing import Tally
 from bdam.captions.description_file import DescriptionFile
 from bdam.captions.images import ImageFile, UnreadableImage, read_image
-from bdam.captions.prompts import PROMPT_VERSION, build_messages
+from bdam.captions.prompts import PROMPT_VERSION, RESPONSE_FORMAT, build_messages
 from bdam.data.descriptions import KINDS, Description, Kind, read_descriptions
 from bdam.data.writing import written_whole
+from bdam.mllm.replies import error_message, read_completion
 
 
 if TYPE_CHECKING:  # it takes seconds, and a run may have no styles

@@ -2,20 +2,21 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
 from bdam.captions.agreement import agreement, is_near_duplicate, most_typical
 from bdam.captions.checks import check_answer
-from bdam.captions.client import MLLM, RequestError, ServerError
 from bdam.captions.description_file import DescriptionFile
 from bdam.captions.images import ImageFile, UnreadableImage, has_utf8_name, read_image_async
-from bdam.captions.prompts import PROMPT_VERSION, build_messages
+from bdam.captions.prompts import PROMPT_VERSION, RESPONSE_FORMAT, build_messages
 from bdam.data.descriptions import KINDS, Description, Kind, read_descriptions
+from bdam.mllm.client import MLLM
+from bdam.mllm.concurrency import run_concurrently
+from bdam.mllm.replies import RequestError, ServerError
 
 
 if TYPE_CHECKING:  # it takes seconds, and a run may have no styles
@@ -28,8 +29,6 @@ SECONDS_PER_REQUEST = 2.0
 # The run ends when the server has answered no request for so many images in a row.
 MAX_UNANSWERED = 20
 SAME_WORDS = "it says what was said of another image of this person: describe this very image"
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -156,9 +155,9 @@ def describe_images(
     Example:
 
     ```python
-    >>> from bdam.captions.client import MLLM
     >>> from bdam.captions.describing import describe_images
     >>> from bdam.captions.images import find_images
+    >>> from bdam.mllm.client import MLLM
     >>> images, path = find_images("images")
     >>> tally = describe_images(images, path, MLLM("Qwen/Qwen2.5-VL-7B-Instruct", "http://127.0.0.1:8000/v1"))
     >>> tally.described + tally.failed == len(images)
@@ -170,27 +169,6 @@ def describe_images(
             known = [record for record in known if not record.failures]
             file.replace(known)
         return asyncio.run(_Run(images, known, file, mllm, styles, options or Options()).describe())
-
-
-async def run_concurrently(items: Iterable[Item], work: Callable[[Item], Awaitable[None]], concurrency: int) -> None:
-    """
-    Awaits `work(item)` for each item: begun in their order, at most `concurrency` under way at once.
-
-    Raises:
-        Exception: the first one that `work` raises; no further item is begun, and those under way are canceled.
-    """
-    queue = iter(items)
-
-    async def work_on_queue() -> None:
-        for item in queue:
-            await work(item)
-
-    workers = [asyncio.create_task(work_on_queue()) for _ in range(concurrency)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
 
 
 class _Run:
@@ -277,7 +255,8 @@ class _Run:
             outcome.attempts += 1
             self.tally.requests += 1
             try:
-                reply = await self.mllm.ask(build_messages(kind, url, style, rejected))
+                messages = build_messages(kind, url, style, rejected)
+                reply = await self.mllm.ask(messages, response_format=RESPONSE_FORMAT)
             except RequestError as error:
                 outcome.failure, outcome.is_answered = str(error), bool(rejected)
                 return outcome

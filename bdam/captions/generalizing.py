@@ -8,10 +8,12 @@ from tqdm.auto import tqdm
 
 from bdam.captions.answers import BadAnswer, read_answer
 from bdam.captions.checks import REFUSAL
-from bdam.captions.client import MLLM, RequestError, ServerError
-from bdam.captions.describing import MAX_UNANSWERED, run_concurrently
-from bdam.captions.prompts import build_generalizing_messages
+from bdam.captions.describing import MAX_UNANSWERED
+from bdam.captions.prompts import RESPONSE_FORMAT, build_generalizing_messages
 from bdam.captions.slots import generalize
+from bdam.mllm.client import MLLM
+from bdam.mllm.concurrency import run_concurrently
+from bdam.mllm.replies import RequestError, ServerError
 
 
 class Generalizer:
@@ -68,7 +70,8 @@ class Generalizer:
         """The caption with slots that the MLLM wrote; None if none of its answers can be used."""
         for _ in range(self.max_attempts):
             try:
-                reply = await self.mllm.ask(build_generalizing_messages(caption))
+                messages = build_generalizing_messages(caption)
+                reply = await self.mllm.ask(messages, response_format=RESPONSE_FORMAT)
             except RequestError as error:
                 reason, self._unanswered = str(error), self._unanswered + 1
                 if self._unanswered >= MAX_UNANSWERED:

@@ -1,17 +1,14 @@
 """The images that are described, and the form in which they are sent to a server."""
 
 import asyncio
-import base64
 import re
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-
-from PIL import ExifTags, Image
 
 from bdam.data.benchmarks import parse_benchmark, read_listing
 from bdam.data.descriptions import DESCRIPTIONS_FILE
-from bdam.data.images import ImageError, find_image, list_images, open_image
+from bdam.data.images import ImageError, find_image, list_images
+from bdam.mllm.images import image_url
 
 
 # Bytes of an image that takes longer to hand to a thread, and back, than to read.
@@ -110,34 +107,3 @@ async def read_image_async(image: ImageFile) -> str:
 def has_utf8_name(image: ImageFile) -> bool:
     """Whether a file of descriptions can hold the name, unlike one that was written in another encoding."""
     return not re.search("[\ud800-\udfff]", image.image_id)
-
-
-def image_url(path: Path, max_side: int = 768) -> str:
-    """
-    An image as a `data:` URL, as [`open_image`] opens it: the file itself if it is a JPEG of at most `max_side`
-    pixels that every reader shows alike, else a JPEG made of it.
-
-    Args:
-        path: the file.
-        max_side: pixels of the longer side; larger images are made smaller.
-
-    Raises:
-        ImageError: as [`open_image`].
-    """
-    path = find_image(path)
-    image = open_image(path)  # a broken file is found here, not by the server
-    if max(image.size) <= max_side and _is_plain_jpeg(path):
-        content = path.read_bytes()
-    else:
-        buffer = BytesIO()
-        image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
-        image.save(buffer, "JPEG", quality=90)
-        content = buffer.getvalue()
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
-
-
-def _is_plain_jpeg(path: Path) -> bool:
-    """Whether a file is a JPEG in RGB or gray that lies upright."""
-    with Image.open(path) as image:
-        is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        return image.format == "JPEG" and image.mode in ("RGB", "L") and is_upright

@@ -33,6 +33,10 @@ ANSWER_SCHEMA = {
     "required": ["description"],
     "additionalProperties": False,
 }
+RESPONSE_FORMAT = {
+    "type": "json_schema",
+    "json_schema": {"name": "description", "schema": ANSWER_SCHEMA, "strict": True},
+}
 
 # The slots are those of `slots.generalize`.
 GENERALIZE = """

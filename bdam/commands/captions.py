@@ -107,9 +107,9 @@ def describe(
     none, or ended in an error; 3: some are described, and others failed, now or in an earlier run. What a budget left
     out is no failure.
     """
-    from bdam.captions.client import MLLM
     from bdam.captions.describing import Options, describe_images, estimate
     from bdam.captions.images import find_images
+    from bdam.mllm.client import MLLM
 
     images, path = find_images(data, shard)
     options = Options(concurrency, max_attempts, samples, max_requests, max_tokens, seed)
@@ -228,8 +228,8 @@ def load_generalizer(
         if base_url is not None:
             raise ValueError("--base-url needs --model, the name of the MLLM on that server.")
         return None
-    from bdam.captions.client import MLLM
     from bdam.captions.generalizing import Generalizer
+    from bdam.mllm.client import MLLM
 
     return Generalizer(MLLM(model, base_url, temperature=0, max_tokens=max_tokens), concurrency)
 

@@ -6,13 +6,15 @@ import time
 from pathlib import Path
 
 import pytest
-from server import GOOD, Response, completion, paint, serve
+from mllm_server import GOOD, Response, completion, paint, serve
 
-from bdam.captions.client import MLLM, Reply, ServerError, find_refused
 from bdam.captions.describing import Options, describe_images
-from bdam.captions.images import find_images, image_url
+from bdam.captions.images import find_images
 from bdam.captions.prompts import build_messages
 from bdam.data.descriptions import read_descriptions
+from bdam.mllm.client import MLLM, find_refused
+from bdam.mllm.images import image_url
+from bdam.mllm.replies import Reply, ServerError
 
 
 FORMAT = "response_format"

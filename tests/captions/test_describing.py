@@ -11,18 +11,19 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from mllm_server import GOOD, Response, completion, paint, serve
 from PIL import Image
-from server import GOOD, Response, completion, paint, serve
 
 from bdam import cli
 from bdam.captions.batch_files import export_requests, import_answers
-from bdam.captions.client import MLLM, ServerError
 from bdam.captions.describing import Options, describe_images
 from bdam.captions.description_file import DescriptionFile
 from bdam.captions.images import ImageFile, find_images, take_shard
 from bdam.commands.options import IN_PART
 from bdam.data.descriptions import merge_descriptions, read_descriptions
 from bdam.data.loading import load_split
+from bdam.mllm.client import MLLM
+from bdam.mllm.replies import ServerError
 from processing_bdam import to_upright_rgb
 
 

@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
-from server import GENERALIZED, Response, serve
+from mllm_server import GENERALIZED, Response, serve
 from sklearn.metrics import adjusted_rand_score
 from tiny import SENTENCES, TEXT, save_dual_encoder
 from transformers import BertConfig, BertModel

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from bdam.captions.images import image_url
 from bdam.data.images import ImageError, MissingImageError, find_image, list_images, open_image
+from bdam.mllm.images import image_url
 
 
 # Brighter to the right and down to a white corner, so that every way to turn it shows.

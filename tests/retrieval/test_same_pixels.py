@@ -12,10 +12,10 @@ from PIL import ExifTags, Image
 from tiny import SENTENCES
 from torch.nn.functional import cosine_similarity
 
-from bdam.captions.images import image_url
 from bdam.data.loading import load_split
 from bdam.encoding.encoders import BDAMEncoder
 from bdam.evaluation.features import extract_features
+from bdam.mllm.images import image_url
 from bdam.retrieval.bounded_search import open_example
 from bdam.retrieval.gallery import Gallery
 

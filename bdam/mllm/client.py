@@ -4,64 +4,34 @@ import json
 import logging
 import os
 import re
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
-
-from bdam.captions.prompts import ANSWER_SCHEMA
+from bdam.mllm.replies import Reply, RequestError, ServerError, error_message, full_message, read_completion
 
 
 try:
     import openai
 except ImportError as error:
-    raise ImportError("Captions need the client of OpenAI-compatible servers: pip install bdam[captions]") from error
+    raise ImportError("An MLLM needs the client of OpenAI-compatible servers: pip install bdam[captions]") from error
 
 
 logger = logging.getLogger(__name__)
 
 API_KEY = "OPENAI_API_KEY"
-RESPONSE_FORMAT = {
-    "type": "json_schema",
-    "json_schema": {"name": "description", "schema": ANSWER_SCHEMA, "strict": True},
-}
 # What a request can do without, and how servers name it that do not take it.
 PARAMETERS = {
     "response_format": re.compile(r"response[_ ]?format|json[_ ]?schema|structured[_ ]?output|guided_|grammar", re.I),
     "max_tokens": re.compile(r"max_?tokens", re.I),
     "max_completion_tokens": re.compile(r"max_?completion_?tokens", re.I),
     "temperature": re.compile(r"temperature", re.I),
+    "logprobs": re.compile(r"(?<!top_)(?<!top)log_?probs", re.I),
+    "top_logprobs": re.compile(r"top_?log_?probs", re.I),
 }
 # What no request can do without, at the beginning of the field that a server names.
 REQUIRED = re.compile(r"\W*(?:body\W+)?(?:model|messages)\b")
 # The exceptions of the HTTP client, which has had several names, where no server listens at the address.
 NO_SERVER = ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
-MAX_LENGTH = 300  # characters of a server's message that go into a reason
-
-
-class ServerError(ConnectionError):
-    """The server cannot answer anything: there is no use in going on."""
-
-
-class RequestError(RuntimeError):
-    """The server did not answer this request, though it was sent `max_retries` times more."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """
-    An answer of the MLLM.
-
-    Args:
-        content: the text of the MLLM; None if it wrote none.
-        is_cut: whether the limit of tokens cut the text off.
-        tokens: how many were read and written.
-    """
-
-    content: str | None
-    is_cut: bool
-    tokens: int
 
 
 class MLLM:
@@ -100,26 +70,24 @@ class MLLM:
         self.refused: frozenset[str] = frozenset()
         if base_url is not None and not _is_address(base_url):
             raise ValueError(f"--base-url must be an address such as http://127.0.0.1:8000/v1, got {base_url!r}.")
-        self._client = openai.AsyncOpenAI(
-            api_key=os.environ.get(API_KEY, "").strip() or "none",
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=max_retries,
-        )
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self._client = self._connect()
 
-    async def ask(self, messages: list[dict]) -> Reply:
+    async def ask(self, messages: list[dict], **wanted: Any) -> Reply:
         """
         The answer to a conversation.
 
         Args:
-            messages: as OpenAI-compatible servers take them, such as those of [`build_messages`].
+            messages: as OpenAI-compatible servers take them.
+            **wanted: what else to send, such as `response_format` or `logprobs`, as far as the server takes it.
 
         Raises:
             ServerError: if the server is not there, or does not know the model or the key.
             RequestError: if it does not answer this request.
         """
         try:
-            return await self._ask(messages)
+            return await self._ask(messages, wanted)
         except openai.AuthenticationError as error:
             raise ServerError(f"{self._place} refused the key: set {API_KEY} to a valid one.") from error
         except openai.NotFoundError as error:
@@ -144,7 +112,15 @@ class MLLM:
             raise RequestError(f"the server sent what is no answer: {error}") from error
 
     async def close(self) -> None:
+        """Closes the connections. Another event loop can ask again, by new ones."""
         await self._client.close()
+        self._client = self._connect()
+
+    def _connect(self) -> openai.AsyncOpenAI:
+        key = os.environ.get(API_KEY, "").strip() or "none"
+        return openai.AsyncOpenAI(
+            api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=self.max_retries
+        )
 
     @property
     def _place(self) -> str:
@@ -157,11 +133,11 @@ class MLLM:
         message = error_message(body)
         return ServerError(f"{self._place} has no model {self.model!r}, or is no such server: {message}")
 
-    async def _ask(self, messages: list[dict]) -> Reply:
+    async def _ask(self, messages: list[dict], wanted: dict[str, Any]) -> Reply:
         """What this request left out is kept with it: others are under way, which were sent with more or with less."""
         refused = self.refused
         while True:
-            parameters = self._parameters(refused)
+            parameters = self._parameters(wanted, refused)
             try:
                 reply = await self._send({"model": self.model, **parameters, "messages": messages})
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
@@ -173,10 +149,10 @@ class MLLM:
                 self._leave_out(refused)
                 return reply
 
-    def _parameters(self, refused: frozenset[str]) -> dict[str, Any]:
+    def _parameters(self, wanted: dict[str, Any], refused: frozenset[str]) -> dict[str, Any]:
         """What a request carries besides model and messages, if the server takes it."""
         limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"  # as newer models call it
-        parameters = {"temperature": self.temperature, limit: self.max_tokens, "response_format": RESPONSE_FORMAT}
+        parameters = {"temperature": self.temperature, limit: self.max_tokens, **wanted}
         return {name: value for name, value in parameters.items() if name not in refused}
 
     def _leave_out(self, refused: frozenset[str]) -> None:
@@ -190,94 +166,23 @@ class MLLM:
         return read_completion(await self._client.post("/chat/completions", body=body, cast_to=object))
 
 
-class Part(BaseModel):
-    text: str | None = None
-
-
-class Message(BaseModel):
-    content: str | list[Part | str] | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-    def text(self) -> str | None:
-        """The text of the answer. If it is empty, the reasoning in `<think>` tags: some servers answer there."""
-        content = self.content
-        if isinstance(content, list):
-            content = "".join(part if isinstance(part, str) else part.text or "" for part in content)
-        reasoning = self.reasoning_content or self.reasoning
-        return content or self.refusal or (f"<think>{reasoning}</think>" if reasoning else None)
-
-
-class Choice(BaseModel):
-    message: Message
-    finish_reason: str | None = None
-
-
-class Completion(BaseModel):
-    """What is read of a chat completion; with the rest, servers take liberties."""
-
-    choices: list[Choice] = Field(min_length=1)
-    usage: Any = None
-
-    def tokens(self) -> int:
-        usage = self.usage if isinstance(self.usage, dict) else {}
-        read, written, both = (usage.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
-        return both if isinstance(both, int) else sum(part for part in (read, written) if isinstance(part, int))
-
-
-def read_completion(body: Any) -> Reply:
-    """
-    Reads the JSON of a chat completion.
-
-    Raises:
-        ValueError: if it is none, or its filter stopped the answer.
-    """
-    try:
-        completion = Completion.model_validate(body)
-    except ValidationError:
-        raise ValueError(error_message(body)) from None
-    choice = completion.choices[0]
-    if choice.finish_reason == "content_filter":
-        raise ValueError("its content filter stopped the answer")
-    return Reply(choice.message.text(), choice.finish_reason == "length", completion.tokens())
-
-
 def find_refused(body: Any, parameters: dict[str, Any]) -> str | None:
     """
     The one of the parameters that a server names first when it refuses a request; None if it names none, or says that
     what is wrong is the model or the messages.
     """
     field = _named_field(body)
-    for text in (field, "" if REQUIRED.match(field) else _full_message(body)):
+    for text in (field, "" if REQUIRED.match(field) else full_message(body)):
         found = {name: match.start() for name in parameters if (match := PARAMETERS[name].search(text))}
         if found:
             return min(found, key=lambda name: found[name])
     return None
 
 
-def error_message(body: Any) -> str:
-    """What the body of an error says, whichever server wrote it, in one short line."""
-    text = re.sub(r"<[^<>]*>", " ", _full_message(body))
-    text = " ".join(text.encode(errors="replace").decode().split()) or "no reason given"
-    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}…"
-
-
 def _named_field(body: Any) -> str:
     """The `param` of OpenAI's errors, which some servers write beside the message and some around it."""
     places = (body.get("error"), body) if isinstance(body, dict) else ()
     return next((str(place["param"]) for place in places if isinstance(place, dict) and place.get("param")), "")
-
-
-def _full_message(body: Any) -> str:
-    if isinstance(body, list):
-        return "; ".join(map(_full_message, body))
-    if not isinstance(body, dict):
-        return str(body)
-    # The places where pydantic, and with it FastAPI, names a field; beside it stands the whole input.
-    where = ".".join(map(str, body["loc"])) + ": " if isinstance(body.get("loc"), list) else ""
-    messages = [body[name] for name in ("error", "message", "detail", "msg") if body.get(name)]
-    return where + (_full_message(messages) if messages else json.dumps(body))
 
 
 def _read_body(error: openai.APIStatusError) -> Any:
