@@ -16,6 +16,7 @@ from bdam.data.loading import load_split
 from bdam.encoding.encoders import load_encoder
 from bdam.encoding.extraction import feature_store
 from bdam.evaluation.features import Features, extract_features
+from bdam.evaluation.intervals import interval
 from bdam.evaluation.protocols import rank
 
 
@@ -26,24 +27,12 @@ SETTINGS = (
     ("clothes-changed", "identity_description"),
 )
 FUSED = "image+description"
-RESAMPLES = 2000
 
 
 def hits(features: Features, protocol: str, gallery: str, query: str) -> np.ndarray:
     """Whether each query (Q,) finds its person first; NaN where it has nobody to find."""
     first_rank = rank(features, protocol, gallery, query, 0.0).first_rank.numpy()
     return np.where(first_rank > 0, first_rank == 1, np.nan)
-
-
-def interval(difference: np.ndarray, persons: np.ndarray) -> list[float]:
-    """The mean of the differences (Q,) in percent, and the ends of its interval."""
-    _, person = np.unique(persons, return_inverse=True)
-    found = ~np.isnan(difference)
-    sums = np.bincount(person[found], difference[found])
-    counts = np.bincount(person[found])
-    drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
-    means = 100 * sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return [round(float(value), 2) for value in (100 * sums.sum() / counts.sum(), *np.percentile(means, [2.5, 97.5]))]
 
 
 def main() -> None:
@@ -56,7 +45,11 @@ def main() -> None:
         persons = features.person_ids[features.query_images[query]].numpy()
         found = {gallery: hits(features, protocol, gallery, query) for gallery in features.galleries}
         r1 = {gallery: round(100 * float(np.nanmean(right)), 2) for gallery, right in found.items()}
-        ahead = {other: interval(found[FUSED] - found[other], persons) for other in found if other != FUSED}
+        ahead = {
+            other: [round(value, 2) for value in interval(found[FUSED] - found[other], persons)]
+            for other in found
+            if other != FUSED
+        }
         figures[f"{protocol}, {query}"] = {"r1": r1, "fused_ahead_of": ahead}
         print(f"{protocol}, {query}: {r1}, fused ahead of {ahead}")
     print(json.dumps({"benchmark": "galleries", **figures}))

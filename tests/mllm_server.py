@@ -20,6 +20,7 @@ GOOD = {
     "clothing": "The person wears a red coat over blue jeans, black boots, and carries a brown bag (image {}).",
 }
 GENERALIZED = "The [person] in [garment]."
+MATCH = "Yes."
 STEP = 8  # between the colours of two images, which survives JPEG
 
 
@@ -92,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:  # before the client can have the answer, and send the next request
             server.at_once -= 1
         subject, kind = key
-        good = GENERALIZED if kind == "style" else GOOD[kind].format(subject)
+        good = {"style": GENERALIZED, "match": MATCH, **GOOD}[kind].format(subject)
         self.answer(turn if refusal is None else refusal, good)
 
     def answer(self, turn, good: str) -> None:
@@ -137,7 +138,8 @@ def what_is_asked(body: dict) -> tuple[int | str, str]:
     image, text = body["messages"][1]["content"]
     _, _, content = image["image_url"]["url"].partition(",")
     red, green, _ = Image.open(BytesIO(base64.b64decode(content))).getpixel((4, 4))
-    kind = "identity" if "who the person is" in text["text"] else "clothing"
+    kinds = {"who the person is": "identity", "what the person wears": "clothing", "Yes or No": "match"}
+    kind = next(kind for asked, kind in kinds.items() if asked in text["text"])
     return round(red / STEP) + 32 * round(green / STEP), kind
 
 

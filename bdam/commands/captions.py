@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bdam.commands.options import DATA, Seed, console, exit_by, writable_file, writable_folder
+from bdam.commands.options import DATA, BaseURL, Concurrency, Seed, console, exit_by, writable_file, writable_folder
 
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -23,10 +23,6 @@ app = typer.Typer(help="Let an MLLM describe images: who is on them, and what th
 Images = Annotated[str, typer.Argument(metavar="DATA", help="A benchmark as NAME:ROOT, or a folder of images.")]
 StylesFile = Annotated[Path | None, typer.Option("--styles", help="styles.json, from `bdam caption styles`.")]
 Model = Annotated[str, typer.Option(help="Name of the MLLM on the server.")]
-BaseURL = Annotated[
-    str | None, typer.Option("--base-url", help="Any OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
-]
-Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
 Shard = Annotated[str | None, typer.Option(help="I/N: the I-th of N parts, into a file of its own, to be merged.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0: always the likeliest words.")]
 MaxAnswer = Annotated[int, typer.Option(min=1, help="Tokens that one answer may take.")]

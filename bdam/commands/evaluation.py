@@ -2,18 +2,36 @@
 
 import shlex
 import sys
+from collections import Counter
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from bdam.commands.options import DATA, ClothingWeight, Precision, Seed, Split, console, writable_file, writable_folder
+from bdam.commands.options import (
+    DATA,
+    BaseURL,
+    ClothingWeight,
+    Concurrency,
+    Precision,
+    Rerank,
+    RerankTop,
+    Seed,
+    Split,
+    console,
+    errors,
+    open_reranker,
+    writable_file,
+    writable_folder,
+)
 
 
 if TYPE_CHECKING:
     from bdam.evaluation.open_set import OpenSetResult
+    from bdam.retrieval.reranking import Reranker
 
 Data = Annotated[
     list[str],
@@ -51,6 +69,14 @@ def evaluate(
             help="Instead, remove half of the persons from the gallery, and score how well models tell who is in it.",
         ),
     ] = False,
+    rerank: Rerank = None,
+    base_url: BaseURL = None,
+    rerank_top: RerankTop = 20,
+    concurrency: Concurrency = 16,
+    max_requests: Annotated[
+        int | None,
+        typer.Option(min=1, help="Budget of --rerank for a model and data set: it looks for fewer sentences."),
+    ] = None,
 ) -> None:
     """
     Score models by the standard, same-clothes and clothes-changed protocols, on three galleries.
@@ -70,6 +96,7 @@ def evaluate(
     settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
     if trade_off is not None and len(data) > 1:
         raise ValueError("--trade-off draws one data set: give --data once.")
+    reranker = open_reranker(rerank, base_url, rerank_top, concurrency)
     weights = None if clothing_weight is None else tuple(dict.fromkeys((0.0, clothing_weight)))
     sides = dict.fromkeys(checkpoints), dict.fromkeys(data), split
     if open_set:
@@ -95,6 +122,20 @@ def evaluate(
         from bdam.evaluation.figures import trade_off_figure
 
         trade_off_figure(curves, trade_off)
+    if reranker is not None:
+        for name, source in product(dict.fromkeys(checkpoints), dict.fromkeys(data)):
+            print_second_look(name, source, reranker, split, clothing_weight, max_requests, **settings)
+
+
+def print_second_look(checkpoint: str, data: str, reranker: "Reranker", *options, **settings) -> None:
+    """Prints R-1 before and after a second look, and why images have no answer; see [`evaluate_reranking`]."""
+    from bdam.retrieval.reranking_evaluation import evaluate_reranking, reranking_table
+
+    results = evaluate_reranking(checkpoint, data, reranker, *options, **settings)
+    title = f"Second look of {checkpoint} at the first {reranker.top} images of {data} (%, 95 % intervals)"
+    console.print(reranking_table(escape(title), results))
+    for reason, count in sum((result.reasons for result in results), Counter()).most_common(3):
+        errors.print(f"[yellow]no answer[/] about {count:,} images: {escape(reason)}", soft_wrap=True)
 
 
 def calibrate(

@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from bdam.data.writing import check_writable
 
+
+if TYPE_CHECKING:
+    from bdam.retrieval.reranking import Reranker
 
 # 120 characters where the output is no terminal, so that tables keep their columns.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -26,6 +29,18 @@ ClothingWeight = Annotated[
 DATA = "Folder of a data set, a benchmark as NAME:ROOT, hf:USER/NAME, or several of them joined by +."
 Precision = Literal["no", "fp16", "bf16"]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        help="Look at the first images again: by the MLLM of this name on the server at --base-url; without a server, "
+        "by a cross-encoder of sentence-transformers, a folder or a name on the Hub."
+    ),
+]
+BaseURL = Annotated[
+    str | None, typer.Option("--base-url", help="Any OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
+]
+RerankTop = Annotated[int, typer.Option(min=1, help="Images of each search that --rerank looks at.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
 
 
 def writable_file(path: Path | None) -> Path | None:
@@ -40,6 +55,19 @@ def writable_folder(path: Path | None) -> Path | None:
     if path is not None:
         check_writable(path / "file")
     return path
+
+
+def open_reranker(
+    rerank: str | None, base_url: str | None, top: int, concurrency: int, max_requests: int | None = None
+) -> "Reranker | None":
+    """The reranker of `--rerank`; None without it."""
+    from bdam.retrieval.reranking import load_reranker
+
+    if rerank is None:
+        if base_url is not None:
+            raise ValueError("--base-url needs --rerank, the name of the MLLM on that server.")
+        return None
+    return load_reranker(rerank, base_url, top, concurrency, max_requests)
 
 
 def exit_by(done: int, failed: int) -> None:

@@ -11,7 +11,21 @@ from rich.markup import escape
 from bdam.commands.asking import hold_dialogue
 from bdam.commands.footage import DETECTORS, print_detections
 from bdam.commands.hits import print_hits, to_record
-from bdam.commands.options import IN_PART, Checkpoint, ClothingWeight, Precision, Split, console, errors, writable_file
+from bdam.commands.options import (
+    IN_PART,
+    BaseURL,
+    Checkpoint,
+    ClothingWeight,
+    Concurrency,
+    Precision,
+    Rerank,
+    RerankTop,
+    Split,
+    console,
+    errors,
+    open_reranker,
+    writable_file,
+)
 
 
 if TYPE_CHECKING:
@@ -141,6 +155,11 @@ def search(
     ] = None,
     model: MovedModel = None,
     index_name: Index = "exact",
+    rerank: Rerank = None,
+    base_url: BaseURL = None,
+    rerank_top: RerankTop = 20,
+    concurrency: Concurrency = 16,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Budget of --rerank for all sentences.")] = None,
     grid: Annotated[Path | None, typer.Option(help="PNG file for the ranked images.", callback=writable_file)] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="On the grid, red shows what the score of an image loses when hidden.")
@@ -172,6 +191,9 @@ def search(
     if questions is not None and not ask:
         raise ValueError("--questions are for --ask: give it, too.")
     to_ask = load_questions(questions or QUESTIONS) if ask else []
+    if ask and rerank is not None:
+        raise ValueError("--ask and --rerank both put images in a new order: give one of them.")
+    reranker = open_reranker(rerank, base_url, rerank_top, concurrency, max_requests)
     gallery = Gallery.load(uri, model, index_name)
     example = open_example(gallery, like)
     halves: dict[str, Any] = {"identity": identity, "clothing": clothing, "like": example}
@@ -182,7 +204,10 @@ def search(
     if ask:
         results = [hold_dialogue(Asker(gallery, to_ask), titles[0], queries[0] | options, as_json)]
     else:
-        results = [(title, gallery.search(**query, **options)) for title, query in zip(titles, queries, strict=True)]
+        results = [
+            (title, gallery.search(**query, **options, rerank=reranker))
+            for title, query in zip(titles, queries, strict=True)
+        ]
         print_results(results, as_json)
     if grid is not None:
         rows = [

@@ -75,19 +75,10 @@ def extract_features(
         ValueError: if there are neither captions nor identity descriptions.
     """
     images = range(len(dataset))
-    roles = read_column(dataset, "role") if "role" in dataset.column_names else [None] * len(dataset)
+    roles = _roles(dataset)
     gallery_images = [row for row in images if roles[row] != "query"]
-    query_images = [row for row in images if roles[row] != "gallery"]
-    captions, descriptions = read_column(dataset, "captions"), read_column(dataset, "identity_description")
-    sentences = {
-        "caption": [(row, caption) for row in query_images for caption in captions[row]],
-        "identity_description": [(row, descriptions[row]) for row in query_images if descriptions[row]],
-    }
-    sentences = {kind: pairs for kind, pairs in sentences.items() if pairs}
-    if not sentences:
-        raise ValueError(
-            "The split has nothing to search by: give its images captions, or describe them in descriptions.jsonl."
-        )
+    descriptions = read_column(dataset, "identity_description")
+    sentences = query_sentences(dataset)
     described = any(descriptions[row] for row in gallery_images)
     options: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision, "store": store}
     gallery = embed_images(encoder, dataset.select(gallery_images), described, **options)
@@ -114,6 +105,32 @@ def extract_features(
         camera_ids=_ids(dataset, "camera_id"),
         single_shots=benchmark.single_shots if benchmark else 0,
     )
+
+
+def query_sentences(dataset: Dataset) -> dict[str, list[tuple[int, str]]]:
+    """
+    The sentences that a split is searched by, with the row of the image that each was written for, by kind of query.
+
+    Raises:
+        ValueError: if there are neither captions nor identity descriptions.
+    """
+    rows = [row for row, role in enumerate(_roles(dataset)) if role != "gallery"]
+    captions, descriptions = read_column(dataset, "captions"), read_column(dataset, "identity_description")
+    sentences = {
+        "caption": [(row, caption) for row in rows for caption in captions[row]],
+        "identity_description": [(row, descriptions[row]) for row in rows if descriptions[row]],
+    }
+    sentences = {kind: pairs for kind, pairs in sentences.items() if pairs}
+    if not sentences:
+        raise ValueError(
+            "The split has nothing to search by: give its images captions, or describe them in descriptions.jsonl."
+        )
+    return sentences
+
+
+def _roles(dataset: Dataset) -> list[str | None]:
+    """The role of each image in the official protocol; None for one that is both query and gallery."""
+    return read_column(dataset, "role") if "role" in dataset.column_names else [None] * len(dataset)
 
 
 def _ids(dataset: Dataset, column: str) -> torch.Tensor | None:

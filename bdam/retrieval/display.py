@@ -19,15 +19,20 @@ RED, DEEPEST = "#dc2626", 190
 
 def hits_table(title: str, hits: Hits) -> Table:
     """
-    A table with a row per hit: rank, score, its identity and clothing parts, and the path or id of the image. A line
-    ends the likely hits, and below the table stands what the scores mean.
+    A table with a row per hit: rank, the probability of a second look if there was one, score, its identity and
+    clothing parts, and the path or id of the image. A line ends the likely hits, and below the table stands what the
+    scores mean.
     """
-    table = Table("rank", "score", "identity", "clothing", "image", title=escape(title), title_justify="left")
+    is_reranked = any(hit.probability is not None for hit in hits)
+    columns = [*(["second look"] if is_reranked else []), "score", "identity", "clothing", "image"]
+    table = Table("rank", *columns, title=escape(title), title_justify="left")
     table.caption, table.caption_justify = escape(hits.meaning), "left"
     for rank, hit in enumerate(hits, 1):
-        scores = (f"{score:.3f}" for score in (hit.score, hit.identity, hit.clothing))
+        probability = "–" if hit.probability is None else f"{hit.probability:.3f}"
+        scores = [f"{score:.3f}" for score in (hit.score, hit.identity, hit.clothing)]
+        cells = [probability, *scores] if is_reranked else scores
         is_last_likely = hits.confidence is not None and rank == hits.confidence.num_likely
-        table.add_row(str(rank), *scores, escape(hit.row["path"] or hit.image_id), end_section=is_last_likely)
+        table.add_row(str(rank), *cells, escape(hit.row["path"] or hit.image_id), end_section=is_last_likely)
     return table
 
 

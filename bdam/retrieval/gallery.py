@@ -22,6 +22,7 @@ from bdam.retrieval.confidence import Confidence, check_query, judge
 from bdam.retrieval.embedder import Embedder
 from bdam.retrieval.occlusion import CELLS, LostScore, lost_score
 from bdam.retrieval.recall import measure_recall
+from bdam.retrieval.reranking import Reranker, rerank_hits
 from bdam.retrieval.rows import digest, file_path, normalize_name, open_images, to_table, why_unreadable
 from bdam.retrieval.sources import GallerySource, ImageSource, Source, check_is_folder, open_source
 from bdam.retrieval.stores import open_store
@@ -43,6 +44,7 @@ class Hit:
         identity: cosine similarity of the identity halves, times `1 - clothing_weight`.
         clothing: cosine similarity of the clothing halves, times `clothing_weight`.
         row: its other columns, such as `path` and `folder`, or those of its data set.
+        probability: that it shows the person of the sentence, by the second look of [`Reranker`]; None without one.
     """
 
     image_id: str
@@ -50,6 +52,7 @@ class Hit:
     identity: float
     clothing: float
     row: dict[str, Any]
+    probability: float | None = None
 
 
 class Hits(list[Hit]):
@@ -59,7 +62,7 @@ class Hits(list[Hit]):
     Args:
         hits: the images.
         warnings: one sentence for each thing that the model lost of the query: where a sentence was cut, which words
-            it does not know.
+            it does not know; and what a second look left out.
         confidence: what the scores mean; None if that is not known.
         meaning: the same in words; or why it is not known.
     """
@@ -298,6 +301,7 @@ class Gallery:
         k: int = 10,
         filter: Filter | None = None,
         one_per: str | None = None,
+        rerank: Reranker | None = None,
     ) -> Hits:
         """
         The k images that fit the query best.
@@ -313,23 +317,34 @@ class Gallery:
             k: number of images.
             filter: columns, each with the value, the list of values or the [`Span`] that its images must have.
             one_per: a column, such as `track`: of images with the same value, the best alone is among the hits.
+            rerank: looks at the first images again, and puts them in the order of its probabilities; see
+                [`rerank_hits`]. If its server fails, the order stays and a warning says so. Default: none.
 
         Returns:
             Up to k images, best first, whose `warnings` say what the model lost of the sentences, and whose
             `confidence` says what the scores mean, if the model is calibrated and the query is a sentence.
 
         Raises:
-            ValueError: if nobody is described, a sentence holds no word that the model knows, the weight is not in
-                [0, 1], or the filter names an unknown column or a value of another type.
+            ValueError: if nobody is described, `rerank` is given with `like`, a sentence holds no word that the model
+                knows, the weight is not in [0, 1], or the filter names an unknown column or a value of another type.
         """
+        if rerank is not None and like is not None:
+            raise ValueError("`rerank` compares images with a sentence: leave out `like`.")
         query = self.embed_query(text, identity, clothing, like, clothing_weight)
-        hits = [self._hit(query.vector, stored) for stored in self.find_nearest(query, k, filter, one_per)]
+        nearest = self.find_nearest(query, k if rerank is None else max(k, rerank.top), filter, one_per)
+        hits = Hits([self._hit(query.vector, stored) for stored in nearest], query.warnings)
         asked = {"text": text, "identity": identity, "clothing": clothing, "like": like}
         try:
-            confidence = self._judge(hits, asked, query.clothing_weight, filter or {}, is_cut=len(hits) == k)
+            is_cut = len(hits) >= k
+            hits.confidence = self._judge(hits[:k], asked, query.clothing_weight, filter or {}, is_cut)
+            hits.meaning = str(hits.confidence)
         except UncalibratedError as error:
-            return Hits(hits, query.warnings, meaning=str(error))
-        return Hits(hits, query.warnings, confidence, str(confidence))
+            hits.meaning = str(error)
+        if rerank is not None:
+            sentences = [sentence for sentence in (text, identity, clothing) if sentence is not None]
+            rerank_hits(hits, " ".join(sentences), rerank, self.image)
+            del hits[k:]
+        return hits
 
     def embed_query(
         self,
