@@ -317,8 +317,8 @@ class Gallery:
             k: number of images.
             filter: columns, each with the value, the list of values or the [`Span`] that its images must have.
             one_per: a column, such as `track`: of images with the same value, the best alone is among the hits.
-            rerank: looks at the first images again, and puts them in the order of its probabilities; see
-                [`rerank_hits`]. If its server fails, the order stays and a warning says so. Default: none.
+            rerank: looks at the first images again, and puts them in a new order; see [`reorder`]. If its server
+                fails, the order stays and a warning says so. Default: none.
 
         Returns:
             Up to k images, best first, whose `warnings` say what the model lost of the sentences, and whose

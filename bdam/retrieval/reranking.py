@@ -230,19 +230,40 @@ def read_probability(reply: Reply) -> float | None:
     return {YES: 1.0, NO: 0.0}.get(_word(without_reasoning(reply.content or "")))
 
 
-def reorder(probabilities: Sequence[float | None]) -> list[int]:
+def reorder(scores: Sequence[float], probabilities: Sequence[float | None]) -> list[int]:
     """
-    The new order of N images: their positions, by probability. Images of equal probability stay in their order, and an
-    image without one keeps its place. `[.2, None, .9, .9]` → `[2, 1, 3, 0]`.
-    """
+    The new order of N images: their positions, by the probability plus the score, rescaled to 0 for the last image and
+    1 for the first. So a plain yes comes before a plain no, and equal answers keep their order. An image without an
+    answer keeps its place.
+
+    The probabilities alone make a worse order, since they know nothing of the rest of the gallery: among many images,
+    the likeliest is often one that the reader is wrong about; see the results on generated pedestrians.
+
+    Args:
+        scores: (N,) of the first search, best first.
+        probabilities: (N,) in [0, 1]; None where there is no answer.
+
+    Example:
+
+    ```python
+    >>> from bdam.retrieval.reranking import reorder
+    >>> reorder([0.9, 0.8, 0.6, 0.5], [0.0, None, 1.0, 1.0])
+    [2, 1, 3, 0]
+    ```"""
+    spread = scores[0] - scores[-1] if scores else 0.0
+
+    def fit(position: int) -> tuple[float, float]:
+        probability = probabilities[position] or 0.0
+        return probability + (scores[position] - scores[-1]) / (spread or 1.0), probability
+
     answered = [position for position, probability in enumerate(probabilities) if probability is not None]
-    best_first = iter(sorted(answered, key=lambda position: -(probabilities[position] or 0.0)))
+    best_first = iter(sorted(answered, key=fit, reverse=True))
     return [position if value is None else next(best_first) for position, value in enumerate(probabilities)]
 
 
 def rerank_hits(hits: "Hits", sentence: str, reranker: Reranker, open_image: Callable[[str], Image]) -> None:
     """
-    Puts the first hits in the order of their probabilities, see [`reorder`], and adds a warning for what has none.
+    Puts the first hits in the order of a second look, see [`reorder`], and adds a warning for what has no answer.
 
     Args:
         hits: best first, changed in place.
@@ -264,7 +285,8 @@ def rerank_hits(hits: "Hits", sentence: str, reranker: Reranker, open_image: Cal
         return
     found = dict(zip(images, answers.probabilities, strict=True))
     judged = [replace(hit, probability=found.get(position)) for position, hit in enumerate(first)]
-    hits[: len(first)] = [judged[position] for position in reorder([hit.probability for hit in judged])]
+    order = reorder([hit.score for hit in judged], [hit.probability for hit in judged])
+    hits[: len(first)] = [judged[position] for position in order]
     if reasons := reasons + answers.reasons:
         (reason, _), *_ = reasons.most_common(1)
         hits.warnings.append(

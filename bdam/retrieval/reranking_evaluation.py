@@ -84,7 +84,7 @@ def evaluate_reranking(
 
     Raises:
         ServerError: if the reranker's server cannot answer.
-        ValueError: if no search of the data is by a sentence alone, or `max_pairs` is not enough for one sentence each.
+        ValueError: if no search of the data is by a sentence alone, or `max_pairs` is too few for one of each.
     """
     dataset = load_split(data, split)
     encoder = load_encoder(checkpoint)
@@ -161,7 +161,8 @@ def _rerank(
     for query, sentence in enumerate(tqdm(sentences, desc="Re-ranking")):
         rows = features.gallery_images[entries[query]].tolist()
         answers = reranker(sentence, dataset[rows]["image"])
-        reranked[query, entries[query][reorder(answers.probabilities)]] = best[query]
+        order = reorder(best[query].tolist(), answers.probabilities)
+        reranked[query, entries[query][order]] = best[query]
         total.probabilities += answers.probabilities
         total.reasons += answers.reasons
         total.requests += answers.requests
