@@ -12,6 +12,7 @@ from transformers import ViTImageProcessorPil
 from bdam import cli
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding import extraction
+from bdam.retrieval import reranking
 from bdam.training.building import learn_tokenizer
 from processing_bdam import BDAMProcessor
 
@@ -26,10 +27,11 @@ def processor() -> BDAMProcessor:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_trace(tmp_path_factory) -> Iterator[None]:
-    """What is embedded in tests is not kept beyond them."""
+    """What is embedded or answered in tests is not kept beyond them."""
     kept = partial(cached_assets_path, assets_dir=tmp_path_factory.mktemp("assets"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extraction, "cached_assets_path", kept)
+        patch.setattr(reranking, "cached_assets_path", kept)
         yield
 
 

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from captions.server import Server, serve
 from datasets import DatasetDict
+from mllm_server import Server, serve
 
 from bdam.data.pedestrians import generate_pedestrians
 from bdam.encoding.models import save_model

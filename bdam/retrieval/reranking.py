@@ -119,7 +119,10 @@ class MLLMReranker:
     >>> from bdam.mllm.client import MLLM
     >>> from bdam.retrieval.reranking import MLLMReranker
     >>> reranker = MLLMReranker(MLLM("Qwen/Qwen3-VL-8B-Instruct", "http://127.0.0.1:8000/v1", temperature=0))
-    >>> hits = Gallery.load("outputs/gallery").search("A tall man in a red coat.", rerank=reranker)  # doctest: +SKIP
+    >>> gallery = Gallery.from_images("outputs/demo/model", "images")
+    >>> hits = gallery.search("A tall man in a red coat.", k=5, rerank=reranker)
+    >>> 0 <= hits[0].probability <= 1
+    True
     ```"""
 
     def __init__(

@@ -104,18 +104,19 @@ def evaluate_reranking(
 
 
 def reranking_table(title: str, results: list[RerankingResult]) -> Table:
-    """A terminal table with a line per search."""
+    """A terminal table with a line per search, and what they cost together."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    names = ("R-1 before", "after", "gain", "queries", "looks", "requests", "tokens", "seconds")
     for name in ("protocol", "query", "c"):
         table.add_column(name)
-    for name in names:
-        table.add_column(name, justify="right")
+    for name in ("queries", "R-1 before", "after", "gain"):
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
-        setting, counts = result.setting, (result.num_queries, result.pairs, result.requests, result.tokens)
-        spans = (str(span) for span in (result.before, result.after, result.gain))
-        cells = (*spans, *(f"{count:,}" for count in counts), f"{result.seconds:.1f}")
-        table.add_row(setting.protocol, setting.query.replace("_", " "), f"{setting.clothing_weight:g}", *cells)
+        setting, intervals = result.setting, (result.before, result.after, result.gain)
+        search = (setting.protocol, setting.query.replace("_", " "), f"{setting.clothing_weight:g}")
+        table.add_row(*search, str(result.num_queries), *map(str, intervals))
+    counts = {name: sum(getattr(result, name) for result in results) for name in ("pairs", "requests", "tokens")}
+    seconds = sum(result.seconds for result in results)
+    table.caption = f"{', '.join(f'{count:,} {name}' for name, count in counts.items())}, {seconds:.0f} seconds"
     return table
 
 

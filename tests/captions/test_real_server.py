@@ -16,6 +16,9 @@ from tiny_llava import save_tiny_llava
 from bdam import cli
 from bdam.data.descriptions import read_descriptions
 from bdam.data.pedestrians import generate_pedestrians
+from bdam.mllm.client import MLLM
+from bdam.mllm.replies import ServerError
+from bdam.retrieval.reranking import MLLMReranker
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +76,12 @@ def test_every_image_gets_a_record(server, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main()
     assert "not asked for yet" in capsys.readouterr().out
+
+
+def test_a_second_look_says_what_is_no_answer(server, tmp_path):
+    """The model is untrained: it says neither yes nor no."""
+    url, model = server
+    images = generate_pedestrians(1, 1, 1, image_size=(64, 32))["test"]["image"]
+    reranker = MLLMReranker(MLLM(model, url, temperature=0, max_tokens=4), cache=tmp_path / "answers.sqlite")
+    with pytest.raises(ServerError, match="answered about no image: the model said neither yes nor no, but"):
+        reranker("A tall man in a red coat.", images)
