@@ -1,14 +1,16 @@
 """
 What a second look would bring if a reader of a given quality took it: R-1 before and after re-ranking the first
-images, by a server on loopback that knows the generated people.
+images, by the order of `reorder` and by that of the probabilities alone; and what asking a server costs the client.
 
-    python benchmarks/reranking.py MODEL DATA [--images 480] [--tops 10,20,50] [--readers words-0,logprobs-10]
+    python benchmarks/reranking.py MODEL DATA [--images 480] [--over-http 24]
 
-This is a simulation. The server reads no pixels: it knows each image by the digest of what it is sent, and each
+This is a simulation. The reader sees no pixels: it knows each image by the digest of what a server is sent, and each
 sentence by the image that it was written for, and says yes if both have equal attributes: those of the person for an
 identity description, and those of the clothes, too, for a caption. A reader `words-10` says the wrong word in 10 % of
 the pairs, each by chance; `logprobs-10` errs as often, and its probabilities are calibrated: it is less sure where it
-errs. One sentence per image is looked for. Tokens are reckoned: one per 28 x 28 pixels, and one per 4 letters.
+errs. One sentence per image is looked for. Some of them are also looked for by `evaluate_reranking` over HTTP, by a
+server on loopback that answers as the reader does: R-1 has to be the same. Its tokens are reckoned: one per 28 x 28
+pixels, and one per 4 letters.
 """
 
 import argparse
@@ -19,10 +21,12 @@ import math
 import multiprocessing
 import random
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -31,35 +35,52 @@ from datasets import Dataset
 from PIL import Image
 
 from bdam.data.loading import load_split
-from bdam.evaluation.features import query_sentences
+from bdam.encoding.encoders import load_encoder
+from bdam.encoding.extraction import feature_store
+from bdam.evaluation.features import extract_features, query_sentences
+from bdam.evaluation.intervals import interval
 from bdam.mllm.client import MLLM
 from bdam.mllm.images import jpeg_url
-from bdam.retrieval.reranking import MLLMReranker, build_question
-from bdam.retrieval.reranking_evaluation import evaluate_reranking
+from bdam.retrieval.reranking import MLLMReranker, build_question, reorder
+from bdam.retrieval.reranking_evaluation import (
+    RerankingResult,
+    choose_queries,
+    evaluate_reranking,
+    find_hits,
+    fitting_settings,
+    score_queries,
+)
 
 
-TOPS = "10,20,50"
-READERS = "words-0,words-10,words-20,logprobs-10,logprobs-20"
+TOPS = (10, 20, 50)
+READERS = ("words-0", "words-10", "words-20", "logprobs-10", "logprobs-20")
 Attributes = dict[str, str]
 
 
 class Knowledge:
-    """What the server knows: the attributes of each image and of each sentence."""
+    """What the readers know: the attributes of each image and of each sentence."""
 
     def __init__(self, dataset: Dataset):
         rows = dataset.with_format(None)
         person, clothes = rows["identity_attributes"][:], rows["clothing_attributes"][:]
-        self.images = {
-            digest(jpeg_url(image)): {**person[row], **clothes[row]} for row, image in enumerate(dataset["image"])
-        }
+        self.digests = [digest(jpeg_url(image)) for image in dataset["image"]]
+        everything = [{**person[row], **clothes[row]} for row in range(len(dataset))]
+        self.images = dict(zip(self.digests, everything, strict=True))
         self.sentences: dict[str, Attributes] = {}
         for kind, pairs in query_sentences(dataset).items():
             for row, sentence in pairs:
-                known = person[row] if kind == "identity_description" else {**person[row], **clothes[row]}
-                self.sentences[question(sentence)] = known
+                self.sentences[question(sentence)] = (person if kind == "identity_description" else everything)[row]
 
-    def fits(self, text: str, url: str) -> bool:
-        return self.sentences[text].items() <= self.images[digest(url)].items()
+    def read(self, reader: str, text: str, image: str) -> float:
+        """
+        The log-odds of yes, of a reader by name, to a question about the image of this digest: normally distributed,
+        with a variance of twice their mean, so that they are the true odds, of yes against no among as many of both.
+        """
+        sign = 1 if self.sentences[text].items() <= self.images[image].items() else -1
+        if (error := int(reader.partition("-")[2]) / 100) == 0:
+            return 20.0 * sign
+        spread = -2 * NormalDist().inv_cdf(error)
+        return random.Random(f"{reader}{text}{image}").gauss(sign * spread**2 / 2, spread)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -75,9 +96,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         image, text = (part.get("text") or part["image_url"]["url"] for part in body["messages"][1]["content"])
-        kind, _, percent = body["model"].partition("-")
-        log_odds = read(self.knowledge.fits(text, image), int(percent) / 100, f"{body['model']}{text}{digest(image)}")
-        content = json.dumps(completion(log_odds, kind == "logprobs", count_tokens(text, image))).encode()
+        log_odds = self.knowledge.read(body["model"], text, digest(image))
+        has_logprobs = body["model"].startswith("logprobs")
+        content = json.dumps(completion(log_odds, has_logprobs, count_tokens(text, image))).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -86,17 +107,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_) -> None:
         pass
-
-
-def read(fits: bool, error: float, seed: str) -> float:
-    """
-    The log-odds of yes by a reader that errs as often as said: normally distributed, with a variance of twice their
-    mean, so that they are what the odds really are, of yes against no among as many of both.
-    """
-    if error == 0:
-        return 20.0 if fits else -20.0
-    spread = -2 * NormalDist().inv_cdf(error)
-    return random.Random(seed).gauss(spread**2 / 2 if fits else -(spread**2) / 2, spread)
 
 
 def completion(log_odds: float, has_logprobs: bool, tokens: int) -> dict[str, Any]:
@@ -131,36 +141,76 @@ def digest(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()
 
 
+def by_probability(scores: list[float], probabilities: list[float]) -> list[int]:
+    """The order of the probabilities alone."""
+    return sorted(range(len(scores)), key=lambda position: -probabilities[position])
+
+
+def simulate(model: str, dataset: Dataset, knowledge: Knowledge, num_queries: int) -> Iterator[dict[str, Any]]:
+    """R-1 by each search, reader, number of images and order."""
+    encoder = load_encoder(model)
+    store = feature_store(model, dataset, batch_size=64, mixed_precision="no")
+    features = extract_features(encoder, dataset, store=store)
+    for setting in fitting_settings(features, encoder.model.config.clothing_weight):
+        chosen = choose_queries(features, setting, num_queries)
+        images = features.query_images[setting.query][chosen]
+        texts = [question(query_sentences(dataset)[setting.query][query][1]) for query in chosen]
+        scores, persons = score_queries(features, setting, chosen), features.person_ids[images].numpy()
+        before = find_hits(features, setting, images, scores)
+        yield {**asdict(setting), "before": interval(before, persons)}
+        for reader, top in product(READERS, TOPS):
+            best, entries = scores.topk(top)
+            answers = [
+                [probability(reader, knowledge.read(reader, text, knowledge.digests[row])) for row in rows]
+                for text, rows in zip(texts, features.gallery_images[entries].tolist(), strict=True)
+            ]
+            for order in (reorder, by_probability):
+                reranked = scores.clone()
+                for query, (of_query, found) in enumerate(zip(best.tolist(), answers, strict=True)):
+                    reranked[query, entries[query][order(of_query, found)]] = best[query]
+                after = find_hits(features, setting, images, reranked)
+                spans = {"after": interval(after, persons), "gain": interval(after - before, persons)}
+                yield {**asdict(setting), "reader": reader, "top": top, "order": order.__name__, **spans}
+
+
+def probability(reader: str, log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds)) if reader.startswith("logprobs") else float(log_odds > 0)
+
+
+def ask_over_http(
+    model: str, data: str, knowledge: Knowledge, num_queries: int, top: int = 20
+) -> Iterator[tuple[str, RerankingResult]]:
+    """The results of `evaluate_reranking` with a server on loopback, by reader."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, knowledge))
+    process = multiprocessing.get_context("fork").Process(target=server.serve_forever, daemon=True)
+    process.start()
+    with tempfile.TemporaryDirectory() as folder:
+        for reader in ("words-10", "logprobs-10"):
+            mllm = MLLM(reader, f"http://127.0.0.1:{server.server_port}/v1", temperature=0)
+            reranker = MLLMReranker(mllm, top, cache=Path(folder) / f"{reader}.sqlite")
+            for result in evaluate_reranking(model, data, reranker, max_pairs=2 * top * num_queries):
+                yield reader, result
+    process.terminate()
+    process.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--images", type=int, default=480, help="sentences of each kind, evenly spaced")
-    parser.add_argument("--readers", default=READERS)
-    parser.add_argument("--tops", default=TOPS)
+    parser.add_argument("--over-http", type=int, default=24, help="sentences of each kind that a server is asked")
     arguments = parser.parse_args()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, Knowledge(load_split(arguments.data, "test"))))
-    process = multiprocessing.get_context("fork").Process(target=server.serve_forever, daemon=True)
-    process.start()
+    dataset = load_split(arguments.data, "test")
+    knowledge = Knowledge(dataset)
     figures = []
-    with tempfile.TemporaryDirectory() as folder:
-        for reader in arguments.readers.split(","):
-            for top in map(int, arguments.tops.split(",")):
-                mllm = MLLM(reader, f"http://127.0.0.1:{server.server_port}/v1", temperature=0)
-                reranker = MLLMReranker(mllm, top, cache=Path(folder) / f"{reader}.sqlite")
-                most = 2 * top * arguments.images
-                for result in evaluate_reranking(arguments.model, arguments.data, reranker, max_pairs=most):
-                    setting = result.setting
-                    what = f"{reader}, top {top}, {setting.query}, {setting.protocol}"
-                    print(
-                        f"{what}: R-1 {result.before} -> {result.after}, "
-                        f"gain {result.gain}; {result.pairs:,} pairs, {result.requests:,} of them new requests, "
-                        f"{result.tokens:,} tokens, {result.seconds:.1f} s",
-                        flush=True,
-                    )
-                    figures.append({"reader": reader, "top": top, **asdict(result)})
-    process.terminate()
-    process.join()
+    for num_queries in (arguments.images, arguments.over_http):
+        for figure in simulate(arguments.model, dataset, knowledge, num_queries):
+            figures.append({"queries": num_queries, **figure})
+            print(", ".join(f"{name} {value}" for name, value in figures[-1].items()), flush=True)
+    for reader, result in ask_over_http(arguments.model, arguments.data, knowledge, arguments.over_http):
+        figures.append({"over_http": reader, **asdict(result)})
+        print(f"over HTTP, {reader}: {result}", flush=True)
     print(json.dumps({"benchmark": "reranking", "results": figures}))
 
 

@@ -93,7 +93,7 @@ def evaluate_reranking(
     features = extract_features(encoder, dataset, **options, store=feature_store(checkpoint, dataset, **options))
     if clothing_weight is None:
         clothing_weight = getattr(encoder.model.config, "clothing_weight", 0.0)
-    settings = _settings(features, clothing_weight)
+    settings = fitting_settings(features, clothing_weight)
     if not settings:
         raise ValueError(f"{data} is searched by images and sentences together, which a second look does not compare.")
     num_queries = None if max_pairs is None else max_pairs // len(settings) // reranker.top
@@ -120,7 +120,8 @@ def reranking_table(title: str, results: list[RerankingResult]) -> Table:
     return table
 
 
-def _settings(features: Features, clothing_weight: float) -> list[Setting]:
+def fitting_settings(features: Features, clothing_weight: float) -> list[Setting]:
+    """The searches that [`evaluate_reranking`] measures."""
     changed = "standard" if features.outfit_ids is None else "clothes-changed"
     settings = [Setting("standard", "caption", clothing_weight), Setting(changed, "identity_description", 0.0)]
     return [setting for setting in settings if setting.query in features.queries]
@@ -129,28 +130,40 @@ def _settings(features: Features, clothing_weight: float) -> list[Setting]:
 def _evaluate(
     features: Features, dataset: Dataset, setting: Setting, reranker: Reranker, num_queries: int | None
 ) -> RerankingResult:
-    count = len(features.query_images[setting.query])
-    num_queries = min(num_queries or count, count)
-    chosen = torch.arange(num_queries) * count // num_queries
-    query_embeds, gallery_embeds = mix(features, "image", setting.query, setting.clothing_weight)
-    scores = query_embeds[chosen] @ gallery_embeds.T
+    chosen = choose_queries(features, setting, num_queries)
+    scores = score_queries(features, setting, chosen)
     start = time.perf_counter()
     sentences = [sentence for _, sentence in query_sentences(dataset)[setting.query]]
     reranked, answers = _rerank(scores, [sentences[query] for query in chosen], features, dataset, reranker)
     seconds = time.perf_counter() - start
     images = features.query_images[setting.query][chosen]
-    before, after = (_hits(features, setting, images, of_time) for of_time in (scores, reranked))
+    before, after = (find_hits(features, setting, images, of_time) for of_time in (scores, reranked))
     persons = features.person_ids[images].numpy()
     return RerankingResult(
         setting,
-        num_queries,
-        *(interval(values, persons) for values in (before, after, after - before)),
+        len(chosen),
+        interval(before, persons),
+        interval(after, persons),
+        interval(after - before, persons),
         len(answers.probabilities),
         answers.requests,
         answers.tokens,
         seconds,
         answers.reasons,
     )
+
+
+def choose_queries(features: Features, setting: Setting, num_queries: int | None) -> torch.Tensor:
+    """The positions of so many queries, evenly spaced among all; of all, if there are no more, or for None."""
+    count = len(features.query_images[setting.query])
+    num_queries = min(num_queries or count, count)
+    return torch.arange(num_queries) * count // num_queries
+
+
+def score_queries(features: Features, setting: Setting, chosen: torch.Tensor) -> torch.Tensor:
+    """The scores (Q, G) of the chosen queries with the gallery of images."""
+    query_embeds, gallery_embeds = mix(features, "image", setting.query, setting.clothing_weight)
+    return query_embeds[chosen] @ gallery_embeds.T
 
 
 def _rerank(
@@ -171,7 +184,7 @@ def _rerank(
     return reranked, total
 
 
-def _hits(features: Features, setting: Setting, images: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
+def find_hits(features: Features, setting: Setting, images: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
     """Whether each query (Q,) finds its person first by its scores (Q, G); NaN where it has nobody to find."""
     scored = replace(
         features,
