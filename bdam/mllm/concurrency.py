@@ -1,11 +1,13 @@
 """Does many things at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 async def run_concurrently(items: Iterable[Item], work: Callable[[Item], Awaitable[None]], concurrency: int) -> None:
@@ -27,3 +29,13 @@ async def run_concurrently(items: Iterable[Item], work: Callable[[Item], Awaitab
     finally:
         for worker in workers:
             worker.cancel()
+
+
+def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
+    """The result of a coroutine; also where an event loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()

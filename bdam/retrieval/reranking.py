@@ -1,6 +1,5 @@
 """A second look at the first images of a search, by a model that reads the sentence and the image together."""
 
-import asyncio
 import hashlib
 import json
 import math
@@ -15,7 +14,7 @@ from huggingface_hub import cached_assets_path
 from PIL.Image import Image
 
 from bdam.mllm.cache import AnswerCache
-from bdam.mllm.concurrency import run_concurrently
+from bdam.mllm.concurrency import run, run_concurrently
 from bdam.mllm.images import jpeg_url
 from bdam.mllm.replies import Reply, RequestError, ServerError, error_message, without_reasoning
 
@@ -146,23 +145,23 @@ class MLLMReranker:
         Raises:
             ServerError: if the server cannot answer anything, or answered about none of the images.
         """
-        with AnswerCache(self.cache) as cache:
-            answers = asyncio.run(self._ask_for_all(sentence, images, cache))
+        answers = run(self._ask_for_all(sentence, images))
         if images and answers.reasons.total() == len(images) and BUDGET not in answers.reasons:
             raise ServerError(f"{self.mllm.model} answered about no image: {next(iter(answers.reasons))}.")
         return answers
 
-    async def _ask_for_all(self, sentence: str, images: Sequence[Image], cache: AnswerCache) -> Answers:
+    async def _ask_for_all(self, sentence: str, images: Sequence[Image]) -> Answers:
         answers = Answers([None] * len(images))
+        with AnswerCache(self.cache) as cache:
 
-        async def ask(position: int) -> None:
-            messages = build_question(sentence, jpeg_url(images[position]))
-            answers.probabilities[position] = await self._ask(messages, answers, cache)
+            async def ask(position: int) -> None:
+                messages = build_question(sentence, jpeg_url(images[position]))
+                answers.probabilities[position] = await self._ask(messages, answers, cache)
 
-        try:
-            await run_concurrently(range(len(images)), ask, self.concurrency)
-        finally:
-            await self.mllm.close()
+            try:
+                await run_concurrently(range(len(images)), ask, self.concurrency)
+            finally:
+                await self.mllm.close()
         return answers
 
     async def _ask(self, messages: list[dict], answers: Answers, cache: AnswerCache) -> float | None:

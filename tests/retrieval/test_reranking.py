@@ -1,5 +1,6 @@
 """A second look at the first images of a search, by servers that behave and misbehave, and by a cross-encoder."""
 
+import asyncio
 import math
 from pathlib import Path
 
@@ -196,6 +197,14 @@ def test_nothing_is_asked_twice_and_a_budget_ends_a_run_that_goes_on_later(galle
         assert len(server.received) == COUNT
         gallery.search(SENTENCES[2], rerank=reranker(server.url, tmp_path))
     assert len(server.received) == 2 * COUNT
+
+
+def test_a_notebook_whose_event_loop_is_running_can_search(gallery, tmp_path):
+    async def search():
+        return gallery.search(SENTENCE, rerank=reranker(server.url, tmp_path))
+
+    with serve() as server:
+        assert [hit.probability for hit in asyncio.run(search())] == [1.0] * COUNT
 
 
 def test_a_file_that_holds_no_answers_is_named(gallery, tmp_path):
