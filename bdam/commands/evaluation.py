@@ -96,6 +96,8 @@ def evaluate(
     settings: dict[str, Any] = {"batch_size": batch_size, "mixed_precision": mixed_precision}
     if trade_off is not None and len(data) > 1:
         raise ValueError("--trade-off draws one data set: give --data once.")
+    if rerank is not None and (open_set or PartialState().num_processes > 1):
+        raise ValueError("--rerank is measured by one process, and without --open-set.")
     reranker = open_reranker(rerank, base_url, rerank_top, concurrency)
     weights = None if clothing_weight is None else tuple(dict.fromkeys((0.0, clothing_weight)))
     sides = dict.fromkeys(checkpoints), dict.fromkeys(data), split

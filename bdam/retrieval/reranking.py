@@ -32,6 +32,7 @@ word: Yes or No. Description:"""
 MAX_ANSWER = 16  # tokens of an answer
 NUM_LOGPROBS = 20  # the most that OpenAI and vLLM give
 BUDGET = "the budget of requests is used up"
+UNCALIBRATED = "What scores mean is not known after a second look, which has changed the order."
 
 
 @dataclass
@@ -265,7 +266,8 @@ def reorder(scores: Sequence[float], probabilities: Sequence[float | None]) -> l
 
 def rerank_hits(hits: "Hits", sentence: str, reranker: Reranker, open_image: Callable[[str], Image]) -> None:
     """
-    Puts the first hits in the order of a second look, see [`reorder`], and adds a warning for what has no answer.
+    Puts the first hits in the order of a second look, see [`reorder`], and adds a warning for what has no answer. What
+    the scores mean is calibrated for the order of the first search, so it is taken away.
 
     Args:
         hits: best first, changed in place.
@@ -289,6 +291,7 @@ def rerank_hits(hits: "Hits", sentence: str, reranker: Reranker, open_image: Cal
     judged = [replace(hit, probability=found.get(position)) for position, hit in enumerate(first)]
     order = reorder([hit.score for hit in judged], [hit.probability for hit in judged])
     hits[: len(first)] = [judged[position] for position in order]
+    hits.confidence, hits.meaning = None, UNCALIBRATED
     if reasons := reasons + answers.reasons:
         (reason, _), *_ = reasons.most_common(1)
         hits.warnings.append(

@@ -115,6 +115,7 @@ def test_the_first_images_are_put_in_a_new_order(gallery, tmp_path):
         hits = gallery.search(SENTENCE, k=2, rerank=reranker(server.url, tmp_path))
     assert names(hits) == [before[0].image_id, last] or names(hits) == [last, before[0].image_id]
     assert {hit.image_id: hit.probability for hit in hits}[last] == pytest.approx(0.97) and not hits.warnings
+    assert hits.confidence is None and "after a second look" in hits.meaning
     sent = server.received[0]["body"]
     assert sent["temperature"] == 0 and sent["logprobs"] is True
     assert sent["messages"][1]["content"][1]["text"].endswith(SENTENCE)
@@ -276,6 +277,8 @@ def test_evaluate_prints_the_second_look_within_its_budget(bdam, checkpoint, dat
         assert code == 0 and "0.0 (0.0 to 0.0)" in output and "12 pairs, " in output and len(server.received) <= 12
         code, output = bdam(*arguments, "--max-requests", "3")
         assert code == 1 and "--max-requests must be 4 or more" in output
+    code, output = bdam(*arguments, "--open-set")
+    assert code == 1 and "without --open-set" in output
     nowhere = ["--base-url", f"http://127.0.0.1:{free_ports(1)[0]}/v1"]
     code, output = bdam(*arguments, "--rerank", "unknown", *nowhere)
     assert code == 1 and "No server at" in output
