@@ -12,7 +12,7 @@ from bdam.commands.options import console, errors
 
 if TYPE_CHECKING:
     from bdam.retrieval.asking import Asker
-    from bdam.retrieval.gallery import Hits
+    from bdam.retrieval.hits import Hits
     from bdam.retrieval.questions import Question
 
 

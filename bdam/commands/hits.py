@@ -9,7 +9,7 @@ from bdam.commands.options import console, errors
 
 
 if TYPE_CHECKING:
-    from bdam.retrieval.gallery import Hits
+    from bdam.retrieval.hits import Hits
 
 
 def to_record(title: str, hits: "Hits") -> dict[str, Any]:

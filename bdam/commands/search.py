@@ -31,7 +31,8 @@ from bdam.commands.options import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from bdam.retrieval.gallery import Gallery, Hits
+    from bdam.retrieval.gallery import Gallery
+    from bdam.retrieval.hits import Hits
     from bdam.retrieval.indexing import IndexReport
     from bdam.retrieval.stores.base import Filter
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from bdam.retrieval.gallery import Gallery, Hit, Hits, Query
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.hits import Hit, Hits, Query
 from bdam.retrieval.questions import Question, load_questions
 from bdam.retrieval.stores.base import Filter, StoredImage
 

@@ -16,7 +16,8 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 from bdam.data.images import open_image
 from bdam.retrieval.asking import Asker
 from bdam.retrieval.display import show_image
-from bdam.retrieval.gallery import Gallery, Hits
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.hits import Hits
 from bdam.retrieval.questions import Question
 from bdam.retrieval.stores.base import Span, StoredImage
 

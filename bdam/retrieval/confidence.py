@@ -10,7 +10,7 @@ from bdam.evaluation.calibration import Calibration, ExpectedScores, Uncalibrate
 
 
 if TYPE_CHECKING:
-    from bdam.retrieval.gallery import Hit
+    from bdam.retrieval.hits import Hit
 
 COVERAGE = 0.9
 # Where "probably not in this gallery" would be wrong more often, it is not said.

@@ -10,7 +10,8 @@ from rich.table import Table
 from tqdm.auto import tqdm
 
 from bdam.evaluation.figures import RankedQuery
-from bdam.retrieval.gallery import Gallery, Hit, Hits
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.hits import Hit, Hits
 
 
 # Of maps of lost score. The image is seen through the deepest red, whose opacity is out of 255.

@@ -1,8 +1,7 @@
 """A gallery of images, searched by sentences and by example images."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -20,6 +19,7 @@ from bdam.retrieval.agreement import check_agreement
 from bdam.retrieval.changes import Addition, Comparison, compare
 from bdam.retrieval.confidence import Confidence, check_query, judge
 from bdam.retrieval.embedder import Embedder
+from bdam.retrieval.hits import Hit, Hits, Query, first_of_each
 from bdam.retrieval.occlusion import CELLS, LostScore, lost_score
 from bdam.retrieval.recall import measure_recall
 from bdam.retrieval.reranking import Reranker, rerank_hits
@@ -27,75 +27,9 @@ from bdam.retrieval.rows import digest, file_path, normalize_name, open_images, 
 from bdam.retrieval.sources import GallerySource, ImageSource, Source, check_is_folder, open_source
 from bdam.retrieval.stores import open_store
 from bdam.retrieval.stores.base import Filter, ImageState, Store, StoredImage
-from bdam.retrieval.stores.columns import check_filter
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Hit:
-    """
-    An image that a search found.
-
-    Args:
-        image_id: its key in the gallery; [`Gallery.image`] opens it.
-        score: `identity + clothing`.
-        identity: cosine similarity of the identity halves, times `1 - clothing_weight`.
-        clothing: cosine similarity of the clothing halves, times `clothing_weight`.
-        row: its other columns, such as `path` and `folder`, or those of its data set.
-        probability: that it shows the person of the sentence, by the second look of [`Reranker`]; None without one.
-    """
-
-    image_id: str
-    score: float
-    identity: float
-    clothing: float
-    row: dict[str, Any]
-    probability: float | None = None
-
-
-class Hits(list[Hit]):
-    """
-    The images that a search found, best first.
-
-    Args:
-        hits: the images.
-        warnings: one sentence for each thing that the model lost of the query: where a sentence was cut, which words
-            it does not know; and what a second look left out.
-        confidence: what the scores mean; None if that is not known.
-        meaning: the same in words; or why it is not known.
-    """
-
-    def __init__(
-        self,
-        hits: Iterable[Hit] = (),
-        warnings: Iterable[str] = (),
-        confidence: Confidence | None = None,
-        meaning: str = "",
-    ):
-        super().__init__(hits)
-        self.warnings = list(warnings)
-        self.confidence = confidence
-        self.meaning = meaning
-
-
-@dataclass(frozen=True)
-class Query:
-    """
-    What is searched for.
-
-    Args:
-        vector: (D,), float32, weighted, see [`Embedder.weigh`].
-        clothing_weight: in [0, 1].
-        like_id: the id of the example, if it is an image of the gallery.
-        warnings: what the model lost of the sentences.
-    """
-
-    vector: torch.Tensor
-    clothing_weight: float
-    like_id: str | None
-    warnings: list[str]
 
 
 class Gallery:
@@ -533,18 +467,3 @@ class Gallery:
             if positions:
                 self.store.add(rows.take(pa.array(positions, pa.int64())), vectors[positions])
         return Addition(len(comparison.to_embed), len(comparison.moved))
-
-
-def first_of_each(images: list[StoredImage], column: str) -> list[StoredImage]:
-    """
-    The images without those whose value in a column an earlier one has. Those without a value stay.
-
-    Raises:
-        ValueError: if they have no such column.
-    """
-    first: dict[Any, StoredImage] = {}
-    for image in images:
-        check_filter(column, image.row)
-        value = image.row[column]
-        first.setdefault((image.image_id,) if value is None else value, image)
-    return list(first.values())

@@ -7,7 +7,7 @@ import gradio
 
 from bdam.retrieval.bounded_search import BoundedSearch, Example, open_example
 from bdam.retrieval.display import lay_over
-from bdam.retrieval.gallery import Hit, Hits
+from bdam.retrieval.hits import Hit, Hits
 from bdam.retrieval.questions import Question
 
 

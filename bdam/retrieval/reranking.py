@@ -21,7 +21,7 @@ from bdam.mllm.replies import Reply, RequestError, ServerError, error_message, w
 
 if TYPE_CHECKING:
     from bdam.mllm.client import MLLM
-    from bdam.retrieval.gallery import Hits
+    from bdam.retrieval.hits import Hits
 
 TOP = 20
 YES, NO = "yes", "no"

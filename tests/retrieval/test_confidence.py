@@ -10,7 +10,8 @@ from tiny import SENTENCES
 from bdam.evaluation.calibration import Calibration
 from bdam.retrieval.confidence import Confidence
 from bdam.retrieval.embedder import Embedder
-from bdam.retrieval.gallery import Gallery, Hits
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.hits import Hits
 
 
 CAPTION = SENTENCES[3]

@@ -19,7 +19,8 @@ from pymilvus import MilvusClient
 from tiny import SENTENCES
 
 from bdam.retrieval.embedder import Embedder
-from bdam.retrieval.gallery import Gallery, Hit
+from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.hits import Hit
 from bdam.retrieval.sources import open_source
 from bdam.retrieval.stores import milvus, open_store
 from bdam.retrieval.stores.base import EmbeddingSpace, Span
