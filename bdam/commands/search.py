@@ -31,6 +31,7 @@ from bdam.commands.options import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from bdam.retrieval.bounded_search import InFrame
     from bdam.retrieval.gallery import Gallery
     from bdam.retrieval.hits import Hits
     from bdam.retrieval.indexing import IndexReport
@@ -243,6 +244,9 @@ def serve(
         bool | None,
         typer.Option("--blur-heads/--show-heads", help="Default: blurred if other machines can reach the page."),
     ] = None,
+    footage: Annotated[
+        Path | None, typer.Option(help="What the images were cut from by `bdam detect`, to show them in their frames.")
+    ] = None,
 ) -> None:
     """
     Search a gallery on a web page.
@@ -262,7 +266,22 @@ def serve(
     known = None if users is None else Users.read(users)
     gallery = Gallery.load(uri, model, index_name)
     blur_heads = is_shared if blur_heads is None else blur_heads
-    serve_page(build_page(gallery, blur_heads, None if log is None else QueryLog(log)), host, port, known)
+    in_frame = None if footage is None else open_frames_of(footage, blur_heads)
+    serve_page(build_page(gallery, blur_heads, None if log is None else QueryLog(log), in_frame), host, port, known)
+
+
+def open_frames_of(footage: Path, hide_others: bool) -> "InFrame":
+    """
+    What shows images of a gallery in the frames of footage; see [`show_in_frame`].
+
+    Raises:
+        FileNotFoundError: if there is no footage.
+    """
+    from bdam.footage.placing import show_in_frame
+
+    if not footage.exists():
+        raise FileNotFoundError(f"No footage at {footage}: give the photograph, video or folder that was searched.")
+    return lambda row: show_in_frame(footage, row, hide_others)
 
 
 def print_report(report: "IndexReport", uri: str, index_name: str) -> None:

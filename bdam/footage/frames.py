@@ -72,6 +72,32 @@ def open_frames(file: FootageFile, rate: float) -> Frames:
     return Photograph(file.path) if file.is_photograph else Video(file.path, rate)
 
 
+def image_at(file: FootageFile, time: float) -> Image.Image:
+    """
+    The photograph, or the frame of a video that is shown at a time: upright, in RGB.
+
+    Args:
+        file: the photograph or video.
+        time: seconds from the start of the video. Where its clock jumps back, it may be another frame.
+
+    Raises:
+        ImageError: if the file cannot be read, or has no frame at that time.
+    """
+    if file.is_photograph:
+        return open_image(file.path)
+    with _open(file.path) as container:
+        stream = container.streams.video[0]
+        start = stream.start_time or 0
+        try:
+            container.seek(start + int(time / _seconds(1, stream)), stream=stream)  # to the key frame before
+            for frame in container.decode(stream):
+                if frame.time is not None and frame.time - _seconds(start, stream) >= time - 1e-3:
+                    return _to_image(frame)
+        except av.FFmpegError as error:
+            raise VideoError.of(str(file.path), reason_of(error)) from error
+    raise VideoError.of(str(file.path), f"it has no frame at {time:.1f} s")
+
+
 class Photograph:
     """
     A photograph as a single frame.

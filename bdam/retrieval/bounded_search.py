@@ -35,6 +35,7 @@ PASSAGE = "track"  # the column whose images show one person passing a camera
 Sentence = Annotated[str | None, Field(max_length=MAX_SENTENCE)]
 Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
 Example = str | Image.Image | None
+InFrame = Callable[[dict[str, Any]], Image.Image | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class OpenedImage:
 
     Args:
         image: of at most `EXAMPLE_SIDE` pixels a side; a placeholder if it cannot be read.
+        frame: that it was cut from; None if that is not known.
         row: its columns.
         lost: `identity` and `clothing` → what that part of its score loses, see [`Gallery.explain`]; without what
             counts for nothing.
@@ -51,6 +53,7 @@ class OpenedImage:
     """
 
     image: Image.Image
+    frame: Image.Image | None
     row: dict[str, Any]
     lost: dict[str, np.ndarray]
     passage: list[tuple[Image.Image, str]]
@@ -64,6 +67,7 @@ class BoundedSearch:
         gallery: to search. One thread at a time does, since tokenizers and database clients may not be thread-safe.
         blur_heads: whether thumbnails show heads blurred.
         log: is called with each query and the ids of the images that it found, None if it was refused.
+        in_frame: shows where an image was cut out, by its row, or None. Default: nothing does.
     """
 
     def __init__(
@@ -71,12 +75,14 @@ class BoundedSearch:
         gallery: Gallery,
         blur_heads: bool = False,
         log: Callable[[dict[str, Any], list[str] | None], None] | None = None,
+        in_frame: InFrame | None = None,
     ):
         self.gallery = gallery
         self.blur_heads = blur_heads
         self.choices = {name: values for name, values in gallery.store.choices().items() if name != PASSAGE}
         self.one_per = PASSAGE if _has_passages(gallery) else None
         self._log = log or (lambda query, found: None)
+        self._in_frame = in_frame or (lambda row: None)
         self._lock = Lock()
 
     def search(self, **query: Any) -> Hits:
@@ -131,7 +137,8 @@ class BoundedSearch:
         image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
         with _mistakes_told():
             checked = _check(**query)
-        return OpenedImage(image, found[0].row, self._explain(image_id, checked), self._passage(found[0]))
+        row, lost = found[0].row, self._explain(image_id, checked)
+        return OpenedImage(image, self._in_frame(row), row, lost, self._passage(found[0]))
 
     def filter(self, values: Sequence[Any]) -> dict[str, list | Span]:
         """

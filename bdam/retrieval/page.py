@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from bdam.retrieval.access import QueryLog, Users
-from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch
+from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, InFrame
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.page_handlers import HITS, PageHandlers
 from bdam.retrieval.stores.base import Span
@@ -91,6 +91,7 @@ CSS = """
 .images .thumbnail-item:hover .caption-label { opacity: 1; }
 .images .caption-label::first-line { font-weight: 600; color: var(--body-text-color); }
 #opened { padding-bottom: 1rem; border-bottom: 1px solid var(--border-color-primary); }
+#views .grid-container { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); }
 #passage .grid-container { grid-template-columns: repeat(auto-fill, minmax(110px, 1fr)); }
 #passage .thumbnail-item > img { height: 130px; }
 #facts dl { display: grid; grid-template-columns: auto 1fr; gap: 0.2rem 0.8rem; overflow-wrap: anywhere; }
@@ -117,7 +118,9 @@ class OwnFilesOnly:
         await (PlainTextResponse("Not of this gallery.", 403) if fetches else self.app)(scope, receive, send)
 
 
-def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None = None) -> gradio.Blocks:
+def build_page(
+    gallery: Gallery, blur_heads: bool = False, log: QueryLog | None = None, in_frame: InFrame | None = None
+) -> gradio.Blocks:
     """
     The page that searches a gallery, to be served by [`serve_page`], and its endpoint for programs.
 
@@ -125,6 +128,7 @@ def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None 
         gallery: to search.
         blur_heads: whether the images that are found are shown with heads blurred.
         log: of the searches; None keeps none.
+        in_frame: see [`BoundedSearch`].
 
     Example:
 
@@ -133,7 +137,7 @@ def build_page(gallery: Gallery, blur_heads: bool = False, log: QueryLog | None 
     client.predict(text="A tall man in a red coat.", clothing_weight=0.3, k=5, api_name="/search")
     # {'warnings': [], 'confidence': {…}, 'hits': [{'image_id': '0001/3.png', 'score': 0.71, 'identity': 0.53, …
     ```"""
-    bounded = BoundedSearch(gallery, blur_heads, None if log is None else partial(_write, log))
+    bounded = BoundedSearch(gallery, blur_heads, None if log is None else partial(_write, log), in_frame)
     with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         gradio.api(endpoint(bounded), api_name="search", **LIMITS)
         gradio.Markdown(TITLE, elem_id="title")

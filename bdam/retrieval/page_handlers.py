@@ -133,7 +133,7 @@ class PageHandlers:
         maps = [(lay_over(opened.image, lost), f"{part}\nlost if hidden") for part, lost in opened.lost.items()]
         return OpenedValues(
             gradio.Column(visible=True),
-            [(opened.image, "image"), *maps],
+            [*([(opened.frame, "frame")] if opened.frame else []), (opened.image, "image"), *maps],
             facts(image_id, opened.row),
             gradio.Gallery(opened.passage, visible=bool(opened.passage)),
             image_id,

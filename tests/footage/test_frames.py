@@ -13,6 +13,7 @@ from PIL import Image
 from bdam.data.images import ImageError
 from bdam.footage.files import list_footage
 from bdam.footage.frames import Frame, Video, open_frames
+from bdam.footage.placing import show_in_frame
 
 
 def write(path: Path, times: Sequence[float], codec: str = "libx264", size: tuple[int, int] = (64, 48)) -> Path:
@@ -150,3 +151,33 @@ def test_a_photograph_is_one_frame(tmp_path):
     Image.new("RGB", (30, 20), "red").save(tmp_path / "a.png")
     (frame,) = open_frames(list_footage(tmp_path / "a.png")[0], rate=5)
     assert (frame.number, frame.time, frame.image().size) == (0, 0.0, (30, 20))
+
+
+def test_a_crop_is_shown_in_its_frame(drawn):
+    """The frame of its time, with the box in red; what is around it is blurred if others are hidden."""
+    footage, people = drawn
+    person = next(person for person in people if person.time == 2.0)
+    row = {"source": person.source, "time": person.time, "box": list(person.box)}
+    (frame,) = (frame for frame in Video(footage / person.source, 10) if frame.time == person.time)
+    shown, hidden = (show_in_frame(footage, row, hide_others=hide) for hide in (False, True))
+    left, top, right, bottom = person.box
+    inner = (left + 3, top + 3, right - 3, bottom - 3)
+    assert shown.size == hidden.size == frame.image().size
+    assert shown.crop(inner).tobytes() == hidden.crop(inner).tobytes() == frame.image().crop(inner).tobytes()
+    assert shown.getpixel((left, top)) == hidden.getpixel((left, top)) == (220, 38, 38)
+    assert shown.tobytes() != hidden.tobytes()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"source": "gone.mp4", "time": 1.0, "box": [0, 0, 9, 9]},
+        {"source": "../secret.mp4", "time": 1.0, "box": [0, 0, 9, 9]},
+        {"source": "north/street.mp4", "time": 1e6, "box": [0, 0, 9, 9]},
+        {"source": "north/street.mp4", "time": None, "box": [0, 0, 9, 9]},
+    ],
+)
+def test_what_has_no_frame_is_not_shown(footage, row):
+    (footage.parent / "secret.mp4").write_bytes((footage / "north/street.mp4").read_bytes())
+    assert show_in_frame(footage, row) is None
