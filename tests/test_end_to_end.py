@@ -196,7 +196,7 @@ def test_other_models_stand_in_the_same_table(run, processor, tmp_path, bdam):
     code, output = bdam(*arguments)
     assert code == 0, output
     assert "This split has 20 images, not the 1,000 published: the two do not compare." in output
-    assert "model 2:" in output and "published: Jiang et al. 2025" in output and "72.50" in output
+    assert "model 2:" in output and "published: Jiang" in output and "72.50" in output
     records = json.loads(results.read_text())
     assert {(record["checkpoint"], record["gallery"]) for record in records} == {
         (model, gallery) for model in models for gallery in ("image", "caption")

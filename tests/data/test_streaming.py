@@ -63,6 +63,7 @@ def test_every_row_comes_once_per_pass_in_another_order(corpus):
 
 
 @pytest.mark.parametrize("taken", [1, 5, 8, 11])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # where there is one core
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_stream_goes_on_at_the_exact_row(corpus, taken, num_workers):
     unbroken = batches(corpus)
