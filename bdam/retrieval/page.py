@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from bdam.retrieval.access import QueryLog, Users
 from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, InFrame
@@ -140,69 +140,87 @@ def build_page(
     bounded = BoundedSearch(gallery, blur_heads, None if log is None else partial(_write, log), in_frame)
     with gradio.Blocks(title="Find a person", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         gradio.api(endpoint(bounded), api_name="search", **LIMITS)
-        gradio.Markdown(TITLE, elem_id="title")
-        sentence = gradio.Textbox(
-            label="Whom do you look for?",
-            placeholder="The person, their clothes, or both",
-            max_length=MAX_SENTENCE,
-            submit_btn="Search",
-            autofocus=True,
-            elem_id="sentence",
-        )
-        examples = gradio.Examples(
-            SENTENCES, sentence, label="For example", elem_id="examples", api_visibility="private"
-        )
-        with gradio.Row(elem_id="search"):
-            with gradio.Column(scale=1, min_width=280, elem_id="controls"):
-                query = [sentence, *_build_controls(bounded)]
-                upload = gradio.UploadButton("Upload an example", type="binary", file_types=["image"], size="md")
-                shown = gradio.Image(label="Like this", interactive=False, visible=False, height=200, buttons=[])
-                clear = gradio.Button("Clear the example", visible=False, size="md")
-            with gradio.Column(scale=3):
-                with gradio.Column(visible=False, elem_id="opened") as opened:
-                    details, more, close = _build_opened()
-                meaning = gradio.HTML(visible=False, elem_id="meaning")
-                ask = gradio.Button("Ask me what would help", visible=False, size="md", elem_id="ask")
-                question = gradio.Dataset(
-                    components=[gradio.Textbox(visible=False)],
-                    samples=[],
-                    samples_per_page=100,
-                    type="index",
-                    visible=False,
-                    elem_id="question",
-                )
-                said = gradio.HTML(visible=False, elem_id="said")
-                results = _images("Found", elem_id="results")
-        with gradio.Accordion("What the score says, and how to use it well", open=False):
-            gradio.Markdown(EXPLANATION, elem_id="explanation")
-
-        found, example = gradio.State([], time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
-        image_id, asked = gradio.State(None, time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
-        answers = gradio.State({}, time_to_live=HOUR)
-        handlers = PageHandlers(bounded)
-        options: dict[str, Any] = {"api_visibility": "private", **LIMITS}
-        one: dict[str, Any] = {"outputs": [opened, *details, image_id], **options}
-        options["outputs"] = [meaning, results, found, example, shown, clear, opened]
-        options["outputs"] += [answers, said, asked, question, ask]
-        examples.load_input_event.then(handlers.on_sentence, [example, *query], **options)
-        results.select(handlers.on_selection, [found, example, *query], **one)
-        more.click(handlers.search, [image_id, *query], **options)
-        close.click(lambda: gradio.Column(visible=False), outputs=opened, api_visibility="private")
-        upload.upload(handlers.on_upload, [upload, *query], **options)
-        clear.click(handlers.on_clear, query, **options)
-        ask.click(handlers.on_ask, [answers, example, *query], **options)
-        question.click(handlers.on_answer, [question, asked, answers, example, *query], **options)
-        sentence.submit(handlers.on_sentence, [example, *query], **options)
-        gradio.on([box.submit for box in query[1:3]], handlers.search, [example, *query], **options)
-        gradio.on(
-            [control.change for control in query[3:]],
-            handlers.on_change,
-            [answers, example, *query],
-            trigger_mode="always_last",
-            show_progress="hidden",
-            **options,
-        )
+        _connect(_build_parts(bounded), PageHandlers(bounded))
     return page.queue(max_size=MAX_WAITING)
+
+
+class Parts(NamedTuple):
+    """The components of the page that something happens to: what is typed and pressed, and what is shown."""
+
+    examples: Any  # `gradio.Examples`, which is a function
+    query: list[Any]
+    upload: gradio.UploadButton
+    shown: gradio.Image
+    clear: gradio.Button
+    opened: gradio.Column
+    details: list[Any]
+    more: gradio.Button
+    close: gradio.Button
+    meaning: gradio.HTML
+    ask: gradio.Button
+    question: gradio.Dataset
+    said: gradio.HTML
+    results: gradio.Gallery
+
+
+def _build_parts(bounded: BoundedSearch) -> Parts:
+    gradio.Markdown(TITLE, elem_id="title")
+    sentence = gradio.Textbox(
+        label="Whom do you look for?",
+        placeholder="The person, their clothes, or both",
+        max_length=MAX_SENTENCE,
+        submit_btn="Search",
+        autofocus=True,
+        elem_id="sentence",
+    )
+    examples = gradio.Examples(SENTENCES, sentence, label="For example", elem_id="examples", api_visibility="private")
+    with gradio.Row(elem_id="search"):
+        with gradio.Column(scale=1, min_width=280, elem_id="controls"):
+            query = [sentence, *_build_controls(bounded)]
+            upload = gradio.UploadButton("Upload an example", type="binary", file_types=["image"], size="md")
+            shown = gradio.Image(label="Like this", interactive=False, visible=False, height=200, buttons=[])
+            clear = gradio.Button("Clear the example", visible=False, size="md")
+        with gradio.Column(scale=3):
+            opened = _build_opened()
+            meaning = gradio.HTML(visible=False, elem_id="meaning")
+            asking = _build_asking()
+            results = _images("Found", elem_id="results")
+    with gradio.Accordion("What the score says, and how to use it well", open=False):
+        gradio.Markdown(EXPLANATION, elem_id="explanation")
+    return Parts(examples, query, upload, shown, clear, *opened, meaning, *asking, results)
+
+
+def _connect(parts: Parts, handlers: PageHandlers) -> None:
+    """Has the handlers called, and their new values shown."""
+    found, example = gradio.State([], time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
+    image_id, asked = gradio.State(None, time_to_live=HOUR), gradio.State(None, time_to_live=HOUR)
+    answers = gradio.State({}, time_to_live=HOUR)
+    query, (sentence, identity, clothing, *others) = parts.query, parts.query
+    private: dict[str, Any] = {"api_visibility": "private", **LIMITS}
+    shown = [parts.meaning, parts.results, found, example, parts.shown, parts.clear, parts.opened]
+    search: dict[str, Any] = {
+        "outputs": [*shown, answers, parts.said, asked, parts.question, parts.ask],
+        **private,
+    }
+    parts.examples.load_input_event.then(handlers.on_sentence, [example, *query], **search)
+    sentence.submit(handlers.on_sentence, [example, *query], **search)
+    gradio.on([identity.submit, clothing.submit], handlers.search, [example, *query], **search)
+    gradio.on(
+        [control.change for control in others],
+        handlers.on_change,
+        [answers, example, *query],
+        trigger_mode="always_last",
+        show_progress="hidden",
+        **search,
+    )
+    parts.upload.upload(handlers.on_upload, [parts.upload, *query], **search)
+    parts.clear.click(handlers.on_clear, query, **search)
+    parts.ask.click(handlers.on_ask, [answers, example, *query], **search)
+    parts.question.click(handlers.on_answer, [parts.question, asked, answers, example, *query], **search)
+    one = [parts.opened, *parts.details, image_id]
+    parts.results.select(handlers.on_selection, [found, example, *query], outputs=one, **private)
+    parts.more.click(handlers.search, [image_id, *query], **search)
+    parts.close.click(lambda: gradio.Column(visible=False), outputs=parts.opened, api_visibility="private")
 
 
 def serve_page(
@@ -293,18 +311,33 @@ def _images(label: str, **options: Any) -> gradio.Gallery:
     return gradio.Gallery(label=label, object_fit="contain", buttons=[], elem_classes=["images"], **fixed, **options)
 
 
-def _build_opened() -> tuple[list[Any], gradio.Button, gradio.Button]:
+def _build_opened() -> tuple[gradio.Column, list[Any], gradio.Button, gradio.Button]:
     """What shows one image, and the buttons that search by it and close it."""
-    with gradio.Row():
-        with gradio.Column(scale=3, min_width=300):
-            views = _images("Opened", elem_id="views")
-        with gradio.Column(scale=1, min_width=160):
-            facts = gradio.HTML(elem_id="facts")
-    passage = _images("Passage", visible=False, elem_id="passage")
-    with gradio.Row():
-        more = gradio.Button("More like this", size="md")
-        close = gradio.Button("Close", size="md")
-    return [views, facts, passage], more, close
+    with gradio.Column(visible=False, elem_id="opened") as opened:
+        with gradio.Row():
+            with gradio.Column(scale=3, min_width=300):
+                views = _images("Opened", elem_id="views")
+            with gradio.Column(scale=1, min_width=160):
+                facts = gradio.HTML(elem_id="facts")
+        passage = _images("Passage", visible=False, elem_id="passage")
+        with gradio.Row():
+            more = gradio.Button("More like this", size="md")
+            close = gradio.Button("Close", size="md")
+    return opened, [views, facts, passage], more, close
+
+
+def _build_asking() -> tuple[gradio.Button, gradio.Dataset, gradio.HTML]:
+    """The button that asks for a question, the question with a button for each answer, and the answers so far."""
+    ask = gradio.Button("Ask me what would help", visible=False, size="md", elem_id="ask")
+    question = gradio.Dataset(
+        components=[gradio.Textbox(visible=False)],
+        samples=[],
+        samples_per_page=100,
+        type="index",
+        visible=False,
+        elem_id="question",
+    )
+    return ask, question, gradio.HTML(visible=False, elem_id="said")
 
 
 def _build_controls(bounded: BoundedSearch) -> list[Any]:
