@@ -31,6 +31,9 @@ from bdam.retrieval.stores.base import Filter, ImageState, Store, StoredImage
 
 logger = logging.getLogger(__name__)
 
+# Images, at most, among which one is found per value of a column. Milvus returns no more than 16,384.
+MAX_CANDIDATES = 10_000
+
 
 class Gallery:
     """
@@ -250,7 +253,8 @@ class Gallery:
                 alone, 1 with `clothing` alone, otherwise the `clothing_weight` of the model's configuration.
             k: number of images.
             filter: columns, each with the value, the list of values or the [`Span`] that its images must have.
-            one_per: a column, such as `track`: of images with the same value, the best alone is among the hits.
+            one_per: a column, such as `track`: of images with the same value, the best alone is among the hits. They
+                may be fewer than k, if the 10,000 images that fit best show too few.
             rerank: looks at the first images again, and puts them in a new order; see [`reorder`]. If its server
                 fails, the order stays and a warning says so. Default: none.
 
@@ -313,9 +317,9 @@ class Gallery:
             found = self.store.search(query.vector, count, filter or {})
             others = [stored for stored in found if stored.image_id != query.like_id]
             best = (others if one_per is None else first_of_each(others, one_per))[:k]
-            if len(best) == k or len(found) < count:
+            if len(best) == k or len(found) < count or count >= MAX_CANDIDATES:
                 return best
-            count *= 4
+            count = min(4 * count, MAX_CANDIDATES)
 
     def explain(
         self,
