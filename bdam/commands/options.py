@@ -61,12 +61,12 @@ def open_reranker(
     rerank: str | None, base_url: str | None, top: int, concurrency: int, max_requests: int | None = None
 ) -> "Reranker | None":
     """The reranker of `--rerank`; None without it."""
-    from bdam.retrieval.reranking import load_reranker
-
     if rerank is None:
         if base_url is not None:
             raise ValueError("--base-url needs --rerank, the name of the MLLM on that server.")
         return None
+    from bdam.retrieval.reranking import load_reranker
+
     return load_reranker(rerank, base_url, top, concurrency, max_requests)
 
 

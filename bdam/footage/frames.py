@@ -9,7 +9,7 @@ from typing import Protocol
 from PIL import Image
 
 from bdam.data.hub import reason_of
-from bdam.data.images import ImageError, open_image
+from bdam.data.images import ImageError, is_image, open_image
 from bdam.footage.files import FootageFile
 
 
@@ -72,20 +72,20 @@ def open_frames(file: FootageFile, rate: float) -> Frames:
     return Photograph(file.path) if file.is_photograph else Video(file.path, rate)
 
 
-def image_at(file: FootageFile, time: float) -> Image.Image:
+def image_at(path: Path, time: float) -> Image.Image:
     """
     The photograph, or the frame of a video that is shown at a time: upright, in RGB.
 
     Args:
-        file: the photograph or video.
+        path: of the photograph or video.
         time: seconds from the start of the video. Where its clock jumps back, it may be another frame.
 
     Raises:
         ImageError: if the file cannot be read, or has no frame at that time.
     """
-    if file.is_photograph:
-        return open_image(file.path)
-    with _open(file.path) as container:
+    if is_image(path):
+        return open_image(path)
+    with _open(path) as container:
         stream = container.streams.video[0]
         start = stream.start_time or 0
         try:
@@ -94,8 +94,8 @@ def image_at(file: FootageFile, time: float) -> Image.Image:
                 if frame.time is not None and frame.time - _seconds(start, stream) >= time - 1e-3:
                     return _to_image(frame)
         except av.FFmpegError as error:
-            raise VideoError.of(str(file.path), reason_of(error)) from error
-    raise VideoError.of(str(file.path), f"it has no frame at {time:.1f} s")
+            raise VideoError.of(str(path), reason_of(error)) from error
+    raise VideoError.of(str(path), f"it has no frame at {time:.1f} s")
 
 
 class Photograph:
@@ -182,7 +182,7 @@ def _open(path: Path) -> InputContainer:
 
 
 def _packets(container, stream) -> Iterator[av.Packet]:
-    """The packets of a stream, up to the first that cannot be read."""
+    """Yields the packets of a stream. It ends at the first packet that cannot be read."""
     packets = container.demux(stream)
     while True:
         try:

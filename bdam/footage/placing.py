@@ -7,7 +7,6 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFilter
 
 from bdam.data.images import ImageError
-from bdam.footage.files import FootageFile
 from bdam.footage.frames import image_at
 
 
@@ -34,7 +33,7 @@ def show_in_frame(footage: Path, row: Mapping[str, Any], hide_others: bool = Fal
     if not path.is_file() or not path.is_relative_to(root.resolve()):
         return None
     try:
-        frame = image_at(FootageFile(path, row["source"], ""), row["time"])
+        frame = image_at(path, row["time"])
     except ImageError:
         return None
     box = tuple(row["box"])

@@ -30,7 +30,7 @@ THUMBNAIL_SIDE = 512  # pixels
 
 # The arguments of a search that say whom to look for.
 ASKED = ("text", "identity", "clothing", "like", "clothing_weight")
-PASSAGE = "track"  # the column whose images show one person passing a camera
+TRACK = "track"  # the column of the track that an image belongs to, as `bdam detect` writes it
 
 Sentence = Annotated[str | None, Field(max_length=MAX_SENTENCE)]
 Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
@@ -49,14 +49,14 @@ class OpenedImage:
         row: its columns.
         lost: `identity` and `clothing` → what that part of its score loses, see [`Gallery.explain`]; without what
             counts for nothing.
-        passage: thumbnails of all images of its passage, with their times; empty if it is alone.
+        track: thumbnails of all images of its track, with their times; empty if it is alone.
     """
 
     image: Image.Image
     frame: Image.Image | None
     row: dict[str, Any]
     lost: dict[str, np.ndarray]
-    passage: list[tuple[Image.Image, str]]
+    track: list[tuple[Image.Image, str]]
 
 
 class BoundedSearch:
@@ -79,8 +79,8 @@ class BoundedSearch:
     ):
         self.gallery = gallery
         self.blur_heads = blur_heads
-        self.choices = {name: values for name, values in gallery.store.choices().items() if name != PASSAGE}
-        self.one_per = PASSAGE if _has_passages(gallery) else None
+        self.choices = {name: values for name, values in gallery.store.choices().items() if name != TRACK}
+        self.one_per = TRACK if _has_tracks(gallery) else None
         self._log = log or (lambda query, found: None)
         self._in_frame = in_frame or (lambda row: None)
         self._lock = Lock()
@@ -138,7 +138,7 @@ class BoundedSearch:
         with _mistakes_told():
             checked = _check(**query)
         row, lost = found[0].row, self._explain(image_id, checked)
-        return OpenedImage(image, self._in_frame(row), row, lost, self._passage(found[0]))
+        return OpenedImage(image, self._in_frame(row), row, lost, self._open_track(found[0]))
 
     def filter(self, values: Sequence[Any]) -> dict[str, list | Span]:
         """
@@ -163,12 +163,13 @@ class BoundedSearch:
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return blur_head(image) if self.blur_heads else image
 
-    def _passage(self, opened: StoredImage) -> list[tuple[Image.Image, str]]:
-        if self.one_per is None or (track := opened.row[PASSAGE]) is None:
+    def _open_track(self, opened: StoredImage) -> list[tuple[Image.Image, str]]:
+        track = opened.row.get(TRACK)
+        images = [] if track is None else self.gallery.store.search(opened.vector, MAX_HITS, {TRACK: track})
+        if len(images) < 2:
             return []
-        others = self.gallery.store.search(opened.vector, MAX_HITS, {PASSAGE: track})
-        others.sort(key=lambda other: (other.row.get("time") or 0, other.image_id))
-        return [(self.thumbnail(other.image_id), _time(other.row)) for other in others if len(others) > 1]
+        images.sort(key=lambda image: (image.row.get("time") or 0, image.image_id))
+        return [(self.thumbnail(image.image_id), _time(image.row)) for image in images]
 
     def _explain(self, image_id: str, query: dict[str, Any]) -> dict[str, np.ndarray]:
         try:
@@ -225,9 +226,9 @@ def _mistakes_told() -> Iterator[None]:
         raise ValueError("; ".join(f"`{name}`: {message}" for name, message in mistakes)) from None
 
 
-def _has_passages(gallery: Gallery) -> bool:
+def _has_tracks(gallery: Gallery) -> bool:
     some = gallery.store.search(torch.zeros(gallery.embedder.space.size), 1, {})
-    return bool(some) and PASSAGE in some[0].row
+    return bool(some) and TRACK in some[0].row
 
 
 def _time(row: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ class OpenedValues(NamedTuple):
     opened: gradio.Column
     views: list[tuple[Any, str]]
     facts: str
-    passage: gradio.Gallery
+    track: gradio.Gallery
     image_id: str
 
 
@@ -76,9 +76,9 @@ class PageHandlers:
         *filters: Any,
     ) -> FoundValues | dict:
         """Shows the hits of the example or, without one, of the sentence; none if both are empty."""
-        query, options = self._read(like, text, identity, clothing, clothing_weight, k, *filters)
-        is_empty = all(query[name] is None for name in ("like", "text", "identity", "clothing"))
         try:
+            query, options = self._read(like, text, identity, clothing, clothing_weight, k, *filters)
+            is_empty = all(query[name] is None for name in ("like", "text", "identity", "clothing"))
             hits = Hits() if is_empty else self.bounded.search(**query, **options)
         except ValueError as error:
             return _warn_only(error)
@@ -86,8 +86,8 @@ class PageHandlers:
 
     def on_ask(self, answers: Answers, like: Example, *controls: Any) -> FoundValues | dict:
         """Shows the hits of the query and of the answers so far, and the next question."""
-        query, options = self._read(like, *controls)
         try:
+            query, options = self._read(like, *controls)
             hits, question = self.bounded.ask(answers, **query, **options)
         except ValueError as error:
             return _warn_only(error)
@@ -122,7 +122,7 @@ class PageHandlers:
         clothing_weight: float | None,
         *_: Any,
     ) -> OpenedValues | dict:
-        """Opens a hit: the image, what it was found for, what is known of it, and the others of its passage."""
+        """Opens a hit: the image, what it was found for, what is known of it, and the others of its track."""
         if selected.index not in range(len(image_ids)):
             return _warn_only(ValueError("These results are too old: search again."))
         image_id = image_ids[selected.index]
@@ -135,7 +135,7 @@ class PageHandlers:
             gradio.Column(visible=True),
             [*([(opened.frame, "frame")] if opened.frame else []), (opened.image, "image"), *maps],
             facts(image_id, opened.row),
-            gradio.Gallery(opened.passage, visible=bool(opened.passage)),
+            gradio.Gallery(opened.track, visible=bool(opened.track)),
             image_id,
         )
 

@@ -251,7 +251,7 @@ def test_a_deleted_image_has_a_placeholder(gallery):
     assert bounded.thumbnail("camera 1/07.png").size == (160, 320)
 
 
-def test_a_passage_is_one_hit(gallery):
+def test_a_track_is_one_hit(gallery):
     """Of images with a track, as footage has them, the best is shown; the others with the one that is opened."""
     people = generate_pedestrians(1, 1, 3, image_size=(64, 32))["test"]
     columns = {"track": ["a"] * 4 + ["b"] * 7 + [None], "time": [61.5 - second for second in range(12)]}
@@ -263,9 +263,9 @@ def test_a_passage_is_one_hit(gallery):
     hits = bounded.search(text=SENTENCE, one_per=bounded.one_per)
     assert sorted(str(hit.row["track"]) for hit in hits) == ["None", "a", "b"]
     opened = bounded.open("1.png", text=SENTENCE, clothing_weight=0)
-    assert [time for _, time in opened.passage] == ["0:58.5", "0:59.5", "1:00.5", "1:01.5"]
+    assert [time for _, time in opened.track] == ["0:58.5", "0:59.5", "1:00.5", "1:01.5"]
     assert list(opened.lost) == ["identity"] and opened.lost["identity"].shape == (8, 4)
-    assert bounded.open("11.png", text=SENTENCE).passage == []
+    assert bounded.open("11.png", text=SENTENCE).track == []
     assert BoundedSearch(gallery).open("camera 1/07.png", text=SENTENCE).lost == {}
     with pytest.raises(ValueError, match="No image of the gallery is named 'x.png'"):
         bounded.open("x.png", text=SENTENCE)
