@@ -1,4 +1,4 @@
-"""Prints the hits of searches."""
+"""Hits of searches: as a table in the terminal, or as JSON."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any

@@ -198,6 +198,6 @@ def read_effort(folder: Path) -> dict[str, float] | None:
 
 
 def training_seconds(directory: str | Path) -> float | None:
-    """Seconds of training of a model, on all hardware together; None if they were not recorded."""
+    """How many seconds the training of a model took, on all its machines together; None if that was not recorded."""
     effort = read_effort(Path(directory))
     return sum(effort.values()) if effort else None

@@ -9,7 +9,7 @@ RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
-    """A mean, and the ends of its 95 % interval, in percent."""
+    """A mean with its 95 % interval, from `low` to `high`; all in percent."""
 
     mean: float
     low: float

@@ -138,7 +138,7 @@ def area_under_roc(positives: torch.Tensor, negatives: torch.Tensor) -> float:
 def _score_draw(
     features: Features, calibration: Calibration | None, query: str, clothing_weight: float, seed: int
 ) -> dict[str, float]:
-    """The values of one random half, by the names of the fields of [`OpenSetScore`] and [`CalibrationScore`]."""
+    """The scores of one random half: field of [`OpenSetScore`] or [`CalibrationScore`] → its value."""
     is_enrolled = _draw_enrolled(features, query, seed)
     entries = is_enrolled[features.gallery_images].nonzero()[:, 0]
     expected = None

@@ -89,7 +89,7 @@ def rank(features: Features, protocol: str, gallery: str, query: str, clothing_w
 def search_arguments(
     features: Features, protocol: str, gallery: str, query: str, clothing_weight: float, entries: torch.Tensor
 ) -> dict[str, Any]:
-    """The arguments of [`rank_queries`] and [`best_scores`] for one setting, with a part of the gallery."""
+    """The arguments of [`rank_queries`] and [`best_scores`] for one setting; of the gallery, only `entries` count."""
     query_embeds, gallery_embeds = mix(features, gallery, query, clothing_weight)
     query_images = features.query_images[query]
     return {

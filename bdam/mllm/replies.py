@@ -88,7 +88,7 @@ class Choice(BaseModel):
 
 
 class Completion(BaseModel):
-    """What is read of a chat completion; with the rest, servers take liberties."""
+    """The fields of a chat completion that are read. The other fields differ from server to server."""
 
     choices: list[Choice] = Field(min_length=1)
     usage: Any = None

@@ -137,7 +137,7 @@ class Asker:
         return replace(query, vector=sum(steps, query.vector))
 
     def _choose(self, scores: torch.Tensor, log_p: Mapping[str, torch.Tensor]) -> Question | None:
-        """The most useful of the questions, if there are any, for images of these scores (N,)."""
+        """The question that tells most about images with these scores (N,); None if no question is left."""
         weights = (scores / self.temperature).softmax(dim=0)
         best = max(log_p, key=lambda text: self.usefulness(weights, log_p[text]), default=None)
         return None if best is None else self.questions[best]

@@ -1,4 +1,4 @@
-"""What the score of an image loses when parts of the image are hidden (occlusion, Zeiler and Fergus 2014)."""
+"""Hides one part of an image after another, and measures how much its score falls (Zeiler and Fergus 2014)."""
 
 from dataclasses import dataclass
 from math import ceil, floor

@@ -56,7 +56,7 @@ def tokens(*likely: tuple[str, float]) -> dict:
 
 
 def answer(*likely: tuple[str, float]) -> Response:
-    """A completion with the log-probabilities of its first token."""
+    """An answer of a server that gives log-probabilities for the first token."""
     body = completion({"content": likely[0][0]})
     body["choices"][0]["logprobs"] = tokens(*likely)
     return Response(200, body)

@@ -209,7 +209,7 @@ def _parse(text: str, model: type[Model], remedy: str) -> Model | str:
 
 
 def validate(value: object, model: type[Model], remedy: str = WRITE_AGAIN) -> Model | str:
-    """The record without keys that are null or, if it is not valid, what is wrong with it."""
+    """The record, without its keys that are null; if it is not valid, a message that says why."""
     if isinstance(value, dict):
         value = {key: field for key, field in value.items() if field is not None}
     try:
