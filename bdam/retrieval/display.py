@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from bdam.evaluation.figures import RankedQuery
 from bdam.retrieval.gallery import Gallery
-from bdam.retrieval.hits import Hit, Hits
+from bdam.retrieval.hits import Hit, Hits, Query
 
 
 # Of maps of lost score. The image is seen through the deepest red, whose opacity is out of 255.
@@ -60,17 +60,32 @@ def hits_row(
     person = examples[0].row.get("person_id") if examples else None
     right = None if person is None else [hit.row.get("person_id") == person for hit in hits]
     shown = tqdm(hits, desc="Explaining", unit="image", leave=False, disable=explained is None)
-    images = [show_image(gallery, hit.image_id, explained) for hit in shown]
+    query = None if explained is None else gallery.embed_query(**explained)
+    images = [show_image(gallery, hit.image_id, query) for hit in shown]
     return RankedQuery(title, images, [hit.score for hit in hits], right, example=example)
 
 
-def show_image(gallery: Gallery, image_id: str, explained: Mapping[str, Any] | None = None) -> Image.Image:
-    """An image of the gallery, as `explained` in [`hits_row`]; a placeholder if it cannot be read."""
+def show_image(gallery: Gallery, image_id: str, query: Query | None = None) -> Image.Image:
+    """
+    An image of the gallery; a placeholder if it cannot be read.
+
+    Args:
+        gallery: that has it.
+        image_id: the image.
+        query: which the image is to be explained for with [`lay_over`], if any.
+    """
+    image = read_image(gallery, image_id)
+    if image is None:
+        return placeholder()
+    return image if query is None else lay_over(image, gallery.explain_image(query, image_id, image).score)
+
+
+def read_image(gallery: Gallery, image_id: str) -> Image.Image | None:
+    """An image of the gallery; None if it cannot be read."""
     try:
-        image = gallery.image(image_id)
+        return gallery.image(image_id)
     except (OSError, ValueError):
-        return _placeholder()
-    return image if explained is None else lay_over(image, gallery.explain(image_id, **explained).score)
+        return None
 
 
 def lay_over(image: Image.Image, lost: np.ndarray) -> Image.Image:
@@ -88,7 +103,8 @@ def lay_over(image: Image.Image, lost: np.ndarray) -> Image.Image:
     return Image.composite(red, image.convert("L").convert("RGB"), cells.resize(image.size, Image.Resampling.BICUBIC))
 
 
-def _placeholder() -> Image.Image:
+def placeholder() -> Image.Image:
+    """What is shown in place of an image that cannot be read."""
     image = Image.new("RGB", (160, 320), "#e2e8f0")
     text = "gone since\nit was\nindexed"
     ImageDraw.Draw(image).text(

@@ -346,7 +346,12 @@ class Gallery:
             ValueError, FileNotFoundError: as [`Gallery.search`] and [`Gallery.image`].
         """
         query = self.embed_query(text, identity, clothing, like, clothing_weight)
-        image = self.image(image_id)
+        return self.explain_image(query, image_id, self.image(image_id), cells)
+
+    def explain_image(
+        self, query: Query, image_id: str, image: PILImage.Image, cells: tuple[int, int] = CELLS
+    ) -> LostScore:
+        """As [`Gallery.explain`], of a query that is embedded and of an image that is open."""
         (state,) = self.store.states([normalize_name(image_id)]).values()
         return lost_score(self.embedder, query.vector, image, state.identity_description, cells)
 

@@ -143,6 +143,20 @@ def test_the_grid_shows_the_maps_and_what_is_gone(gallery, tmp_path):
     assert shown["red.png"].size == (160, 320)  # a placeholder
 
 
+def test_a_grid_embeds_its_sentence_once(gallery, monkeypatch):
+    embedded, embed = [], Embedder.__call__
+
+    def note(self, text=None, **images):
+        embedded.append(text)
+        return embed(self, text=text, **images)
+
+    monkeypatch.setattr(Embedder, "__call__", note)
+    hits = gallery.search(like=Image.new("RGB", (16, 32)))
+    embedded.clear()
+    hits_row(gallery, "", hits, explained={"text": SENTENCES[0]})
+    assert embedded == [SENTENCES[0], None, None]  # and the copies of the two images
+
+
 def test_the_command_draws_maps(bdam, gallery, tmp_path):
     gallery.save(tmp_path / "gallery")
     plain, explained = tmp_path / "plain.png", tmp_path / "explained.png"
