@@ -233,7 +233,8 @@ def serve(
     log: Annotated[
         Path | None,
         typer.Option(
-            help="File to add a JSON line to for each search: when, who, what, and the images shown.",
+            help="File to add a JSON line to for each search and each image that is opened: when, who, what, and the "
+            "images shown.",
             callback=writable_file,
         ),
     ] = None,

@@ -84,8 +84,8 @@ class Users:
 
 class QueryLog:
     """
-    A file with a JSON line for each search: when, who, what they looked for, and the images that they were shown. At
-    10 MB it is renamed to `PATH.1`, and so on up to `PATH.10`.
+    A file with a JSON line for each search, and for each image that is opened: when, who, what they looked for, and
+    the images that they were shown. At 10 MB it is renamed to `PATH.1`, and so on up to `PATH.10`.
 
     Args:
         path: the file, which is continued.
@@ -98,17 +98,23 @@ class QueryLog:
         handler.setFormatter(logging.Formatter("%(message)s"))
         self._logger.addHandler(handler)
 
-    def write(self, user: str | None, query: Mapping[str, Any], found: list[str] | None) -> None:
+    def write(
+        self, user: str | None, query: Mapping[str, Any], shown: list[str] | None, opened: str | None = None
+    ) -> None:
         """
+        Writes a line: of an image that was opened, if `opened` is given, otherwise of a search.
+
         Args:
             user: who searched; None if the page asks nobody for a name.
             query: the arguments of the search. Of an image that was uploaded, its digest is written.
-            found: the ids of the images that were shown; None if the search was refused.
+            shown: the ids of the images that were shown; None if the search was refused.
+            opened: the id of the image that was opened among those that the query found.
         """
         words = {name: _digest(value) if isinstance(value, Image) else value for name, value in query.items()}
         given = {name: value for name, value in words.items() if value not in (None, {})}
         when = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._logger.info(json.dumps({"time": when, "user": user, "query": given, "found": found}, default=str))
+        what = {"found": shown} if opened is None else {"opened": opened, "shown": shown}
+        self._logger.info(json.dumps({"time": when, "user": user, "query": given, **what}, default=str))
 
     def close(self) -> None:
         for handler in self._logger.handlers:

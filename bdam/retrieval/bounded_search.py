@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.images import open_image
 from bdam.retrieval.asking import Asker
-from bdam.retrieval.display import show_image
+from bdam.retrieval.display import placeholder, read_image, show_image
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.hits import Hits
 from bdam.retrieval.questions import Question
@@ -36,6 +36,7 @@ Sentence = Annotated[str | None, Field(max_length=MAX_SENTENCE)]
 Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
 Example = str | Image.Image | None
 InFrame = Callable[[dict[str, Any]], Image.Image | None]
+Log = Callable[[dict[str, Any], list[str] | None, str | None], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,8 @@ class BoundedSearch:
     Args:
         gallery: to search. One thread at a time does, since tokenizers and database clients may not be thread-safe.
         blur_heads: whether thumbnails show heads blurred.
-        log: is called with each query and the ids of the images that it found, None if it was refused.
+        log: is called with each query, the ids of the images that were shown, None if it was refused, and the id of
+            the image that was opened, None for a search.
         in_frame: shows where an image was cut out, by its row, or None. Default: nothing does.
     """
 
@@ -74,14 +76,14 @@ class BoundedSearch:
         self,
         gallery: Gallery,
         blur_heads: bool = False,
-        log: Callable[[dict[str, Any], list[str] | None], None] | None = None,
+        log: Log | None = None,
         in_frame: InFrame | None = None,
     ):
         self.gallery = gallery
         self.blur_heads = blur_heads
         self.choices = {name: values for name, values in gallery.store.choices().items() if name != TRACK}
         self.one_per = TRACK if _has_tracks(gallery) else None
-        self._log = log or (lambda query, found: None)
+        self._log = log or (lambda query, shown, opened: None)
         self._in_frame = in_frame or (lambda row: None)
         self._lock = Lock()
 
@@ -95,11 +97,11 @@ class BoundedSearch:
         Raises:
             ValueError: as [`Gallery.search`]; and if an argument is out of bounds or of the wrong type.
         """
-        with self._logged(query) as found:
+        with self._logged(query) as shown:
             checked = _check(**query)
             with self._lock:
                 hits = self.gallery.search(**checked)
-            found += [hit.image_id for hit in hits]
+            shown += [hit.image_id for hit in hits]
         return hits
 
     def ask(self, answers: dict[str, str | None], **query: Any) -> tuple[Hits, Question | None]:
@@ -113,11 +115,11 @@ class BoundedSearch:
         Raises:
             ValueError: as [`BoundedSearch.search`].
         """
-        with self._logged({**query, "answers": answers}) as found:
+        with self._logged({**query, "answers": answers}) as shown:
             checked = _check(**query)
             with self._lock:
                 hits, question = self._asker.search(answers, **checked)
-            found += [hit.image_id for hit in hits]
+            shown += [hit.image_id for hit in hits]
         return hits, question
 
     def open(self, image_id: str, **query: Any) -> OpenedImage:
@@ -131,14 +133,18 @@ class BoundedSearch:
         Raises:
             ValueError: as [`BoundedSearch.search`]; and if the gallery has no such image.
         """
-        if not (found := self.gallery.store.find([image_id])):
-            raise ValueError(f"No image of the gallery is named {image_id!r}.")
-        image = show_image(self.gallery, image_id)
-        image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-        with _mistakes_told():
+        with self._logged(query, image_id) as shown:
             checked = _check(**query)
-        row, lost = found[0].row, self._explain(image_id, checked)
-        return OpenedImage(image, self._in_frame(row), row, lost, self._open_track(found[0]))
+            if not (found := self.gallery.store.find([image_id])):
+                raise ValueError(f"No image of the gallery is named {image_id!r}.")
+            image = read_image(self.gallery, image_id)
+            lost = {} if image is None else self._explain(image_id, image, checked)
+            track = self._find_track(found[0])
+            shown += [one.image_id for one in track] or [image_id]
+        image, row = image or placeholder(), found[0].row
+        others = ((image if one.image_id == image_id else show_image(self.gallery, one.image_id)) for one in track)
+        thumbnails = [(self._to_thumbnail(other), _time(one.row)) for other, one in zip(others, track, strict=True)]
+        return OpenedImage(_shrink(image, EXAMPLE_SIDE), self._in_frame(row), row, lost, thumbnails)
 
     def filter(self, values: Sequence[Any]) -> dict[str, list | Span]:
         """
@@ -159,24 +165,23 @@ class BoundedSearch:
 
     def thumbnail(self, image_id: str) -> Image.Image:
         """An image of the gallery of at most `THUMBNAIL_SIDE` pixels a side; a placeholder if it cannot be read."""
-        image = show_image(self.gallery, image_id)
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return blur_head(image) if self.blur_heads else image
+        return self._to_thumbnail(show_image(self.gallery, image_id))
 
-    def _open_track(self, opened: StoredImage) -> list[tuple[Image.Image, str]]:
+    def _to_thumbnail(self, image: Image.Image) -> Image.Image:
+        thumbnail = _shrink(image, THUMBNAIL_SIDE)
+        return blur_head(thumbnail) if self.blur_heads else thumbnail
+
+    def _find_track(self, opened: StoredImage) -> list[StoredImage]:
+        """The images of the track of an image, in order of time; none if it is alone."""
         track = opened.row.get(TRACK)
         images = [] if track is None else self.gallery.store.search(opened.vector, MAX_HITS, {TRACK: track})
-        if len(images) < 2:
-            return []
         images.sort(key=lambda image: (image.row.get("time") or 0, image.image_id))
-        return [(self.thumbnail(image.image_id), _time(image.row)) for image in images]
+        return images if len(images) > 1 else []
 
-    def _explain(self, image_id: str, query: dict[str, Any]) -> dict[str, np.ndarray]:
-        try:
-            with self._lock:
-                lost = self.gallery.explain(image_id, **{name: query[name] for name in ASKED})
-        except OSError:  # of an image that is gone
-            return {}
+    def _explain(self, image_id: str, image: Image.Image, query: dict[str, Any]) -> dict[str, np.ndarray]:
+        with self._lock:
+            embedded = self.gallery.embed_query(**{name: query[name] for name in ASKED})
+            lost = self.gallery.explain_image(embedded, image_id, image)
         return {name: part for name in ("identity", "clothing") if (part := getattr(lost, name)).any()}
 
     @property
@@ -189,16 +194,16 @@ class BoundedSearch:
         return Asker(self.gallery)
 
     @contextmanager
-    def _logged(self, query: dict[str, Any]) -> Iterator[list[str]]:
+    def _logged(self, query: dict[str, Any], opened: str | None = None) -> Iterator[list[str]]:
         """Logs a query with the ids that are put into the list, or with None if there is an error."""
-        found: list[str] = []
+        shown: list[str] = []
         try:
             with _mistakes_told():
-                yield found
+                yield shown
         except Exception:
-            self._log(query, None)
+            self._log(query, None, opened)
             raise
-        self._log(query, found)
+        self._log(query, shown, opened)
 
 
 @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
@@ -229,6 +234,13 @@ def _mistakes_told() -> Iterator[None]:
 def _has_tracks(gallery: Gallery) -> bool:
     some = gallery.store.search(torch.zeros(gallery.embedder.space.size), 1, {})
     return bool(some) and TRACK in some[0].row
+
+
+def _shrink(image: Image.Image, side: int) -> Image.Image:
+    """A copy of an image of at most so many pixels a side."""
+    copy = image.copy()
+    copy.thumbnail((side, side))
+    return copy
 
 
 def _time(row: dict[str, Any]) -> str:

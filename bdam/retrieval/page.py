@@ -127,7 +127,7 @@ def build_page(
     Args:
         gallery: to search.
         blur_heads: whether the images that are found are shown with heads blurred.
-        log: of the searches; None keeps none.
+        log: of the searches and of the images that are opened; None keeps none.
         in_frame: see [`BoundedSearch`].
 
     Example:
@@ -382,7 +382,7 @@ def _slider(*arguments: Any, **options: Any) -> gradio.Slider:
     return slider
 
 
-def _write(log: QueryLog, query: dict[str, Any], found: list[str] | None) -> None:
-    """Logs a search, with the name of whom Gradio is answering."""
+def _write(log: QueryLog, query: dict[str, Any], shown: list[str] | None, opened: str | None) -> None:
+    """Logs a search or an image that is opened, with the name of whom Gradio is answering."""
     request = LocalContext.request.get(None)
-    log.write(request.username if request else None, query, found)
+    log.write(request.username if request else None, query, shown, opened)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import bcrypt
@@ -87,7 +88,7 @@ def place(processor, tmp_path_factory) -> Path:
 
 def test_searches_are_logged(place, tmp_path):
     log = QueryLog(tmp_path / "logs" / "queries.jsonl")
-    bounded = BoundedSearch(Gallery.load(place / "gallery"), log=lambda query, found: log.write("ada", query, found))
+    bounded = BoundedSearch(Gallery.load(place / "gallery"), log=partial(log.write, "ada"))
     found = [hit.image_id for hit in bounded.search(text=SENTENCE, k=2)]
     bounded.search(like=Image.new("RGB", (32, 64)), k=1)
     with pytest.raises(ValueError, match="`k`"):
@@ -96,6 +97,29 @@ def test_searches_are_logged(place, tmp_path):
     first, second, third = map(json.loads, (tmp_path / "logs" / "queries.jsonl").read_text().splitlines())
     assert first["user"] == "ada" and first["query"] == {"text": SENTENCE, "k": 2} and first["found"] == found
     assert second["query"]["like"].startswith("upload ") and third["found"] is None
+
+
+def test_images_that_are_opened_are_logged(place, tmp_path):
+    """In lines of their own, with all images of the track, which are shown, too."""
+    rows = generate_pedestrians(1, 1, 2, image_size=(64, 32))["test"].select_columns(["image_id", "image"])
+    image_ids = rows["image_id"][:]
+    tracks = rows.add_column("track", ["a", "a", *(f"b{row}" for row in range(len(rows) - 2))])
+    log = QueryLog(tmp_path / "queries.jsonl")
+    bounded = BoundedSearch(Gallery.from_images(place / "model", tracks), log=partial(log.write, "ada"))
+    bounded.open(image_ids[0], text=SENTENCE)
+    bounded.open(image_ids[2], like=image_ids[0])
+    with pytest.raises(ValueError, match="No image of the gallery is named 'x'"):
+        bounded.open("x", text=SENTENCE)
+    log.close()
+    first, second, third = map(json.loads, (tmp_path / "queries.jsonl").read_text().splitlines())
+    assert first.pop("time") and first == {
+        "user": "ada",
+        "opened": image_ids[0],
+        "query": {"text": SENTENCE},
+        "shown": sorted(image_ids[:2]),
+    }
+    assert second["query"] == {"like": image_ids[0]} and second["shown"] == [image_ids[2]]
+    assert third["opened"] == "x" and third["shown"] is None
 
 
 def test_a_page_with_users_answers_them_alone(place):

@@ -107,7 +107,7 @@ def running(command: list[str | Path], port: int, folder: Path, cwd: Path = ROOT
 
 @pytest.fixture(scope="module")
 def url(place) -> Iterator[str]:
-    with served(place) as url:
+    with served(place, "--log", str(place / "queries.jsonl")) as url:
         yield url
 
 
@@ -271,6 +271,25 @@ def test_a_track_is_one_hit(gallery):
         bounded.open("x.png", text=SENTENCE)
     with pytest.raises(ValueError, match="`text`: String should have at most 1000 characters"):
         bounded.open("1.png", text="word " * 2000)
+
+
+def test_an_image_that_is_opened_is_read_once(gallery, tmp_path, monkeypatch):
+    people = generate_pedestrians(1, 1, 1, image_size=(64, 32))["test"]
+    for number, image in enumerate(people["image"][:2]):
+        image.save(tmp_path / f"{number}.png")
+    lines = [json.dumps({"file_name": f"{number}.png", "track": "a"}) for number in range(2)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    bounded = BoundedSearch(Gallery.from_images(gallery.embedder, tmp_path))
+    read, open_image = [], Gallery.image
+
+    def note(self, image_id):
+        read.append(image_id)
+        return open_image(self, image_id)
+
+    monkeypatch.setattr(Gallery, "image", note)
+    opened = bounded.open("0.png", text=SENTENCE)
+    assert len(opened.track) == 2 and list(opened.lost) == ["identity", "clothing"]
+    assert sorted(read) == ["0.png", "1.png"]
 
 
 def test_spans_are_chosen_by_their_ends(gallery):
@@ -463,7 +482,7 @@ def opened(page) -> str:
     return text(page, "facts")
 
 
-def test_why_an_image_was_found(page, gallery):
+def test_why_an_image_was_found(page, gallery, place):
     """By keyboard alone: the image, what it was found for at the weight of the slider, and nothing hostile."""
     press(page, f"{SENTENCE} {HACK}", Keys.ENTER)
     found = gallery.search(f"{SENTENCE} {HACK}", clothing_weight=0.6, k=12)
@@ -473,6 +492,8 @@ def test_why_an_image_was_found(page, gallery):
     until(lambda: found[0].image_id in opened(page) and "folder" in opened(page))
     parts = ["image", "identity\nlost if hidden", "clothing\nlost if hidden"]
     until(lambda: captions(page, "views") == parts)
+    entry = json.loads((place / "queries.jsonl").read_text().splitlines()[-1])
+    assert (entry["opened"], entry["query"]["clothing_weight"]) == (found[0].image_id, 0.6)
     assert page.title == "Find a person" and not page.find_elements("css selector", "img[src=x]")
     page.find_element("tag name", "textarea").click()
     tab_to(page, "Close")
