@@ -31,7 +31,7 @@ from bdam.commands.options import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from bdam.retrieval.bounded_search import InFrame
+    from bdam.retrieval.display import InFrame
     from bdam.retrieval.gallery import Gallery
     from bdam.retrieval.hits import Hits
     from bdam.retrieval.indexing import IndexReport
@@ -54,6 +54,9 @@ SPAN = re.compile(r"(-?\d+\.?\d*)?\.\.(-?\d+\.?\d*)?")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MovedModel = Annotated[
     str | None, typer.Option("--model", help="The checkpoint, if it was moved since the gallery was made.")
+]
+Footage = Annotated[
+    Path | None, typer.Option(help="What the images were cut from by `bdam detect`, to show them in their frames.")
 ]
 
 
@@ -166,6 +169,7 @@ def search(
     explain: Annotated[
         bool, typer.Option("--explain", help="On the grid, red shows what the score of an image loses when hidden.")
     ] = False,
+    footage: Footage = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     ask: Annotated[
         bool, typer.Option("--ask", help="Ask what would tell most, and search again with each answer.")
@@ -186,8 +190,8 @@ def search(
     from bdam.retrieval.gallery import Gallery
     from bdam.retrieval.questions import QUESTIONS, load_questions
 
-    if explain and grid is None:
-        raise ValueError("--explain draws on the grid: give --grid, too.")
+    if grid is None and (explain or footage is not None):
+        raise ValueError(f"{'--explain' if explain else '--footage'} draws on the grid: give --grid, too.")
     if ask and len(sentences or []) > 1:
         raise ValueError("With --ask, give one sentence.")
     if questions is not None and not ask:
@@ -195,6 +199,7 @@ def search(
     to_ask = load_questions(questions or QUESTIONS) if ask else []
     if ask and rerank is not None:
         raise ValueError("--ask and --rerank both put images in a new order: give one of them.")
+    in_frame = None if footage is None else open_frames_of(footage, hide_others=False)
     reranker = open_reranker(rerank, base_url, rerank_top, concurrency, max_requests)
     gallery = Gallery.load(uri, model, index_name)
     example = open_example(gallery, like)
@@ -213,7 +218,7 @@ def search(
         print_results(results, as_json)
     if grid is not None:
         rows = [
-            hits_row(gallery, title, hits, example, query if explain else None)
+            hits_row(gallery, title, hits, example, query if explain else None, in_frame)
             for (title, hits), query in zip(results, queries, strict=True)
         ]
         ranked_grid(rows, grid, gallery.embedder.space.weights)
@@ -245,9 +250,7 @@ def serve(
         bool | None,
         typer.Option("--blur-heads/--show-heads", help="Default: blurred if other machines can reach the page."),
     ] = None,
-    footage: Annotated[
-        Path | None, typer.Option(help="What the images were cut from by `bdam detect`, to show them in their frames.")
-    ] = None,
+    footage: Footage = None,
 ) -> None:
     """
     Search a gallery on a web page.

@@ -3,8 +3,9 @@
 import textwrap
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,6 +48,8 @@ class RankedQuery:
         right: whether each shows the person of the query; None (default) if unknown.
         ranks: their ranks; by default 1, 2, 3, …
         example: the image that was searched by; None (default) if there was none.
+        frames: for each image, where it was cut out and what that is called; None where that is not known. Default:
+            nothing is shown below the images.
     """
 
     sentence: str
@@ -55,6 +58,7 @@ class RankedQuery:
     right: list[bool] | None = None
     ranks: list[int] | None = None
     example: Image.Image | None = None
+    frames: list[tuple[Image.Image, str] | None] | None = None
 
 
 @dataclass
@@ -68,7 +72,8 @@ class ImageMaps:
 
 def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = None) -> None:
     """
-    Draws each query above its ranked images, with a green frame if right and a red one if wrong.
+    Draws each query above its ranked images, with a green border if right and a red one if wrong. Below each image
+    stands the frame that it was cut from, if that is given.
 
     Args:
         queries: the queries to draw.
@@ -77,35 +82,62 @@ def ranked_grid(queries: list[RankedQuery], path: Path, weights: str | None = No
     """
     rows = [[*_example(query), *_found(query)] for query in queries]
     columns = max(map(len, rows))
-    figure = plt.figure(figsize=(1.25 * columns, 3.1 * len(queries)), layout="constrained")
+    width, heights = (2.1, (2.7, 1.6)) if any(tile.frame for row in rows for tile in row) else (1.25, (3.1,))
+    figure = plt.figure(figsize=(width * columns, sum(heights) * len(queries)), layout="constrained")
     strips = figure.subfigures(len(queries), squeeze=False)[:, 0]
     for query, row, strip in zip(queries, rows, strips, strict=True):
-        sentence = "\n".join(textwrap.wrap(query.sentence, 14 * columns))
+        sentence = "\n".join(textwrap.wrap(query.sentence, int(11.2 * width * columns)))
         strip.suptitle(sentence, x=0.01, horizontalalignment="left", fontsize=9)
-        axes = strip.subplots(1, columns, squeeze=False)[0]
-        for axis, (image, label, color) in zip(axes, row, strict=False):
-            axis.set(xticks=[], yticks=[])
-            axis.imshow(image)
-            axis.set_xlabel(label, fontsize=8)
-            for spine in axis.spines.values():
-                spine.set(color=color, linewidth=2.5)
-        for axis in axes[len(row) :]:
-            axis.set_axis_off()
+        axes = strip.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+        for column, tile in zip_longest(axes.T, row):
+            _draw_tile(column, tile)
     _save(figure, path, metadata={"weights": weights} if weights and path.suffix == ".png" else None)
 
 
-def _example(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
-    """The image searched by, its label and the color of its frame."""
-    return [] if query.example is None else [(query.example, "like this", "black")]
+class _Tile(NamedTuple):
+    """An image of a grid, what is written below it, the color of its border, and the frame that it was cut from."""
+
+    image: Image.Image
+    label: str
+    color: str
+    frame: tuple[Image.Image, str] | None = None
 
 
-def _found(query: RankedQuery) -> list[tuple[Image.Image, str, str]]:
-    """Images found, their labels and the colors of their frames."""
+def _example(query: RankedQuery) -> list[_Tile]:
+    """The image searched by."""
+    return [] if query.example is None else [_Tile(query.example, "like this", "black")]
+
+
+def _found(query: RankedQuery) -> list[_Tile]:
+    """The images found."""
     ranks = query.ranks or range(1, 1 + len(query.images))
     labels = [f"{rank}.  {score:.2f}" for rank, score in zip(ranks, query.scores, strict=True)]
-    frames = {None: "0.7", True: "tab:green", False: "tab:red"}
-    colors = [frames[None]] * len(labels) if query.right is None else [frames[is_right] for is_right in query.right]
-    return list(zip(query.images, labels, colors, strict=True))
+    borders = {None: "0.7", True: "tab:green", False: "tab:red"}
+    colors = [borders[None]] * len(labels) if query.right is None else [borders[is_right] for is_right in query.right]
+    frames = query.frames or [None] * len(labels)
+    return [_Tile(*parts) for parts in zip(query.images, labels, colors, frames, strict=True)]
+
+
+def _draw_tile(axes: np.ndarray, tile: _Tile | None) -> None:
+    """An image and, on a second axis if there is one, its frame."""
+    for axis in axes:
+        axis.set_axis_off()
+    if tile is None:
+        return
+    _draw_image(axes[0], tile.image, tile.label, tile.color, 2.5)
+    if tile.frame is not None:
+        image, label = tile.frame
+        axes[1].set_anchor("N")
+        _draw_image(axes[1], image, "\n".join(textwrap.wrap(label, 32)), "0.7", 0.5)
+
+
+def _draw_image(axis: Axes, image: Image.Image, label: str, color: str, linewidth: float) -> None:
+    axis.set_axis_on()
+    axis.set(xticks=[], yticks=[])
+    axis.imshow(image)
+    axis.set_xlabel(label, fontsize=8)
+    for spine in axis.spines.values():
+        spine.set(color=color, linewidth=linewidth)
 
 
 def gate_histograms(values: dict[str, dict[str, torch.Tensor]], path: Path) -> None:

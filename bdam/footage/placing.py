@@ -24,7 +24,8 @@ def show_in_frame(footage: Path, row: Mapping[str, Any], hide_others: bool = Fal
         hide_others: whether to blur what is around the box.
 
     Returns:
-        None if the row has no such columns, or the frame cannot be read.
+        None if the row has no such columns, the frame cannot be read, or the box is not in it: then the file is not
+        the one that was searched.
     """
     if any(row.get(name) is None for name in ("source", "time", "box")):
         return None
@@ -37,10 +38,12 @@ def show_in_frame(footage: Path, row: Mapping[str, Any], hide_others: bool = Fal
     except ImageError:
         return None
     box = tuple(row["box"])
+    if box[2] > frame.width or box[3] > frame.height:
+        return None
     if hide_others:
         crop = frame.crop(box)
         frame = frame.filter(ImageFilter.GaussianBlur(max(frame.size) / 100))
         frame.paste(crop, box[:2])
-    ImageDraw.Draw(frame).rectangle(box, outline=RED, width=max(max(frame.size) // 300, 2))
+    ImageDraw.Draw(frame).rectangle(box, outline=RED, width=max(max(frame.size) // 200, 2))
     frame.thumbnail((MAX_SIDE, MAX_SIDE))
     return frame

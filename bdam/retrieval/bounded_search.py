@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from bdam.data.images import open_image
 from bdam.retrieval.asking import Asker
-from bdam.retrieval.display import placeholder, read_image, show_image
+from bdam.retrieval.display import InFrame, placeholder, read_image, show_image, show_time
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.hits import Hits
 from bdam.retrieval.questions import Question
@@ -35,7 +35,6 @@ TRACK = "track"  # the column of the track that an image belongs to, as `bdam de
 Sentence = Annotated[str | None, Field(max_length=MAX_SENTENCE)]
 Count = Annotated[int, Field(ge=1, le=MAX_HITS)]
 Example = str | Image.Image | None
-InFrame = Callable[[dict[str, Any]], Image.Image | None]
 Log = Callable[[dict[str, Any], list[str] | None, str | None], None]
 
 
@@ -142,8 +141,7 @@ class BoundedSearch:
             track = self._find_track(found[0])
             shown += [one.image_id for one in track] or [image_id]
         image, row = image or placeholder(), found[0].row
-        others = ((image if one.image_id == image_id else show_image(self.gallery, one.image_id)) for one in track)
-        thumbnails = [(self._to_thumbnail(other), _time(one.row)) for other, one in zip(others, track, strict=True)]
+        thumbnails = self._show_track(track, {image_id: image})
         return OpenedImage(_shrink(image, EXAMPLE_SIDE), self._in_frame(row), row, lost, thumbnails)
 
     def filter(self, values: Sequence[Any]) -> dict[str, list | Span]:
@@ -177,6 +175,11 @@ class BoundedSearch:
         images = [] if track is None else self.gallery.store.search(opened.vector, MAX_HITS, {TRACK: track})
         images.sort(key=lambda image: (image.row.get("time") or 0, image.image_id))
         return images if len(images) > 1 else []
+
+    def _show_track(self, track: list[StoredImage], is_read: dict[str, Image.Image]) -> list[tuple[Image.Image, str]]:
+        """Thumbnails of the images of a track, of which some were read before, with their times."""
+        images = (is_read.get(one.image_id) or show_image(self.gallery, one.image_id) for one in track)
+        return [(self._to_thumbnail(image), show_time(one.row)) for image, one in zip(images, track, strict=True)]
 
     def _explain(self, image_id: str, image: Image.Image, query: dict[str, Any]) -> dict[str, np.ndarray]:
         with self._lock:
@@ -241,11 +244,6 @@ def _shrink(image: Image.Image, side: int) -> Image.Image:
     copy = image.copy()
     copy.thumbnail((side, side))
     return copy
-
-
-def _time(row: dict[str, Any]) -> str:
-    """The time of an image in its video, as minutes and seconds; empty if it has none."""
-    return "" if row.get("time") is None else "{:.0f}:{:04.1f}".format(*divmod(row["time"], 60))
 
 
 def open_example(content: bytes) -> Image.Image:

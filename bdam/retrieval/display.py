@@ -1,6 +1,7 @@
 """Hits as tables and figures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm.auto import tqdm
 
+from bdam.data.images import is_image
 from bdam.evaluation.figures import RankedQuery
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.hits import Hit, Hits, Query
@@ -16,6 +18,9 @@ from bdam.retrieval.hits import Hit, Hits, Query
 
 # Of maps of lost score. The image is seen through the deepest red, whose opacity is out of 255.
 RED, DEEPEST = "#dc2626", 190
+
+# Shows an image in the frame that it was cut from, by its row; None where that is not known.
+InFrame = Callable[[dict[str, Any]], Image.Image | None]
 
 
 def hits_table(title: str, hits: Hits) -> Table:
@@ -43,6 +48,7 @@ def hits_row(
     hits: list[Hit],
     like: str | Image.Image | None = None,
     explained: Mapping[str, Any] | None = None,
+    in_frame: InFrame | None = None,
 ) -> RankedQuery:
     """
     A query and its hits for [`ranked_grid`].
@@ -54,6 +60,7 @@ def hits_row(
         like: the example of the query, if it had one: an image, or the id of one of the gallery. If that one has a
             `person_id`, hits of the same person are marked as right and the others as wrong.
         explained: the query, as [`Gallery.explain`] takes it, if the hits are to be shown with [`lay_over`].
+        in_frame: shows the hits that come from footage in their frames; None if they are to be shown alone.
     """
     example = show_image(gallery, like) if isinstance(like, str) else like
     examples = gallery.store.find([like]) if isinstance(like, str) else []
@@ -62,7 +69,8 @@ def hits_row(
     shown = tqdm(hits, desc="Explaining", unit="image", leave=False, disable=explained is None)
     query = None if explained is None else gallery.embed_query(**explained)
     images = [show_image(gallery, hit.image_id, query) for hit in shown]
-    return RankedQuery(title, images, [hit.score for hit in hits], right, example=example)
+    frames = None if in_frame is None else [show_frame(hit.row, in_frame) for hit in hits]
+    return RankedQuery(title, images, [hit.score for hit in hits], right, example=example, frames=frames)
 
 
 def show_image(gallery: Gallery, image_id: str, query: Query | None = None) -> Image.Image:
@@ -88,6 +96,23 @@ def read_image(gallery: Gallery, image_id: str) -> Image.Image | None:
         return None
 
 
+def show_frame(row: dict[str, Any], in_frame: InFrame) -> tuple[Image.Image, str] | None:
+    """
+    The frame that an image was cut from, a placeholder if it is gone or has changed, with its source and time; None
+    if the image does not come from footage.
+    """
+    if row.get("source") is None:
+        return None
+    is_photograph = is_image(Path(row["source"]))
+    label = row["source"] if is_photograph else f"{row['source']} {show_time(row)}"
+    return in_frame(row) or placeholder("not in\nthe footage", (320, 180)), label
+
+
+def show_time(row: dict[str, Any]) -> str:
+    """The time of an image in its video, as minutes and seconds; empty if it has none."""
+    return "" if row.get("time") is None else "{:.0f}:{:04.1f}".format(*divmod(row["time"], 60))
+
+
 def lay_over(image: Image.Image, lost: np.ndarray) -> Image.Image:
     """
     An image in gray, red where its score is lost: the redder, the more.
@@ -103,11 +128,9 @@ def lay_over(image: Image.Image, lost: np.ndarray) -> Image.Image:
     return Image.composite(red, image.convert("L").convert("RGB"), cells.resize(image.size, Image.Resampling.BICUBIC))
 
 
-def placeholder() -> Image.Image:
-    """What is shown in place of an image that cannot be read."""
-    image = Image.new("RGB", (160, 320), "#e2e8f0")
-    text = "gone since\nit was\nindexed"
-    ImageDraw.Draw(image).text(
-        (80, 160), text, "#475569", ImageFont.load_default(22), anchor="mm", align="center", spacing=8
-    )
+def placeholder(text: str = "gone since\nit was\nindexed", size: tuple[int, int] = (160, 320)) -> Image.Image:
+    """What is shown in place of an image or a frame that cannot be read."""
+    image = Image.new("RGB", size, "#e2e8f0")
+    center, font = (size[0] // 2, size[1] // 2), ImageFont.load_default(22)
+    ImageDraw.Draw(image).text(center, text, "#475569", font, anchor="mm", align="center", spacing=8)
     return image

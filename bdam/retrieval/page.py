@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bdam.retrieval.access import QueryLog, Users
-from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch, InFrame
+from bdam.retrieval.bounded_search import MAX_HITS, MAX_SENTENCE, BoundedSearch
+from bdam.retrieval.display import InFrame
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.page_handlers import HITS, PageHandlers
 from bdam.retrieval.stores.base import Span

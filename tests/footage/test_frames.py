@@ -176,6 +176,7 @@ def test_a_crop_is_shown_in_its_frame(drawn):
         {"source": "../secret.mp4", "time": 1.0, "box": [0, 0, 9, 9]},
         {"source": "north/street.mp4", "time": 1e6, "box": [0, 0, 9, 9]},
         {"source": "north/street.mp4", "time": None, "box": [0, 0, 9, 9]},
+        {"source": "north/street.mp4", "time": 1.0, "box": [1200, 0, 1280, 200]},
     ],
 )
 def test_what_has_no_frame_is_not_shown(footage, row):

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 from tiny import SENTENCES
 
+from bdam.commands.search import open_frames_of
 from bdam.data.pedestrians import View, draw_identity, draw_outfit
 from bdam.data.pedestrians.figure import draw_figure
+from bdam.retrieval.display import show_frame
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.sources import open_source
 
@@ -83,6 +85,31 @@ def test_people_are_found_and_indexed_by_one_command(bdam, checkpoint, photograp
     assert hit.row["path"] == str(tmp_path / "gallery.crops/south/b.png/0001-1.jpg")
     assert (hit.row["source"], hit.row["track"], len(hit.row["box"])) == ("south/b.png", "south/b.png/0001", 4)
     assert bdam("index", checkpoint, photographs, gallery, "--detect", "hog")[0] == 0  # again: nothing to do
+
+
+def test_the_grid_shows_hits_in_their_frames(bdam, checkpoint, photographs, tmp_path):
+    gallery, plain, framed = (tmp_path / name for name in ("gallery", "plain.png", "framed.png"))
+    assert bdam("index", checkpoint, photographs, gallery, "--detect", "hog")[0] == 0
+    search = ("search", gallery, SENTENCES[0], "--grid")
+    assert bdam(*search, plain)[0] == bdam(*search, framed, "--footage", photographs)[0] == 0
+    with Image.open(plain) as alone, Image.open(framed) as both:
+        assert both.width > alone.width and both.height > alone.height
+    hits = Gallery.load(gallery).search(SENTENCES[0])
+    in_frame = open_frames_of(photographs, hide_others=False)
+    shown = {label: frame.size for frame, label in (show_frame(hit.row, in_frame) for hit in hits)}
+    assert shown == {"north/a.png": (320, 400), "south/b.png": (320, 400)}
+    code, output = bdam(*search, framed, "--footage", tmp_path / "nowhere")
+    assert code == 1 and "error: No footage at" in output
+    code, output = bdam(*search[:-1], "--footage", photographs)
+    assert code == 1 and "error: --footage draws on the grid: give --grid, too." in output
+
+
+def test_a_frame_says_its_source_and_time():
+    row, frame = {"source": "gate.mp4", "time": 61.5, "box": [0, 0, 9, 9]}, Image.new("RGB", (32, 16))
+    assert show_frame(row, lambda row: frame) == (frame, "gate.mp4 1:01.5")
+    gone, label = show_frame({"source": "gate.png", "time": 0.0}, lambda row: None)
+    assert gone.size == (320, 180) and label == "gate.png"  # a placeholder
+    assert show_frame({"folder": "north"}, lambda row: frame) is None
 
 
 def test_both_commands_tell_what_is_left_out(bdam, checkpoint, photographs, tmp_path):
