@@ -3,7 +3,18 @@
 import typer
 from rich.markup import escape
 
-from bdam.commands import captions, data, environment, evaluation, export, footage, publishing, search, training
+from bdam.commands import (
+    captions,
+    data,
+    environment,
+    evaluation,
+    export,
+    footage,
+    publishing,
+    retention,
+    search,
+    training,
+)
 from bdam.commands.options import errors
 
 
@@ -16,6 +27,7 @@ app.command()(evaluation.calibrate)
 app.command()(evaluation.analyze)
 app.command()(footage.detect)
 app.command()(search.index)
+app.command()(retention.prune)
 app.command()(search.search)
 app.command()(export.export)
 app.command("app")(search.serve)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -290,8 +291,7 @@ def open_frames_of(footage: Path, hide_others: bool) -> "InFrame":
 
 def print_report(report: "IndexReport", uri: str, index_name: str) -> None:
     """Prints what indexing has done or would do, and the recall of an approximate index."""
-    for image_id in report.removed:
-        console.print(f"{'removed' if report.plan is None else 'would remove'} {escape(image_id)}", soft_wrap=True)
+    print_removed(report.removed, is_planned=report.plan is not None)
     if report.plan is not None:
         console.print(f"{escape(report.plan)}; nothing was done.")
         return
@@ -304,6 +304,12 @@ def print_report(report: "IndexReport", uri: str, index_name: str) -> None:
     if report.recalls:
         shares = ", ".join(f"{recall:.1%} at clothing weight {weight:g}" for weight, recall in report.recalls.items())
         console.print(f"Of the first ten images of an exact search, {escape(index_name)} finds {shares}.")
+
+
+def print_removed(image_ids: Iterable[str], is_planned: bool) -> None:
+    """Prints which images are removed, or would be."""
+    for image_id in image_ids:
+        console.print(f"{'would remove' if is_planned else 'removed'} {escape(image_id)}", soft_wrap=True)
 
 
 def open_example(gallery: "Gallery", like: str | None) -> "str | Image | None":

@@ -3,7 +3,7 @@
 import json
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,16 @@ def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, completely or not at all."""
     with written_whole(path) as aside:
         aside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
+    """Removes all other lines from a file of JSON lines, completely or not at all."""
+    with path.open(encoding="utf-8") as file:
+        lines = list(file)
+    kept = [line for line in lines if not line.strip() or is_kept(json.loads(line))]
+    if len(kept) < len(lines):
+        with written_whole(path) as aside:
+            aside.write_text("".join(kept), encoding="utf-8")
 
 
 def remove_incomplete_line(path: Path) -> None:

@@ -1,24 +1,25 @@
 """The folder that crops are written to, which a run that was killed can go on with."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from bdam.data.images import METADATA_FILE, file_stamp
-from bdam.data.writing import remove_incomplete_line, write_json, written_whole
+from bdam.data.writing import keep_lines, remove_incomplete_line, write_json, written_whole
 from bdam.footage.crops import Box
+from bdam.footage.deletion import SOURCES, WORK, acquire, lock_of, read_lines
 from bdam.footage.detection import Detection
 from bdam.footage.files import FootageFile
 from bdam.footage.tracking import SearchedFrame
 
 
-SOURCES, FRAMES = "sources.jsonl", "frames.jsonl"
+FRAMES = "frames.jsonl"
 QUALITY = 95  # of JPEG files
 
 
@@ -63,8 +64,8 @@ class CropFolder:
     def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
         self.settings = dict(settings)
-        self._work = path / ".footage"
-        self._lock = FileLock(self._work / "lock")
+        self._work = path / WORK
+        self._lock = lock_of(path)
         self._finished: dict[str, dict[str, Any]] = {}
         self._frames: IO[str] | None = None
 
@@ -72,10 +73,7 @@ class CropFolder:
         if not self._work.is_dir() and self.path.is_dir() and any(self.path.iterdir()):
             raise FileExistsError(f"{self.path} holds other files and no crops: give a new or an empty folder.")
         self._work.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"Another run is writing to {self.path}: wait for it, or stop it.") from None
+        acquire(self._lock, self.path)
         try:
             self._check_settings()
             for path in (self.path / METADATA_FILE, self._work / SOURCES, self._work / FRAMES):
@@ -84,7 +82,7 @@ class CropFolder:
         except BaseException:
             self._lock.release()
             raise
-        self._finished = {line["source"]: line for line in _read_lines(self._work / SOURCES)}
+        self._finished = {line["source"]: line for line in read_lines(self._work / SOURCES)}
         return self
 
     def __exit__(self, *_) -> None:
@@ -113,19 +111,14 @@ class CropFolder:
 
     def remove_rows(self, unfinished: Iterable[FootageFile]) -> None:
         """Removes the rows of files that are not finished, which a killed run or an earlier content has left."""
-        path = self.path / METADATA_FILE
         finished = self._finished.keys() - {file.source for file in unfinished}
-        rows = _read_lines(path)
-        kept = [row for row in rows if row["source"] in finished]
-        if len(kept) < len(rows):
-            with written_whole(path) as aside:
-                aside.write_text("".join(map(_to_line, kept)), encoding="utf-8")
+        keep_lines(self.path / METADATA_FILE, lambda row: row["source"] in finished)
 
     def begin(self, file: FootageFile) -> list[SearchedFrame]:
         """Begins a file, or goes on with it; returns the frames that an earlier run has searched."""
         self._close()
         path, header = self._work / FRAMES, _header(file)
-        lines = _read_lines(path)
+        lines = read_lines(path)
         if lines[:1] != [header]:
             lines = [header]
             with written_whole(path) as aside:
@@ -142,13 +135,16 @@ class CropFolder:
     def finish(self, file: FootageFile, crops: Iterable[tuple[Crop, Image.Image]]) -> int:
         """
         Writes the crops of a file, with their rows, and notes that it is finished; returns how many there are. If
-        this is interrupted, the next run does it again.
+        this is interrupted, the next run does it again. The crops are dated as the file is.
         """
         folder, aside, rows = self.path / file.source, self._work / "crops", []
+        modified = file.path.stat().st_mtime_ns
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         for crop, image in crops:
-            image.save(aside / Path(crop.file_name).name, "JPEG", quality=QUALITY)
+            path = aside / Path(crop.file_name).name
+            image.save(path, "JPEG", quality=QUALITY)
+            os.utime(path, ns=(modified, modified))
             rows.append(asdict(crop))
         shutil.rmtree(folder, ignore_errors=True)
         if rows:
@@ -189,8 +185,3 @@ def _to_line(value: dict[str, Any]) -> str:
 def _append(path: Path, values: Iterable[dict[str, Any]]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(map(_to_line, values)))
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]

@@ -1,15 +1,12 @@
 """Folders with `metadata.jsonl`, such as crops of people in footage: rows of a gallery have its columns."""
 
 import json
-from random import Random
 
 import pytest
 from PIL import Image
 from tiny import SENTENCES
 
 from bdam.commands.search import open_frames_of
-from bdam.data.pedestrians import View, draw_identity, draw_outfit
-from bdam.data.pedestrians.figure import draw_figure
 from bdam.retrieval.display import show_frame
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.sources import open_source
@@ -60,21 +57,6 @@ def test_lines_that_are_not_valid_are_named(tmp_path, line, message):
     (tmp_path / "metadata.jsonl").write_text(line)
     with pytest.raises(ValueError, match=f"{tmp_path}.metadata.jsonl.*{message}"):
         open_source(tmp_path)
-
-
-@pytest.fixture
-def photographs(tmp_path):
-    """A folder with two photographs, of a drawn person each, and a file that is none."""
-    random = Random(0)
-    for name in ("north/a.png", "south/b.png"):
-        photograph = Image.new("RGB", (320, 400), "#b4b4b4")
-        canvas = photograph.crop((70, 50, 220, 350))
-        draw_figure(canvas, draw_identity(random), draw_outfit(random), View("front"))
-        photograph.paste(canvas, (70, 50))
-        path = tmp_path / "photographs" / name
-        path.parent.mkdir(parents=True)
-        photograph.save(path)
-    return tmp_path / "photographs"
 
 
 def test_people_are_found_and_indexed_by_one_command(bdam, checkpoint, photographs, tmp_path):

@@ -104,11 +104,13 @@ class Parts:
         return table["image"][pc.index(table["image_id"], name).as_py()].as_py()["bytes"]
 
     def remove(self, names: Collection[str]) -> None:
-        """Removes images: writes the files that hold them again, without them."""
+        """Removes images: writes the files that hold them again, without them, and deletes the indexes of vectors."""
         gone = pa.array(list(names), pa.string())
         for path in self.paths():
             if not pc.any(pc.is_in(pq.read_table(path, columns=["image_id"])["image_id"], gone)).as_py():
                 continue
+            for outdated in self.folder.glob("index-*.faiss"):
+                outdated.unlink()
             table = pq.read_table(path)
             table = table.filter(pc.invert(pc.is_in(table["image_id"], gone)))
             if len(table):
