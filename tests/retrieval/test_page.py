@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from bdam.retrieval.asking import Asker
 from bdam.retrieval.bounded_search import BoundedSearch, open_example
 from bdam.retrieval.gallery import Gallery
 from bdam.retrieval.page import SENTENCES as OFFERED
-from bdam.retrieval.page_handlers import caption
+from bdam.retrieval.page_handlers import FoundValues, caption
 from bdam.retrieval.stores.base import Span
 
 
@@ -318,6 +319,36 @@ def test_fifty_users_at_once(url, gallery):
     with ThreadPoolExecutor(50) as users:
         found = list(users.map(search, weights))
     assert found == [names(gallery.search(SENTENCE, clothing_weight=weight, k=12)) for weight in weights]
+
+
+def test_fifty_users_are_asked_at_once(url, gallery):
+    """As fifty browsers would, each with a session of its own."""
+    with urllib.request.urlopen(f"{url}/config", timeout=PATIENCE) as answer:
+        config = json.load(answer)
+    (button,) = [part["id"] for part in config["components"] if part["props"].get("value") == "Ask me what would help"]
+    (handler,) = [handler for handler in config["dependencies"] if [button, "click"] in handler["targets"]]
+
+    def press_ask(weight: float) -> tuple[str, int]:
+        """The question, and how many images are shown."""
+        event = {"fn_index": handler["id"], "session_hash": f"user at {weight}"}
+        event["data"] = [None, None, SENTENCE, None, None, weight, 12, *[None] * (len(handler["inputs"]) - 7)]
+        join = urllib.request.Request(
+            f"{url}/gradio_api/queue/join", json.dumps(event).encode(), {"Content-Type": "application/json"}
+        )
+        urllib.request.urlopen(join, timeout=PATIENCE).close()
+        session = urllib.parse.quote(event["session_hash"])
+        with urllib.request.urlopen(f"{url}/gradio_api/queue/data?session_hash={session}", timeout=PATIENCE) as answer:
+            messages = [json.loads(line.removeprefix(b"data: ")) for line in answer if line.startswith(b"data: ")]
+        (done,) = [message for message in messages if message["msg"] == "process_completed"]
+        values = dict(zip(FoundValues._fields, done["output"]["data"], strict=True))
+        return values["question"]["label"], len(values["results"]["value"])
+
+    weights = [user / 49 for user in range(50)]
+    with ThreadPoolExecutor(50) as users:
+        asked = list(users.map(press_ask, weights))
+    asker = Asker(gallery)
+    questions = [asker.search({}, text=SENTENCE, clothing_weight=weight, k=12)[1] for weight in weights]
+    assert asked == [(question.text, 12) for question in questions]
 
 
 @pytest.fixture
