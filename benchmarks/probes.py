@@ -4,7 +4,7 @@ What linear probes read of each attribute that can be seen: from the stream it b
     python benchmarks/probes.py MODEL DATA
 
 DATA is what `bdam data pedestrians DATA --size medium` writes: 12,000 persons in `train`, and 1,000 others in `test`,
-six images of each. Half an hour on one core.
+of whom one image in each of three outfits is looked at. Half an hour on one core.
 
 An attribute can be seen on an image if no other value would look alike: the image is redrawn (same pose, view, light,
 noise and background) with each other value that the person could have, of colors with the most alike, and more than
@@ -47,14 +47,13 @@ from encoders_bdam import encode_images
 # Noise moves a channel by 7 levels at most, up or down. Eight pixels are 0.1 % of an image.
 LEVELS, PIXELS = 16, 8
 ENOUGH = 20  # A value is probed if so many images of each half show it, and so many another one.
-STEPS, BATCH_SIZE, LEARNING_RATE = 1000, 128, 2e-3
+CYCLES, STEPS, BATCH_SIZE, LEARNING_RATE = 2, 1000, 128, 2e-3
 COLUMNS = ("its stream", "reader", "other stream", "reader of the other kind", "attributes of the other kind")
 NAMES = {kind: [field.name for field in fields(look)] for kind, look in (("identity", Identity), ("clothing", Outfit))}
 # The attribute that the values of another one depend on.
 CONDITIONS = {"hair_style": "gender", "beard": "gender", "pattern": "upper", "lower": "upper", "lower_colour": "lower"}
 DRAWN = SIZES["medium"].arguments
 Looks = dict[str, str]
-Areas = dict[str, list[float]]
 
 
 def read_looks(dataset: Dataset) -> list[Looks]:
@@ -96,8 +95,7 @@ class Painter:
         image = draw(looks, view)
         if (image != np.asarray(row["image"])).any():
             raise ValueError(f"{row['image_id']} cannot be redrawn: DATA must be of size medium, Pillow {PILLOW}.")
-        # What the person lacks has no color yet.
-        color = "black" if looks["upper_colour"] in LIGHT_COLORS else "white"
+        color = "black" if looks["upper_colour"] in LIGHT_COLORS else "white"  # Of what the person lacks.
         counts = []
         for name in looks:
             dyed = {f"{name}_colour": color} if looks.get(f"{name}_colour") == NONE else {}
@@ -130,12 +128,12 @@ def train_reader(encoder: BDAMEncoder, dataset: Dataset) -> Reader:
     values, targets = one_hot(read_looks(dataset), list(chain(*NAMES.values())))
     reader = Reader(encoder, values).train()
     reader(encoder.prepare_images([dataset[0]], use_descriptions=False)["pixel_values"])  # Sizes the linear layer.
-    optimizer = torch.optim.AdamW(reader.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS)
-    for _ in trange(STEPS, desc="Training the reader", leave=False):
+    for step in trange(CYCLES * STEPS, desc="Training the reader", leave=False):
+        if step % STEPS == 0:
+            optimizer = torch.optim.AdamW(reader.parameters())
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS)
         rows = torch.randint(len(dataset), (BATCH_SIZE,)).tolist()
-        images = [{"image": image} for image in dataset[rows]["image"]]
-        pixels = encoder.prepare_images(images, use_descriptions=False)["pixel_values"]
+        pixels = encoder.prepare_images([dataset[row] for row in rows], use_descriptions=False)["pixel_values"]
         pixels = torch.where(torch.rand(BATCH_SIZE, 1, 1, 1) < 0.5, pixels.flip(-1), pixels)
         loss = binary_cross_entropy_with_logits(reader(pixels), torch.from_numpy(targets[rows]), reduction="sum")
         optimizer.zero_grad()
@@ -159,7 +157,7 @@ def embed(encoder: BDAMEncoder, reader: Reader, dataset: Dataset) -> dict[str, d
     }
 
 
-def probe(features: dict[str, np.ndarray], values: np.ndarray, is_fitted: np.ndarray) -> Areas:
+def probe(features: dict[str, np.ndarray], values: np.ndarray, is_fitted: np.ndarray) -> dict[str, list[float]]:
     """The areas by COLUMNS, one for each value that enough of the N images have; of two opposite values, only one."""
     terms = np.unique(values)
     presence = values[:, None] == terms[len(terms) == 2 :]
@@ -173,7 +171,7 @@ def report(features: dict[str, dict[str, np.ndarray]], dataset: Dataset, is_visi
     looks, persons, figures = read_looks(dataset), np.array(dataset["person_id"][:]), {}
     is_fitted = np.isin(persons, np.random.default_rng(0).permutation(np.unique(persons))[::2])
     for kind, names in NAMES.items():
-        areas: Areas = {}
+        areas: dict[str, list[float]] = {}
         for name in names:
             rows = is_visible[:, list(looks[0]).index(name)]
             values = np.array([each[name] for each in looks])[rows]
@@ -191,6 +189,7 @@ def report(features: dict[str, dict[str, np.ndarray]], dataset: Dataset, is_visi
 def main() -> None:
     model, data = sys.argv[1:]
     encoder, dataset, others = BDAMEncoder(*load_model(model)), load_split(data, "test"), load_split(data, "train")
+    dataset = dataset.select(range(0, len(dataset), DRAWN["images_per_outfit"]))
     rows, painter = tqdm(dataset, desc="Redrawing", leave=False), Painter(read_looks(others))
     is_visible = np.array([painter.changed_pixels(row) for row in rows]) > PIXELS
     report(embed(encoder, train_reader(encoder, others), dataset), dataset, is_visible)
