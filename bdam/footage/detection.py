@@ -20,6 +20,11 @@ HOG = "hog"
 PERSON = "person"
 # Pixels. A smaller box holds nobody that could be recognized.
 MIN_SIDE = 8
+# Of its width and height: the 16 pixels on each side of a window of HOG's 64 × 128 that are not the person (Dalal and
+# Triggs, 2005).
+HOG_MARGINS = (16 / 64, 16 / 128)
+# Share of the smaller one of two boxes that the other may cover, if they are to be two people (as in Dollár's ACF).
+MAX_COVERED = 0.65
 
 
 class Detection(NamedTuple):
@@ -146,13 +151,35 @@ class HogDetector:
     def _find(self, pixels: np.ndarray) -> list[Detection]:
         if pixels.shape[0] < self._hog.winSize[1] or pixels.shape[1] < self._hog.winSize[0]:
             return []
-        boxes, outputs = self._hog.detectMultiScale(pixels, hitThreshold=self.threshold, winStride=(4, 4))
+        # All windows: the groups that OpenCV makes of them keep large ones around several people.
+        windows, outputs = self._hog.detectMultiScale(
+            pixels, hitThreshold=self.threshold, winStride=(4, 4), groupThreshold=0
+        )
         scores = 1 / (1 + np.exp(-np.ravel(outputs)))
-        # A window is larger than the person in it: this is how OpenCV's example `peopledetect` makes it smaller.
-        return [
-            Detection(x + 0.1 * width, y + 0.07 * height, x + 0.9 * width, y + 0.87 * height, float(score))
-            for (x, y, width, height), score in zip(boxes, scores, strict=True)
-        ]
+        return _keep_surest([_person_in(window, score) for window, score in zip(windows, scores, strict=True)])
+
+
+def _person_in(window: Sequence[int], score: float) -> Detection:
+    """The person in a window of HOG: its left, top, width and height."""
+    left, top, width, height = map(float, window)
+    x, y = HOG_MARGINS[0] * width, HOG_MARGINS[1] * height
+    return Detection(left + x, top + y, left + width - x, top + height - y, float(score))
+
+
+def _keep_surest(people: list[Detection]) -> list[Detection]:
+    """The boxes, from the highest score on, without those that are mostly one with another that is kept."""
+    kept: list[Detection] = []
+    for person in sorted(people, key=lambda one: one.score, reverse=True):
+        if all(_covered(person, other) <= MAX_COVERED for other in kept):
+            kept.append(person)
+    return kept
+
+
+def _covered(one: Detection, other: Detection) -> float:
+    """The share of the smaller one of two boxes that the other covers."""
+    width = min(one.right, other.right) - max(one.left, other.left)
+    height = min(one.bottom, other.bottom) - max(one.top, other.top)
+    return max(width, 0) * max(height, 0) / min(one.width * one.height, other.width * other.height)
 
 
 def _load(name: str):
