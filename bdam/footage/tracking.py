@@ -11,6 +11,7 @@ from bdam.footage.detection import Detection
 
 try:
     import norfair
+    from norfair.filter import OptimizedKalmanFilter
 except ImportError as error:
     raise ImportError("Tracking people needs norfair-enough: pip install bdam[footage]") from error
 
@@ -21,7 +22,10 @@ logging.getLogger("norfair").setLevel(logging.ERROR)
 # Seconds. With frames that are farther apart, a person who walks has left their box, and nobody is tracked.
 STEP = 0.2
 # A box belongs to a track if 1 - IoU with the one that is expected there is less.
-MAX_DISTANCE = 0.85
+MAX_DISTANCE = 0.9
+# Of a person's height: how far off the edges of a box are; how fast people walk, per second (1.4 m of 1.7 m); and by
+# how much that changes from frame to frame, times frames per second.
+ERROR, SPEED, CHANGE = 0.05, 0.8, 0.15
 # Steps that a person who was seen once, and at most, is waited for.
 FIRST_PATIENCE, PATIENCE = 4, 10
 
@@ -71,7 +75,9 @@ def join_tracks(frames: Iterable[SearchedFrame], rate: float) -> list[list[Sight
     """
     if rate < 1 / STEP:
         return [[Sighting(frame, person)] for frame in frames for person in frame.people]
-    tracker = norfair.Tracker("iou", MAX_DISTANCE, hit_counter_max=PATIENCE, initialization_delay=0)
+    tracker = norfair.Tracker(
+        "iou", MAX_DISTANCE, hit_counter_max=PATIENCE, initialization_delay=0, filter_factory=_WalkFilters(rate)
+    )
     tracks: dict[int | None, list[Sighting]] = {}
     time = 0.0
     for frame in frames:
@@ -84,6 +90,22 @@ def join_tracks(frames: Iterable[SearchedFrame], rate: float) -> list[list[Sight
             if tracked.last_detection.age == tracked.age:  # seen in this frame
                 tracks.setdefault(tracked.initializing_id, []).append(tracked.last_detection.data)
     return list(tracks.values())
+
+
+class _WalkFilters(norfair.FilterFactory):
+    """
+    Kalman filters for the boxes of people who walk. Those of norfair expect boxes that move by a pixel per frame, and
+    lose people who walk fast.
+    """
+
+    def __init__(self, rate: float):
+        self.rate = rate
+
+    def create_filter(self, initial_detection: np.ndarray) -> OptimizedKalmanFilter:
+        height = initial_detection[1, 1] - initial_detection[0, 1]
+        error, speed, change = ((share * height) ** 2 for share in (ERROR, SPEED / self.rate, CHANGE / self.rate))
+        factory = norfair.OptimizedKalmanFilterFactory(R=error, Q=change, pos_variance=error, vel_variance=speed)
+        return factory.create_filter(initial_detection)
 
 
 def _to_norfair(sighting: Sighting) -> norfair.Detection:

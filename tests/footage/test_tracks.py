@@ -38,6 +38,18 @@ def test_people_who_pass_are_a_track_each(rate):
     assert len(tracks) <= 8
 
 
+@pytest.mark.parametrize("height", [90, 400])
+def test_who_walks_fast_past_a_detector_whose_boxes_jump_is_one_track(height):
+    random = Random(1)
+    jumps = [[random.gauss(0, 0.05) for _ in range(4)] for _ in range(25)]
+    edges = [(1 + 0.2 * number, 0.2, 1.3 + 0.2 * number, 1.2) for number in range(25)]  # heights; 1 per second
+    frames = []
+    for number, (box, jump) in enumerate(zip(edges, jumps, strict=True)):
+        person = Detection(*(height * (edge + off) for edge, off in zip(box, jump, strict=True)), 0.9)
+        frames.append(SearchedFrame(number, number / 5, (7 * height, 2 * height), [person]))
+    assert [len(track) for track in join_tracks(frames, rate=5)] == [25]
+
+
 def test_with_few_frames_each_sighting_is_a_track():
     frames, who = walk(rate=1)
     assert [len(track) for track in join_tracks(frames, rate=1)] == [1] * len(who)
