@@ -93,6 +93,8 @@ CSS = """
 .images .caption-label::first-line { font-weight: 600; color: var(--body-text-color); }
 #opened { padding-bottom: 1rem; border-bottom: 1px solid var(--border-color-primary); }
 #views .grid-container { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); }
+#frame .grid-container { grid-template-columns: 1fr; }
+#frame .thumbnail-item > img { height: auto; max-height: 420px; }
 #track .grid-container { grid-template-columns: repeat(auto-fill, minmax(110px, 1fr)); }
 #track .thumbnail-item > img { height: 130px; }
 #facts dl { display: grid; grid-template-columns: auto 1fr; gap: 0.2rem 0.8rem; overflow-wrap: anywhere; }
@@ -320,11 +322,12 @@ def _build_opened() -> tuple[gradio.Column, list[Any], gradio.Button, gradio.But
                 views = _images("Opened", elem_id="views")
             with gradio.Column(scale=1, min_width=160):
                 facts = gradio.HTML(elem_id="facts")
+        frame = _images("Frame", visible=False, elem_id="frame")
         track = _images("Track", visible=False, elem_id="track")
         with gradio.Row():
             more = gradio.Button("More like this", size="md")
             close = gradio.Button("Close", size="md")
-    return opened, [views, facts, track], more, close
+    return opened, [views, facts, frame, track], more, close
 
 
 def _build_asking() -> tuple[gradio.Button, gradio.Dataset, gradio.HTML]:

@@ -47,6 +47,7 @@ class OpenedValues(NamedTuple):
     opened: gradio.Column
     views: list[tuple[Any, str]]
     facts: str
+    frame: gradio.Gallery
     track: gradio.Gallery
     image_id: str
 
@@ -122,7 +123,7 @@ class PageHandlers:
         clothing_weight: float | None,
         *_: Any,
     ) -> OpenedValues | dict:
-        """Opens a hit: the image, what it was found for, what is known of it, and the others of its track."""
+        """Opens a hit: the image, what it was found for, what is known of it, its frame, and the rest of its track."""
         if selected.index not in range(len(image_ids)):
             return _warn_only(ValueError("These results are too old: search again."))
         image_id = image_ids[selected.index]
@@ -133,8 +134,9 @@ class PageHandlers:
         maps = [(lay_over(opened.image, lost), f"{part}\nlost if hidden") for part, lost in opened.lost.items()]
         return OpenedValues(
             gradio.Column(visible=True),
-            [*([(opened.frame, "frame")] if opened.frame else []), (opened.image, "image"), *maps],
+            [(opened.image, "image"), *maps],
             facts(image_id, opened.row),
+            gradio.Gallery([opened.frame] if opened.frame else [], visible=opened.frame is not None),
             gradio.Gallery(opened.track, visible=bool(opened.track)),
             image_id,
         )

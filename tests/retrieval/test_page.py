@@ -533,6 +533,27 @@ def test_why_an_image_was_found(page, gallery, place):
     assert shows(page, found)
 
 
+def test_what_was_cut_from_footage_is_shown_in_its_frame(browser, place, tmp_path):
+    """As large as the page lets it be, below what it was found for."""
+    (tmp_path / "footage").mkdir()
+    Image.effect_noise((640, 360), 90).save(tmp_path / "footage/street.png")
+    (tmp_path / "crops").mkdir()
+    Image.new("RGB", (40, 80), "navy").save(tmp_path / "crops/1.png")
+    row = {"file_name": "1.png", "source": "street.png", "time": 0.0, "box": [20, 20, 60, 100]}
+    (tmp_path / "crops/metadata.jsonl").write_text(json.dumps(row))
+    Gallery.from_images(place / "model", tmp_path / "crops", uri=tmp_path / "gallery")
+    with served(tmp_path, "--footage", str(tmp_path / "footage")) as url:
+        browser.get(url)
+        until(lambda: browser.switch_to.active_element.tag_name == "textarea")
+        press(browser, SENTENCE, Keys.ENTER)
+        until(lambda: captions(browser))
+        tab_to(browser, "Thumbnail 1 of 1")
+        press(browser, Keys.ENTER)
+        width = "return document.querySelector('#frame img')?.clientWidth ?? 0"
+        until(lambda: browser.execute_script(width) >= 600)
+        assert "1.png" in opened(browser)
+
+
 def test_questions_are_asked_and_answered(page, gallery):
     """By keyboard alone; the slider keeps the answers, and another sentence forgets them."""
     press(page, SENTENCE, Keys.ENTER)
