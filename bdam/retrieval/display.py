@@ -18,6 +18,9 @@ from bdam.retrieval.hits import Hit, Hits, Query
 
 # Of maps of lost score. The image is seen through the deepest red, whose opacity is out of 255.
 RED, DEEPEST = "#dc2626", 190
+# Of a table of hits, after the rank.
+COLUMNS = ("second look", "score", "identity", "clothing", "time", "image")
+OPTIONAL = ("second look", "time")
 
 # Shows an image in the frame that it was cut from, by its row; None where that is not known.
 InFrame = Callable[[dict[str, Any]], Image.Image | None]
@@ -26,20 +29,25 @@ InFrame = Callable[[dict[str, Any]], Image.Image | None]
 def hits_table(title: str, hits: Hits) -> Table:
     """
     A table with a row per hit: rank, the probability of a second look if there was one, score, its identity and
-    clothing parts, and the path or id of the image. A line ends the likely hits, and below the table stands what the
-    scores mean.
+    clothing parts, the time in the video if there is one, and the path or id of the image. A line ends the likely
+    hits, and below the table stands what the scores mean.
     """
-    is_reranked = any(hit.probability is not None for hit in hits)
-    columns = [*(["second look"] if is_reranked else []), "score", "identity", "clothing", "image"]
+    rows = [_cells(hit) for hit in hits]
+    columns = [name for name in COLUMNS if name not in OPTIONAL or any(cells[name] for cells in rows)]
     table = Table("rank", *columns, title=escape(title), title_justify="left")
     table.caption, table.caption_justify = escape(hits.meaning), "left"
-    for rank, hit in enumerate(hits, 1):
-        probability = "–" if hit.probability is None else f"{hit.probability:.3f}"
-        scores = [f"{score:.3f}" for score in (hit.score, hit.identity, hit.clothing)]
-        cells = [probability, *scores] if is_reranked else scores
+    for rank, cells in enumerate(rows, 1):
         is_last_likely = hits.confidence is not None and rank == hits.confidence.num_likely
-        table.add_row(str(rank), *cells, escape(hit.row["path"] or hit.image_id), end_section=is_last_likely)
+        table.add_row(str(rank), *(cells[name] or "–" for name in columns), end_section=is_last_likely)
     return table
+
+
+def _cells(hit: Hit) -> dict[str, str]:
+    """Column → what the table says of a hit; empty if that is not known."""
+    probability = "" if hit.probability is None else f"{hit.probability:.3f}"
+    scores = (f"{score:.3f}" for score in (hit.score, hit.identity, hit.clothing))
+    name = escape(hit.row["path"] or hit.image_id)
+    return dict(zip(COLUMNS, (probability, *scores, show_time(hit.row), name), strict=True))
 
 
 def hits_row(
@@ -103,14 +111,16 @@ def show_frame(row: dict[str, Any], in_frame: InFrame) -> tuple[Image.Image, str
     """
     if row.get("source") is None:
         return None
-    is_photograph = is_image(Path(row["source"]))
-    label = row["source"] if is_photograph else f"{row['source']} {show_time(row)}"
+    label = f"{row['source']} {show_time(row)}".rstrip()
     return in_frame(row) or placeholder("not in\nthe footage", (320, 180)), label
 
 
 def show_time(row: dict[str, Any]) -> str:
-    """The time of an image in its video, as minutes and seconds; empty if it has none."""
-    return "" if row.get("time") is None else "{:.0f}:{:04.1f}".format(*divmod(row["time"], 60))
+    """The time of an image in its video, as minutes and seconds; empty if it has none, as one of a photograph."""
+    time, source = row.get("time"), row.get("source")
+    if not isinstance(time, int | float) or (source and is_image(Path(source))):
+        return ""
+    return "{:.0f}:{:04.1f}".format(*divmod(round(time, 1), 60))
 
 
 def lay_over(image: Image.Image, lost: np.ndarray) -> Image.Image:

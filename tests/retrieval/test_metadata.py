@@ -7,8 +7,9 @@ from PIL import Image
 from tiny import SENTENCES
 
 from bdam.commands.search import open_frames_of
-from bdam.retrieval.display import show_frame
+from bdam.retrieval.display import hits_table, show_frame
 from bdam.retrieval.gallery import Gallery
+from bdam.retrieval.hits import Hit, Hits
 from bdam.retrieval.sources import open_source
 
 
@@ -57,6 +58,22 @@ def test_lines_that_are_not_valid_are_named(tmp_path, line, message):
     (tmp_path / "metadata.jsonl").write_text(line)
     with pytest.raises(ValueError, match=f"{tmp_path}.metadata.jsonl.*{message}"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("time", "source", "shown"),
+    [
+        (0.0, "a.mp4", "0:00.0"),
+        (59.96, "a.mp4", "1:00.0"),
+        (3725.44, "a.mp4", "62:05.4"),
+        (0.0, "a.jpg", ""),
+        ("noon", None, ""),
+    ],
+)
+def test_hits_of_videos_are_shown_with_their_time(time, source, shown):
+    hits = Hits([Hit("a.png", 1.0, 0.5, 0.5, {"path": None, "time": time, "source": source})])
+    columns = {column.header: list(column.cells) for column in hits_table("", hits).columns}
+    assert columns.get("time", [""]) == [shown] and columns["image"] == ["a.png"]
 
 
 def test_people_are_found_and_indexed_by_one_command(bdam, checkpoint, photographs, tmp_path):
