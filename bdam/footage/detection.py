@@ -121,7 +121,7 @@ class ModelDetector:
 class HogDetector:
     """
     The people detector of OpenCV, of 2005 (Dalal and Triggs): histograms of oriented gradients and a linear SVM. It
-    needs no download, finds people who stand upright, at least some 100 pixels high, and misses many.
+    needs no download, finds people who stand upright, at least some 80 pixels high, and misses many.
 
     Args:
         threshold: the least score: the logistic function of the output of the SVM, so 0.5 is what OpenCV takes. It is
