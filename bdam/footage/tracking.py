@@ -26,8 +26,8 @@ MAX_DISTANCE = 0.9
 # Of a person's height: how far off the edges of a box are; how fast people walk, per second (1.4 m of 1.7 m); and by
 # how much that changes from frame to frame, times frames per second.
 ERROR, SPEED, CHANGE = 0.05, 0.8, 0.15
-# Steps that a person who was seen once, and at most, is waited for.
-FIRST_PATIENCE, PATIENCE = 4, 10
+# Seconds that a person who was seen once, and at most, is waited for.
+FIRST_PATIENCE, PATIENCE = 0.8, 2.0
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,18 @@ def join_tracks(frames: Iterable[SearchedFrame], rate: float) -> list[list[Sight
     """
     if rate < 1 / STEP:
         return [[Sighting(frame, person)] for frame in frames for person in frame.people]
+    first_patience, patience = round(FIRST_PATIENCE * rate), round(PATIENCE * rate)  # frames
     tracker = norfair.Tracker(
-        "iou", MAX_DISTANCE, hit_counter_max=PATIENCE, initialization_delay=0, filter_factory=_WalkFilters(rate)
+        "iou", MAX_DISTANCE, hit_counter_max=patience, initialization_delay=0, filter_factory=_WalkFilters(rate)
     )
     tracks: dict[int | None, list[Sighting]] = {}
     time = 0.0
     for frame in frames:
         missed = round((frame.time - time) * rate) - 1  # frames that the video does not have
-        for _ in range(min(missed, PATIENCE + 1)):
+        for _ in range(min(missed, patience + 1)):
             tracker.update()
         time = frame.time
-        tracker.update([_to_norfair(Sighting(frame, person)) for person in frame.people], FIRST_PATIENCE)
+        tracker.update([_to_norfair(Sighting(frame, person)) for person in frame.people], first_patience)
         for tracked in tracker.tracked_objects:
             if tracked.last_detection.age == tracked.age:  # seen in this frame
                 tracks.setdefault(tracked.initializing_id, []).append(tracked.last_detection.data)

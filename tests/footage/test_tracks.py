@@ -50,6 +50,16 @@ def test_who_walks_fast_past_a_detector_whose_boxes_jump_is_one_track(height):
     assert [len(track) for track in join_tracks(frames, rate=5)] == [25]
 
 
+@pytest.mark.parametrize("rate", [5, 12.5, 25])
+def test_who_is_missed_for_a_second_and_a_half_keeps_the_track(rate):
+    person = Detection(100, 100, 180, 300, 0.9)
+    frames = [
+        SearchedFrame(number, number / rate, SIZE, [] if 2 < number / rate < 3.5 else [person])
+        for number in range(round(6 * rate))
+    ]
+    assert len(join_tracks(frames, rate)) == 1
+
+
 def test_with_few_frames_each_sighting_is_a_track():
     frames, who = walk(rate=1)
     assert [len(track) for track in join_tracks(frames, rate=1)] == [1] * len(who)
