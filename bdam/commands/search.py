@@ -50,7 +50,9 @@ Index = Annotated[
         "--index", help="exact; or an index of FAISS, stored in the folder of the gallery: hnsw, or a factory string."
     ),
 ]
-SPAN = re.compile(r"(-?\d+\.?\d*)?\.\.(-?\d+\.?\d*)?")
+# Two numbers or times such as 1:05.5, of which either may be left out.
+BOUND = r"(-?\d+\.?\d*|(?:\d+:){1,2}\d+\.?\d*)?"
+SPAN = re.compile(rf"{BOUND}\.\.{BOUND}")
 # Addresses that only this machine can reach.
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MovedModel = Annotated[
@@ -340,7 +342,8 @@ def print_results(results: "list[tuple[str, Hits]]", as_json: bool) -> None:
 def parse_filters(texts: list[str]) -> "Filter":
     """
     The filter that texts COLUMN=VALUE[,VALUE …] and COLUMN=FROM..TO describe: `["camera=1,2", "time=10..25"]` →
-    `{"camera": ["1", "2"], "time": Span(10, 25)}`. Without a number on one side, a span has no bound there.
+    `{"camera": ["1", "2"], "time": Span(10, 25)}`. Without a number on one side, a span has no bound there. 1:05 is
+    65 seconds.
 
     Raises:
         ValueError: if a text has no `=`.
@@ -354,7 +357,15 @@ def parse_filters(texts: list[str]) -> "Filter":
         if not separator:
             raise ValueError(f"--filter must be COLUMN=VALUE, got {text!r}.")
         if span := SPAN.fullmatch(values):
-            spans[column] = Span(*(float(bound) if bound else None for bound in span.groups()))
+            spans[column] = Span(*(None if bound is None else parse_bound(bound) for bound in span.groups()))
         else:
             listed.setdefault(column, []).extend(values.split(","))
     return {**listed, **spans}
+
+
+def parse_bound(text: str) -> float:
+    """A number, or the seconds of M:SS or H:MM:SS."""
+    value = 0.0
+    for part in text.split(":"):
+        value = 60 * value + float(part)
+    return value

@@ -245,7 +245,12 @@ def test_filters_read_words_as_their_column_has_it(bdam, checkpoint, embedder, t
 
 
 def test_filters_of_numbers_and_truth_values(bdam, checkpoint, embedder, tmp_path):
-    columns = {"person_id": [*range(6)], "is_day": [True, False] * 3, "height": [1.5] * 6}
+    columns = {
+        "person_id": [*range(6)],
+        "is_day": [True, False] * 3,
+        "height": [1.5] * 6,
+        "time": [0.0, 59.0, 60.5, 65.0, 3600.0, 4000.0],
+    }
     Gallery.from_images(embedder, rows(image_id=list(COLOURS), **columns), uri=tmp_path / "gallery")
     search = ("search", tmp_path / "gallery", "--model", checkpoint, SENTENCES[0], "--json", "--filter")
     for words, count in (
@@ -255,10 +260,20 @@ def test_filters_of_numbers_and_truth_values(bdam, checkpoint, embedder, tmp_pat
         ("is_day=0", 3),
         ("height=1.5", 6),
         ("person_id=1..3", 3),
+        ("time=0:59..1:05", 3),
+        ("time=..1:00.5", 3),
+        ("time=1:00:00..", 2),
     ):
         code, output = bdam(*search, words)
         assert code == 0 and output.count('"score"') == count, words
-    for words in ("person_id=99999999999999999999", "person_id=1_0", "person_id=red", "is_day=on", "height=tall"):
+    for words in (
+        "person_id=99999999999999999999",
+        "person_id=1_0",
+        "person_id=red",
+        "is_day=on",
+        "height=tall",
+        "time=0:59",
+    ):
         code, output = bdam(*search, words)
         assert code == 1 and f"error: '{words.partition('=')[0]}' holds " in output, words
     with pytest.raises(ValueError, match="'person_id' holds int64"):
