@@ -11,7 +11,6 @@ from transformers.configuration_utils import SubConfigSpec
 
 
 _POSITIVE_FIELDS = (
-    "num_branch_layers",
     "num_branch_heads",
     "branch_intermediate_size",
     "fusion_hidden_size",
@@ -59,7 +58,7 @@ class BDAMConfig(PreTrainedConfig):
             Whether to split the visual tokens into identity and clothing (Table II, "w/o BDAM"). Without it the model
             has no clothing stream, and the identity feature is the mean of the encoder's tokens.
         num_branch_layers (`int`, *optional*, defaults to 6):
-            Self-attention layers per branch (Table II, "Shallow (3-layer)").
+            Self-attention layers per branch (Table II, "Shallow (3-layer)"). With 0, a branch is a linear map.
         num_branch_heads (`int`, *optional*, defaults to 12):
             Attention heads in the branches and in the exchange between them.
         branch_intermediate_size (`int`, *optional*, defaults to 3072):
@@ -189,6 +188,8 @@ class BDAMConfig(PreTrainedConfig):
         for name in _POSITIVE_FIELDS:
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
+        if self.num_branch_layers < 0:
+            raise ValueError(f"`num_branch_layers` must not be negative, got {self.num_branch_layers}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1), got {self.dropout}.")
         if not 0 <= self.clothing_weight <= 1:

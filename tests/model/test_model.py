@@ -18,7 +18,7 @@ ABLATIONS = [
     {"use_fusion": False},
     {"use_cross_attention": False},
     {"use_gate": False},
-    {"num_branch_layers": 1},
+    {"num_branch_layers": 0},
     {"use_mamba": False},
     {"use_fusion_gate": False},
     {"use_fusion_alignment": False},
