@@ -2,7 +2,7 @@
 The plain model that BDAM has to be ahead of: a small convolutional encoder of images with a linear head for each
 stream, and bags of words and word pairs for the texts.
 
-    python benchmarks/two_tower.py DATA --steps 6300 --seed 0 [MODEL …]
+    python benchmarks/two_tower.py DATA [MODEL …] --steps 6300 --seed 0
 
 DATA is what `bdam data pedestrians` writes. The towers learn from its split train by four contrasts, their clothing
 weight is chosen on validation, and R-1 is that of test, of images alone. Each MODEL is measured on the same searches;
