@@ -15,7 +15,7 @@ import numpy as np
 from bdam.data.loading import load_split
 from bdam.encoding.encoders import load_encoder
 from bdam.encoding.extraction import feature_store
-from bdam.evaluation.features import Features, extract_features
+from bdam.evaluation.features import extract_features
 from bdam.evaluation.intervals import interval
 from bdam.evaluation.protocols import rank
 
@@ -29,12 +29,6 @@ SETTINGS = (
 FUSED = "image+description"
 
 
-def hits(features: Features, protocol: str, gallery: str, query: str) -> np.ndarray:
-    """Whether each query (Q,) finds its person first; NaN where it has nobody to find."""
-    first_rank = rank(features, protocol, gallery, query, 0.0).first_rank.numpy()
-    return np.where(first_rank > 0, first_rank == 1, np.nan)
-
-
 def main() -> None:
     model, data = sys.argv[1:]
     dataset = load_split(data, "test")
@@ -43,7 +37,8 @@ def main() -> None:
     figures = {}
     for protocol, query in SETTINGS:
         persons = features.person_ids[features.query_images[query]].numpy()
-        found = {gallery: hits(features, protocol, gallery, query) for gallery in features.galleries}
+        ranks = {gallery: rank(features, protocol, gallery, query, 0.0) for gallery in features.galleries}
+        found = {gallery: of_gallery.is_first_right.numpy() for gallery, of_gallery in ranks.items()}
         r1 = {gallery: round(100 * float(np.nanmean(right)), 2) for gallery, right in found.items()}
         ahead = {
             other: [round(value, 2) for value in interval(found[FUSED] - found[other], persons)]

@@ -37,6 +37,7 @@ from bdam.evaluation.protocols import TENTHS, rank, score
 
 
 PERSONS, WIDTH, WORDS, TEMPERATURE, LEARNING_RATE = 64, 128, 6000, 0.05, 2e-3
+PLAIN = "two towers"
 # The searches that are compared: protocol, query, and whether clothing counts.
 SEARCHES = (
     ("standard", "caption", True),
@@ -178,9 +179,24 @@ def hits(features: Features, clothing_weight: float) -> list[np.ndarray]:
     """For each of the searches, whether each query (Q,) finds its person first; NaN where it has nobody to find."""
     found = []
     for protocol, query, with_clothing in SEARCHES:
-        ranks = rank(features, protocol, "image", query, clothing_weight if with_clothing else 0.0).first_rank.numpy()
-        found.append(np.where(ranks > 0, ranks == 1, np.nan))
+        ranks = rank(features, protocol, "image", query, clothing_weight if with_clothing else 0.0)
+        found.append(ranks.is_first_right.numpy())
     return found
+
+
+def compare(found: dict[str, list[np.ndarray]], features: Features) -> dict[str, dict]:
+    """R-1 of each model, and how far each is ahead of the two towers, by search; both are printed, too."""
+    figures = {}
+    for number, (protocol, query, with_clothing) in enumerate(SEARCHES):
+        persons = features.person_ids[features.query_images[query]].numpy()
+        right = {model: searches[number] for model, searches in found.items()}
+        r1 = {model: round(100 * float(np.nanmean(queries)), 1) for model, queries in right.items()}
+        plain = right.pop(PLAIN)
+        ahead = {model: str(interval(queries - plain, persons)) for model, queries in right.items()}
+        search = f"{protocol}, {query}, {'mix' if with_clothing else 'identity alone'}"
+        figures[search] = {"r1": r1, "ahead": ahead}
+        print(f"{search}: {r1}, ahead by {ahead}")
+    return figures
 
 
 def main() -> None:
@@ -197,20 +213,12 @@ def main() -> None:
     minutes = (time.process_time() - start) / 60
     validation, features = (embed(towers, splits[name]) for name in ("validation", "test"))
     weight = max(TENTHS, key=lambda weight: score(validation, "standard", "image", "caption", weight).r1)
-    found = {"two towers": hits(features, weight)}
+    found = {PLAIN: hits(features, weight)}
     for model in arguments.models:
         encoder, store = load_encoder(model), feature_store(model, splits["test"], batch_size=64, mixed_precision="no")
         own = extract_features(encoder, splits["test"], store=store)
         found[model] = hits(own, encoder.model.config.clothing_weight)
-    figures = {}
-    for number, (protocol, query, with_clothing) in enumerate(SEARCHES):
-        persons = features.person_ids[features.query_images[query]].numpy()
-        plain = found["two towers"][number]
-        r1 = {name: round(100 * float(np.nanmean(each[number])), 1) for name, each in found.items()}
-        ahead = {name: str(interval(found[name][number] - plain, persons)) for name in arguments.models}
-        name = f"{protocol}, {query}, {'mix' if with_clothing else 'identity alone'}"
-        figures[name] = {"r1": r1, "ahead": ahead}
-        print(f"{name}: {r1}, ahead by {ahead}")
+    figures = compare(found, features)
     run = {"steps": arguments.steps, "seed": arguments.seed, "minutes": round(minutes, 1), "clothing_weight": weight}
     print(json.dumps({"benchmark": "two_tower", **run, **figures}))
 

@@ -33,6 +33,11 @@ class QueryRanks(NamedTuple):
     inverse_negative_penalty: Tensor
     chance: Tensor
 
+    @property
+    def is_first_right(self) -> Tensor:
+        """(Q,), float64: 1 if the best image shows the person, 0 if not, NaN for a query that has no positive."""
+        return torch.where(self.first_rank > 0, (self.first_rank == 1).double(), torch.nan)
+
 
 class BestScores(NamedTuple):
     """The best scores of Q queries: tensors on the CPU.

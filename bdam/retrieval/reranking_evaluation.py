@@ -193,5 +193,4 @@ def find_hits(features: Features, setting: Setting, images: torch.Tensor, scores
         queries={setting.query: scores},
         query_images={setting.query: images},
     )
-    first_rank = rank(scored, setting.protocol, "image", setting.query, 0.0).first_rank.numpy()
-    return np.where(first_rank > 0, first_rank == 1, np.nan)
+    return rank(scored, setting.protocol, "image", setting.query, 0.0).is_first_right.numpy()
