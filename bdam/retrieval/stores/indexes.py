@@ -12,6 +12,7 @@ from bdam.data.writing import written_whole
 
 # Names of indexes, each with its factory string of FAISS. HNSW: Malkov and Yashunin 2018, with 32 links per vector.
 FACTORIES = {"hnsw": "HNSW32"}
+PREFIX = "index"  # of the names of their files
 # Candidates of FAISS, or k if that is more, which are ranked again by their exact scores.
 NUM_CANDIDATES = 100
 EF_SEARCH = 256  # candidates in a search of a graph (HNSW)
@@ -139,13 +140,12 @@ class FaissIndex:
         """The index of these vectors, read from the folder or built and written there; outdated ones are deleted."""
         content = hashlib.sha256(self.vectors.numpy().data)
         content.update(self.factory.encode())
-        stem = f"index-{re.sub(r'[^A-Za-z0-9]+', '_', self.factory)}"
+        stem = f"{PREFIX}-{re.sub(r'[^A-Za-z0-9]+', '_', self.factory)}"
         path = folder / f"{stem}-{content.hexdigest()[:16]}.faiss"
         if path.is_file():
             return self._faiss.read_index(str(path))
         index = self._build()
-        for outdated in folder.glob(f"{stem}-*.faiss"):
-            outdated.unlink()
+        remove_indexes(folder, stem)
         with written_whole(path) as aside:
             self._faiss.write_index(index, str(aside))
         return index
@@ -161,6 +161,12 @@ class FaissIndex:
                 "smaller index, or `exact`."
             ) from error
         return index
+
+
+def remove_indexes(folder: Path, stem: str = PREFIX) -> None:
+    """Deletes the indexes that a folder keeps, whose names start with `stem`."""
+    for path in folder.glob(f"{stem}-*.faiss"):
+        path.unlink()
 
 
 def _empty_index(factory: str, size: int) -> Any:

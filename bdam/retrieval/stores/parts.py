@@ -16,6 +16,7 @@ from bdam.data.writing import PARTIAL, written_whole
 from bdam.retrieval.rows import ROW
 from bdam.retrieval.stores.base import EmbeddingSpace
 from bdam.retrieval.stores.columns import to_column, to_vectors
+from bdam.retrieval.stores.indexes import remove_indexes
 
 
 ABOUT = "gallery.json"
@@ -109,8 +110,7 @@ class Parts:
         for path in self.paths():
             if not pc.any(pc.is_in(pq.read_table(path, columns=["image_id"])["image_id"], gone)).as_py():
                 continue
-            for outdated in self.folder.glob("index-*.faiss"):
-                outdated.unlink()
+            remove_indexes(self.folder)
             table = pq.read_table(path)
             table = table.filter(pc.invert(pc.is_in(table["image_id"], gone)))
             if len(table):
