@@ -111,7 +111,7 @@ def one_hot(looks: list[Looks], names: list[str]) -> tuple[list[tuple[str, str]]
 
 
 class Reader(nn.Module):
-    """Reads T values of attributes off images: the image encoder of a model, and a linear layer on all its tokens."""
+    """Predicts T values of attributes: the image encoder of a model, and a linear layer on all its tokens."""
 
     def __init__(self, encoder: BDAMEncoder, values: list[tuple[str, str]]):
         super().__init__()

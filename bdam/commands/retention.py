@@ -38,21 +38,22 @@ def prune(
     old = find_old(store, older_than, force)
     crops = group_crops(old.files.values())
     own = set(old.files.values()).difference(*crops.values())
+    kept = set() if delete_files else own
     if not dry_run:
         delete_crops(crops)
-        delete_images(own if delete_files else ())
+        delete_images(own - kept)
         store.remove(old.files)
     print_removed(old.files, is_planned=dry_run)
-    deleted = len(old.files) - (0 if delete_files else len(own))
+    deleted = len(old.files) - len(kept)
     if dry_run:
         console.print(f"{len(old.files):,} images and {deleted:,} files would be removed; nothing was done.")
     else:
         console.print(f"{escape(uri)}: {len(store):,} images, {len(old.files):,} removed, {deleted:,} files deleted.")
-    print_kept(old, 0 if delete_files else len(own))
+    print_kept(old, len(kept))
 
 
 def print_kept(old: "OldImages", num_files: int) -> None:
-    """Prints what of a gallery was not forgotten for good, and why."""
+    """Prints how many images and files stay, and why."""
     if num_files:
         errors.print(f"{num_files:,} files stay, and would be indexed again: --delete-files deletes them.")
     if old.gone:

@@ -219,7 +219,7 @@ def _name_root(source: str) -> tuple[str, str]:
 
 
 def _own_layout(folder: Path) -> Layout:
-    """The layout of a folder that has no published one: its files are of the first kind in `STORED` that it holds."""
+    """The layout of a folder of one's own: all files with the first ending of `STORED` that the folder has."""
     patterns = [f"*{ending}" for ending in STORED]
     return Layout(next((pattern for pattern in patterns if any(folder.glob(pattern))), patterns[0]))
 

@@ -51,7 +51,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
-    """Removes all other lines from a file of JSON lines, completely or not at all."""
+    """Removes the lines that are not to be kept from a file of JSON lines. It is changed as a whole or not at all."""
     with path.open(encoding="utf-8") as file:
         lines = list(file)
     kept = [line for line in lines if not line.strip() or is_kept(json.loads(line))]

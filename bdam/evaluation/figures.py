@@ -104,12 +104,12 @@ class _Tile(NamedTuple):
 
 
 def _example(query: RankedQuery) -> list[_Tile]:
-    """The image searched by."""
+    """The tile of the example image; none if the query has no example."""
     return [] if query.example is None else [_Tile(query.example, "like this", "black")]
 
 
 def _found(query: RankedQuery) -> list[_Tile]:
-    """The images found."""
+    """The tiles of the images that were found."""
     ranks = query.ranks or range(1, 1 + len(query.images))
     labels = [f"{rank}.  {score:.2f}" for rank, score in zip(ranks, query.scores, strict=True)]
     borders = {None: "0.7", True: "tab:green", False: "tab:red"}

@@ -17,7 +17,7 @@ WORK, SOURCES = ".footage", "sources.jsonl"
 
 
 def group_crops(paths: Iterable[Path]) -> dict[Path, list[Path]]:
-    """The folders of crops that images lie in, each with those of the images that a run has written there."""
+    """Folder of crops → those of the images in it that `bdam detect` has written."""
     images: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
         if folder := next((folder for folder in path.parents if (folder / WORK).is_dir()), None):
@@ -64,7 +64,7 @@ def acquire(lock: FileLock, folder: Path) -> AcquireReturnProxy:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The values of a file of JSON lines."""
+    """Reads a file of JSON lines."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 

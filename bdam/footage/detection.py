@@ -167,7 +167,7 @@ def _person_in(window: Sequence[int], score: float) -> Detection:
 
 
 def _keep_surest(people: list[Detection]) -> list[Detection]:
-    """The boxes, from the highest score on, without those that are mostly one with another that is kept."""
+    """Removes each box that overlaps too much with a box of a higher score."""
     kept: list[Detection] = []
     for person in sorted(people, key=lambda one: one.score, reverse=True):
         if all(_covered(person, other) <= MAX_COVERED for other in kept):

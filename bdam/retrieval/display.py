@@ -43,7 +43,7 @@ def hits_table(title: str, hits: Hits) -> Table:
 
 
 def _cells(hit: Hit) -> dict[str, str]:
-    """Column → what the table says of a hit; empty if that is not known."""
+    """The cells of the row of a hit, by column; a cell is empty if its value is not known."""
     probability = "" if hit.probability is None else f"{hit.probability:.3f}"
     scores = (f"{score:.3f}" for score in (hit.score, hit.identity, hit.clothing))
     name = escape(hit.row["path"] or hit.image_id)
@@ -116,7 +116,7 @@ def show_frame(row: dict[str, Any], in_frame: InFrame) -> tuple[Image.Image, str
 
 
 def show_time(row: dict[str, Any]) -> str:
-    """The time of an image in its video, as minutes and seconds; empty if it has none, as one of a photograph."""
+    """The time of an image in its video, such as 1:05.5; empty for photographs, and where no time is known."""
     time, source = row.get("time"), row.get("source")
     if not isinstance(time, int | float) or (source and is_image(Path(source))):
         return ""

@@ -1,4 +1,4 @@
-"""Retention: which images of a gallery are older than they may be."""
+"""Finds the images of a gallery that are too old to be kept."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DAY = 24 * 60 * 60  # seconds
 @dataclass(frozen=True)
 class OldImages:
     """
-    The images of a gallery that are older than they may be, and those whose age is not known.
+    The images of a gallery that are too old to be kept, and the numbers of those whose age is not known.
 
     Args:
         files: image id → its file, of the old ones.

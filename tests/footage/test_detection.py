@@ -99,11 +99,11 @@ def test_hog_finds_drawn_people_and_says_what_it_is(caplog):
     with caplog.at_level(logging.WARNING):
         detector = open_detector("hog", 0.5)
     assert "it misses many people" in caplog.text
-    random, found = Random(0), 0
+    random, shares = Random(0), []
     for _ in range(8):
         image, (person,) = draw_people(1, random)
-        found += any(overlap(person, detection) > 0.75 for detection in find_people(detector, [image])[0])
-    assert found >= 5
+        shares.append(max((overlap(person, found) for found in find_people(detector, [image])[0]), default=0.0))
+    assert sum(share > 0.4 for share in shares) >= 6 and sum(share > 0.75 for share in shares) >= 5
     assert find_people(detector, [Image.new("RGB", (20, 20))]) == [[]]
 
 

@@ -100,7 +100,7 @@ def test_searches_are_logged(place, tmp_path):
 
 
 def test_images_that_are_opened_are_logged(place, tmp_path):
-    """In lines of their own, with all images of the track, which are shown, too."""
+    """Each has a line of its own, which names all images of its track, since the page shows them, too."""
     rows = generate_pedestrians(1, 1, 2, image_size=(64, 32))["test"].select_columns(["image_id", "image"])
     image_ids = rows["image_id"][:]
     tracks = rows.add_column("track", ["a", "a", *(f"b{row}" for row in range(len(rows) - 2))])

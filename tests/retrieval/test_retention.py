@@ -1,4 +1,4 @@
-"""Images that are older than they may be are forgotten: `bdam prune`."""
+"""`bdam prune` forgets old images."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from bdam.retrieval.gallery import Gallery
 
 
 def date(path: Path, days: float) -> None:
-    """Has a file modified so many days ago."""
+    """Sets the date of a file to so many days ago."""
     modified = time.time() - days * 24 * 60 * 60
     os.utime(path, (modified, modified))
 
@@ -56,7 +56,7 @@ def test_every_store_forgets_what_is_old(bdam, embedder, images, old, tmp_path, 
 
 
 def test_files_are_deleted_where_that_is_wanted(bdam, checkpoint, embedder, images, old, tmp_path):
-    """With their lines in `metadata.jsonl`, so that the folder can be indexed again."""
+    """Their lines in `metadata.jsonl` are deleted, too, so that the folder can be indexed again."""
     names = [path.relative_to(images).as_posix() for path in images.rglob("*.png")]
     (images / "metadata.jsonl").write_text("".join(json.dumps({"file_name": name}) + "\n\n" for name in names))
     Gallery.from_images(embedder, images, uri=tmp_path / "gallery")
