@@ -18,12 +18,13 @@ demo: $(DEMO)/model/model.safetensors
 	$(BIN)/bdam evaluate $(DEMO)/model --data $(DEMO)/pedestrians --output $(DEMO)/results.json
 	$(BIN)/bdam index $(DEMO)/model $(DEMO)/pedestrians $(DEMO)/gallery --split test
 	$(BIN)/bdam search $(DEMO)/gallery --grid $(DEMO)/ranked.png \
-		"A short man of medium build in his twenties is wearing a green hoodie, a black baseball cap, blue shoes and grey \
-	shorts. He has tanned skin and short grey hair and walks away." \
-		"Dressed in a beige zip-up jacket, white straight trousers and green leather boots, a heavy-set young lady of \
-	medium height with black hair put up and very dark skin heads off." \
-		"Dressed in a beige-striped navy shirt, yellow shorts and black leather boots while carrying a yellow shoulder \
-	bag, a thin young lady of average height with dark skin and brown hair cut short comes closer."
+		"Dressed in a beige and brown checked dress, brown leggings and grey flat shoes while carrying a purple \
+	handbag, a stocky woman of average height in her seventies with black hair worn long and light skin comes \
+	closer." \
+		"Dressed in a white coat, blue straight trousers, navy leather boots, a red beanie and a pink scarf, a guy of \
+	medium height and heavy build with short black hair heads off." \
+		"A rather short, stocky young woman with short black hair and tan skin comes closer in an orange and brown \
+	striped hooded sweatshirt, red shorts and navy sneakers."
 
 # So small a model trains no faster with a second thread.
 $(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcard *_bdam.py bdam/training/*.py) recipes/demo.yaml
@@ -32,7 +33,7 @@ $(DEMO)/model/model.safetensors: $(DEMO)/pedestrians/dataset_dict.json $(wildcar
 		--dynamo_backend no --num_cpu_threads_per_process 1 train_accelerate.py recipes/demo.yaml data=$(DEMO)/pedestrians output_dir=$(DEMO)
 
 $(DEMO)/pedestrians/dataset_dict.json: $(wildcard bdam/data/pedestrians/*.py) | $(VENV)/core.installed
-	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --train 9600 --train-images 1 --sheet $(DEMO)/pedestrians.png
+	$(BIN)/bdam data pedestrians $(DEMO)/pedestrians --train 9600 --validation 200 --train-images 1 --sheet $(DEMO)/pedestrians.png
 
 # Runs the blocks of the README and of the guides, each file in a fresh shell.
 readme:

@@ -4,6 +4,7 @@
 
 import copy
 import inspect
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ try:
     from .configuration_bdam import check_image_size
 except ImportError:  # imported as the top-level module `encoders_bdam`, not as Hub remote code
     from configuration_bdam import check_image_size
+
+
+if not torch.cuda.is_available():  # transformers advises its kernels for GPUs, on a CPU, too
+    logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
 
 
 # [CLS] and register tokens that an encoder may put before those of the patches.
@@ -294,9 +299,8 @@ def encode_texts(
     What an encoder returns for texts (B, L): tokens (B, L, D), and its own vector for the whole text (B, D) or, if it
     has none, its first token. A mask or types of tokens that it does not take are left out.
     """
-    inputs = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
-    taken = {name: value for name, value in inputs.items() if value is not None and _takes(encoder, name)}
-    outputs = encoder(input_ids=input_ids, **taken, **kwargs, return_dict=True)
+    inputs = _text_inputs(encoder, attention_mask=attention_mask, token_type_ids=token_type_ids)
+    outputs = encoder(input_ids=input_ids, **inputs, **kwargs, return_dict=True)
     return _with_tokens(outputs, outputs.last_hidden_state)
 
 
@@ -373,7 +377,8 @@ def _outline(
 ) -> EncoderOutline:
     encoder = encoder_class._from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     if image_size is None:
-        outputs = encoder(input_ids=torch.zeros(1, 8, dtype=torch.long), return_dict=True)
+        input_ids = torch.zeros(1, 8, dtype=torch.long)
+        outputs = encoder(input_ids=input_ids, **_text_inputs(encoder), return_dict=True)
     else:
         pixel_values = torch.empty(1, getattr(config, "num_channels", 3), *image_size, dtype=torch.float32)
         outputs = encoder(**_image_inputs(encoder, pixel_values), return_dict=True)
@@ -419,6 +424,12 @@ def _flatten_patches(pixel_values: torch.Tensor, size: int) -> dict[str, torch.T
 
 def _own_size(encoder: PreTrainedModel) -> tuple[int, int]:
     return as_pair(getattr(encoder.config, "image_size", None) or DEFAULT_IMAGE_SIZE)
+
+
+def _text_inputs(encoder: PreTrainedModel, **inputs: torch.Tensor | None) -> dict[str, Any]:
+    """Those of the inputs that are there and that the encoder takes. A decoder is told to keep no cache."""
+    given = {"use_cache": False, **inputs}
+    return {name: value for name, value in given.items() if value is not None and _takes(encoder, name)}
 
 
 def _takes(encoder: PreTrainedModel, name: str) -> bool:

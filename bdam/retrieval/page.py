@@ -34,12 +34,13 @@ LIMITS: dict[str, Any] = {"concurrency_id": "search", "concurrency_limit": 2}
 TITLE = "# Find a person by a sentence"
 # The first captions of the first three persons of the demo. A sentence may be short, but the more it says, the better.
 SENTENCES = [
-    "A short man of medium build in his twenties is wearing a green hoodie, a black baseball cap, blue shoes and grey "
-    "shorts. He has tanned skin and short grey hair and walks away.",
-    "Dressed in a beige zip-up jacket, white straight trousers and green leather boots, a heavy-set young lady of "
-    "medium height with black hair put up and very dark skin heads off.",
-    "Dressed in a beige-striped navy shirt, yellow shorts and black leather boots while carrying a yellow shoulder "
-    "bag, a thin young lady of average height with dark skin and brown hair cut short comes closer.",
+    "Dressed in a beige and brown checked dress, brown leggings and grey flat shoes while carrying a purple "
+    "handbag, a stocky woman of average height in her seventies with black hair worn long and light skin comes "
+    "closer.",
+    "Dressed in a white coat, blue straight trousers, navy leather boots, a red beanie and a pink scarf, a guy of "
+    "medium height and heavy build with short black hair heads off.",
+    "A rather short, stocky young woman with short black hair and tan skin comes closer in an orange and brown "
+    "striped hooded sweatshirt, red shorts and navy sneakers.",
 ]
 EXPLANATION = """
 **The score.** The model splits each image in two: *who* the person is and *what they wear*. A learned gate decides,
