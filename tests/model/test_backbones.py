@@ -56,6 +56,10 @@ ENCODERS = {
         {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 32], "depths": [1, 1]},
         {**TEXT, "model_type": "squeezebert", "embedding_size": 24},
     ),
+    "resnet + lfm2": (  # a decoder without attention, whose cache cannot be asked for its length
+        {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 32], "depths": [1, 1]},
+        {**TEXT, "model_type": "lfm2", "layer_types": ["conv", "conv"]},
+    ),
     "siglip2 + xlm-roberta": (
         {**VISION, "model_type": "siglip2_vision_model", "num_patches": 16},
         {**TEXT, "model_type": "xlm-roberta", "max_position_embeddings": 40},
