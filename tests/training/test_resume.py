@@ -21,7 +21,6 @@ from bdam.training.checkpoints import TrainingState, choose_checkpoint, find_che
 ROOT = Path(__file__).parents[2]
 SMALL = [
     *TINY_RUN,
-    "text_encoder.hidden_dropout_prob=0.1",
     "model.dropout=0.1",
     "augment=[flip, shift, erase]",
     "balancer=gradnorm",
