@@ -15,6 +15,7 @@ from random import Random
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL.Image import Image
 from tqdm.auto import tqdm
 
@@ -35,7 +36,7 @@ class Drawing(NamedTuple):
 
 
 def draw(index: int) -> Drawing | None:
-    """None if the colors are equal, or the caption leaves out the shoes."""
+    """The person of this number; None if the two colors are equal, or the caption does not speak of the shoes."""
     random = Random(f"colors/{index}")
     identity, outfit, view = draw_identity(random), draw_outfit(random), draw_view(random)
     other = replace(outfit, upper_colour=outfit.shoes_colour, shoes_colour=outfit.upper_colour)
@@ -47,16 +48,20 @@ def draw(index: int) -> Drawing | None:
 
 
 def words(text: str) -> list[str]:
-    """In alphabetical order, without articles, which follow the color."""
+    """The words of a text in alphabetical order, without "a" and "an": which of them it is depends on the color."""
     return sorted(word for word in text.lower().strip(".").split() if word not in ("a", "an"))
 
 
-def is_right(embedder: Embedder, drawings: list[Drawing], clothing_weight: float) -> np.ndarray:
-    """For each drawing, 1 if the caption scores higher than the other, else 0."""
+def leads(embedder: Embedder, drawings: list[Drawing]) -> torch.Tensor:
+    """(N, D); the sum of a row is by how much the image scores higher by the caption than by the other one."""
     images, captions, exchanged = zip(*drawings, strict=True)
-    lead = embedder(text=[*captions]) - embedder(text=[*exchanged])
-    scores = (embedder.weigh(lead, clothing_weight) * embedder(images=[*images])).sum(dim=1)
-    return (scores > 0).double().numpy()
+    return (embedder(text=[*captions]) - embedder(text=[*exchanged])) * embedder(images=[*images])
+
+
+def share(leads: torch.Tensor) -> str:
+    """How many of the captions score higher, in percent, with the interval."""
+    is_right = (leads.sum(dim=1) > 0).double().numpy()
+    return str(interval(is_right, np.arange(len(is_right))))
 
 
 def main() -> None:
@@ -67,9 +72,9 @@ def main() -> None:
     shares = {}
     for model in parser.parse_args().models:
         embedder = Embedder(model)
+        parts = leads(embedder, drawings)
         weights = {"mix": embedder.clothing_weight, "clothes alone": 1.0}
-        right = {name: is_right(embedder, drawings, weight) for name, weight in weights.items()}
-        shares[model] = {name: str(interval(values, np.arange(len(values)))) for name, values in right.items()}
+        shares[model] = {name: share(embedder.weigh(parts, weight)) for name, weight in weights.items()}
         print(f"{model}: {shares[model]}")
     print(json.dumps({"benchmark": "colors", "people": len(drawings), **shares}))
 
