@@ -6,6 +6,7 @@ import copy
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,10 @@ from transformers.utils import ModelOutput
 
 try:
     from .configuration_bdam import check_image_size
+    from .mamba_bdam import convolve_anywhere
 except ImportError:  # imported as the top-level module `encoders_bdam`, not as Hub remote code
     from configuration_bdam import check_image_size
+    from mamba_bdam import convolve_anywhere
 
 
 if not torch.cuda.is_available():  # transformers advises its kernels for GPUs, on a CPU, too
@@ -354,6 +357,7 @@ def outline_encoder(
         ValueError: if it does not take images of that size, or its tokens are no patches of them.
     """
     config = copy.deepcopy(encoder.config)
+    convolve_anywhere(sys.modules[type(encoder).__module__])
     if kind == "vision":
         image_size = image_size or _own_size(encoder)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():

@@ -103,6 +103,26 @@ def test_an_encoder_that_cannot_be_outlined_without_weights_draws_nothing():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("taps", [3, 5])
+def test_texts_are_convolved_where_the_package_for_it_cannot(monkeypatch, taps):
+    """With causal_conv1d installed, transformers calls it for tensors of the CPU and for five taps, too."""
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("causal_conv1d only supports width between 2 and 4, and CUDA")
+
+    text = {**TEXT, "model_type": "lfm2", "layer_types": ["conv", "conv"], "conv_L_cache": taps}
+    config = AutoConfig.for_model(**text)
+    inputs = {"input_ids": torch.arange(12).reshape(2, 6), "use_cache": False}
+    convolutions = transformers.models.lfm2.modeling_lfm2
+    encoder = AutoModel.from_config(config).eval()
+    expected = encoder(**inputs).last_hidden_state
+    monkeypatch.setattr(convolutions, "causal_conv1d_fn", refuse)
+    with pytest.raises(RuntimeError, match="width between 2 and 4"):
+        encoder(**inputs)
+    outline_encoder(encoder, "text", uses_pooled=False)
+    assert torch.equal(encoder(**inputs).last_hidden_state, expected)
+
+
 def test_a_text_is_not_pooled_at_a_token_that_sees_no_other():
     decoder = {"model_type": "gpt2", "n_embd": 24, "n_layer": 1, "n_head": 2, "vocab_size": TEXT["vocab_size"]}
     for text_pooling in ("cls", "pooler"):  # it pools nothing: its first token would be taken
