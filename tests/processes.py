@@ -1,9 +1,20 @@
-"""Processes that tests look at."""
+"""Processes that tests look at, or kill."""
 
+import os
 import signal
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import psutil
+
+
+TESTS = Path(__file__).parent
+
+
+def environment() -> dict[str, str]:
+    """For a script that tests run: it finds the project and the modules of the tests, and torch takes one thread."""
+    return {**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
 
 
 def still_run(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -25,3 +36,22 @@ def heed_signals() -> None:
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def call_at_touch(call: Callable[[], object], count: int, folder: str) -> None:
+    """
+    Calls when this process, or one that it forks, opens, moves or deletes files of a folder for the `count`-th time.
+
+    The run itself counts, so that it is interrupted as often, and nearly where, however busy the machine is.
+    """
+    left = count
+
+    def touched(event: str, arguments: tuple) -> None:
+        nonlocal left
+        path = arguments[0] if arguments else None
+        if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(folder):
+            left -= 1
+            if left == 0:
+                call()
+
+    sys.addaudithook(touched)

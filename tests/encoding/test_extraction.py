@@ -1,6 +1,5 @@
 """Embeddings of many items: what was embedded is not embedded again, and processes share the work."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from processes import environment
 from tiny import tiny_model
 
 from bdam.data.benchmarks import load_benchmark
@@ -81,10 +81,9 @@ def test_what_embeddings_depend_on_gives_them_a_place_of_their_own(tmp_path):
 
 
 def test_two_processes_share_the_work(tmp_path):
-    root = Path(__file__).parents[2]
     run = subprocess.run(
         [sys.executable, __file__, tmp_path],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,

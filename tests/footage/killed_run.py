@@ -13,6 +13,7 @@ from pathlib import Path
 
 from people import changes_in
 from PIL import Image
+from processes import call_at_touch
 
 from bdam.footage.detect import Settings, detect_people
 from bdam.footage.detection import Detection, Detector
@@ -20,6 +21,10 @@ from bdam.footage.detection import Detection, Detector
 
 # A run is killed when it searches its 5th frame, or touches the files of its folder for the 1st, 4th, 7th, … time.
 FRAMES, TOUCHES = 5, 3
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class KilledDetector:
@@ -32,23 +37,8 @@ class KilledDetector:
     def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         self.left -= len(images)
         if self.left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill()
         return self.detector(images)
-
-
-def kill_at_touch(number: int, folder: str) -> None:
-    """Has this process killed when it opens, moves or deletes files of a folder for the `number`-th time."""
-    left = number
-
-    def touched(event: str, arguments: tuple) -> None:
-        nonlocal left
-        path = arguments[0] if arguments else None
-        if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(folder):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(touched)
 
 
 def main() -> None:
@@ -60,7 +50,7 @@ def main() -> None:
             if kills % 2:
                 killed = KilledDetector(detector)
             else:
-                kill_at_touch(1 + TOUCHES * kills, crops)
+                call_at_touch(kill, 1 + TOUCHES * kills, crops)
             detect_people(footage, crops, Settings("changes"), killed, batch_size=2)
             os._exit(0)
         status = os.waitpid(child, 0)[1]

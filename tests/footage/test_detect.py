@@ -12,6 +12,7 @@ from datasets import load_dataset
 from filelock import FileLock
 from people import Changes, overlap
 from PIL import Image
+from processes import environment
 
 from bdam.footage.detect import Settings, detect_people
 
@@ -67,7 +68,11 @@ def test_the_crops_are_an_image_folder(found, footage):
 def test_a_run_that_is_killed_again_and_again_ends_as_the_unbroken_one(found, footage, tmp_path):
     script = Path(__file__).with_name("killed_run.py")
     done = subprocess.run(
-        [sys.executable, script, footage, tmp_path / "crops"], capture_output=True, text=True, timeout=600
+        [sys.executable, script, footage, tmp_path / "crops"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout.split()[0]) >= 5

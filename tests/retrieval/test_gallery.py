@@ -1,10 +1,8 @@
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +12,7 @@ import torch
 from accelerate import Accelerator, debug_launcher
 from datasets import Dataset, load_dataset
 from PIL import Image
+from processes import environment
 from tiny import COLOURS, SENTENCES, tiny_model
 
 from bdam.retrieval.embedder import Embedder
@@ -282,9 +281,7 @@ def test_two_processes_index_what_one_does(checkpoint, embedder, images, tmp_pat
     Image.new("RGB", (16, 32), "purple").save(images / "camera0/red.png")
     Image.new("RGB", (16, 32), "pink").save(images / "camera0/pink.png")
     command = [sys.executable, __file__, str(checkpoint), str(images), str(folder)]
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    run = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     shared, alone = Gallery.load(folder, embedder), Gallery.from_images(embedder, images)
     assert len(shared) == 7

@@ -8,10 +8,12 @@ import os
 import random
 import signal
 import sys
+from functools import partial
 from threading import Timer
 
 import torch
 from accelerate import debug_launcher
+from processes import call_at_touch
 
 from bdam.recipes.recipe import Recipe, load_recipe
 from bdam.training.loop import train
@@ -22,24 +24,9 @@ TOUCHES = range(5, 31)
 DELAYS = (0, 0.02)  # seconds
 
 
-def kill_at_touch(count: int, delay: float, output_dir: str) -> None:
-    """
-    Has this process, and those that it starts, killed `delay` seconds after it has touched files of `output_dir` for
-    the `count`-th time.
-
-    The run itself counts, so that it is killed as often, and nearly where, however busy the machine is.
-    """
-    left = count
-
-    def touched(event: str, arguments: tuple) -> None:
-        nonlocal left
-        path = arguments[0] if arguments else None
-        if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(output_dir):
-            left -= 1
-            if left == 0:
-                Timer(delay, os.killpg, (os.getpgrp(), signal.SIGKILL)).start()
-
-    sys.addaudithook(touched)
+def kill_after(delay: float) -> None:
+    """Kills this process, and those that it started, in `delay` seconds."""
+    Timer(delay, os.killpg, (os.getpgrp(), signal.SIGKILL)).start()
 
 
 def run(recipe: Recipe, num_processes: int, touches: int | None, delay: float) -> int:
@@ -50,7 +37,7 @@ def run(recipe: Recipe, num_processes: int, touches: int | None, delay: float) -
     os.setpgid(0, 0)
     try:
         if touches is not None:
-            kill_at_touch(touches, delay, recipe.output_dir)
+            call_at_touch(partial(kill_after, delay), touches, recipe.output_dir)
         if num_processes == 1:
             train(recipe, resume="latest", cpu=True)
         else:

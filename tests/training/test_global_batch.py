@@ -1,6 +1,5 @@
 """Two processes with half the batch each learn what one process with the whole learns."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from processes import environment
 from two_processes import FORWARD_PASSES, LOSSES, eight_samples, measure
 
 
@@ -16,10 +16,9 @@ def results(tmp_path_factory) -> list[dict]:
     """What one process, and what each of two, measured."""
     folder = tmp_path_factory.mktemp("processes")
     script = Path(__file__).with_name("two_processes.py")
-    paths = os.pathsep.join([str(script.parents[1]), str(script.parents[2])])
     run = subprocess.run(
         [sys.executable, script, folder],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,6 +1,5 @@
 """A run that was killed, or asked to stop, ends where the unbroken one does."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import environment
 from safetensors.torch import load_file
 from tiny import TINY_RUN, TINY_VIT
 
@@ -44,10 +44,9 @@ def sources(data: Path, output_dir: Path, *changes: str) -> list[str]:
 
 
 def run(*arguments) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        env=environment,
+        env=environment(),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
