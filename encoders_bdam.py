@@ -431,7 +431,7 @@ def _own_size(encoder: PreTrainedModel) -> tuple[int, int]:
 
 
 def _text_inputs(encoder: PreTrainedModel, **inputs: torch.Tensor | None) -> dict[str, Any]:
-    """The inputs that are not None and that the encoder takes. A decoder also gets `use_cache=False`."""
+    """The inputs that the encoder takes, without those that are None. A decoder also gets `use_cache=False`."""
     given = {"use_cache": False, **inputs}
     return {name: value for name, value in given.items() if value is not None and _takes(encoder, name)}
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The BDAM authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The Mamba layer in plain PyTorch, with its selective scan; and causal convolutions of transformers on any device."""
+"""The Mamba layer in plain PyTorch with its selective scan, and causal convolutions for encoders of transformers."""
 
 import math
 from functools import partial
@@ -182,9 +182,9 @@ def choose_scan(device_type: str) -> tuple[str, str]:
 
 def convolve_anywhere(module: ModuleType):
     """
-    Has torch compute the causal convolutions of a module of transformers, such as that of LFM2, where what it prefers
-    cannot: the package causal_conv1d, if it is installed, and the kernel of the Hub, with `use_kernels=True`, take
-    tensors on a GPU and filters of two to four taps.
+    Changes a module of transformers, such as that of LFM2, so that its causal convolutions run on any device. It calls
+    the package causal_conv1d, if it is installed, or a kernel of the Hub, with `use_kernels=True`. Both take tensors
+    on a GPU and filters of two to four taps only; torch now computes the others.
     """
     fused = getattr(module, "causal_conv1d_fn", None)
     if fused is not None and not isinstance(fused, partial):
@@ -192,7 +192,7 @@ def convolve_anywhere(module: ModuleType):
 
 
 def _convolve(fused, hidden_states, weight, bias=None, activation=None, **kwargs):
-    if hidden_states.is_cuda and weight.shape[1] <= 4:
+    if hidden_states.is_cuda and 2 <= weight.shape[1] <= 4:
         return fused(hidden_states, weight, bias, activation=activation, **kwargs)
     convolved = F.conv1d(hidden_states, weight[:, None], bias, padding=weight.shape[1] - 1, groups=len(weight))
     convolved = convolved[..., : hidden_states.shape[-1]]

@@ -29,7 +29,9 @@ PROTOCOLS = {"caption": "standard", "identity_description": "clothes-changed"}
 
 
 def find(model: Path, dataset: Dataset) -> dict[str, np.ndarray]:
-    """By kind of query: whether each of them (Q,) finds its person first; NaN where it has nobody to find."""
+    """
+    For each kind of query, (Q,): 1 if the best image shows the person, 0 if not, NaN for a query that has no positive.
+    """
     encoder = load_encoder(str(model))
     features = extract_features(encoder, dataset)
     weights = {"caption": encoder.model.config.clothing_weight, "identity_description": 0.0}
@@ -40,24 +42,24 @@ def find(model: Path, dataset: Dataset) -> dict[str, np.ndarray]:
 def main() -> None:
     study, data, *recipes = sys.argv[1:]
     dataset = load_split(data, "test")
-    people = dataset["person_id"][:]
-    finished = {recipe: sorted(Path(study, recipe).glob(f"seed-*/{RESULTS}")) for recipe in recipes}
-    models = {recipe: [results.with_name("model") for results in of_seeds] for recipe, of_seeds in finished.items()}
-    progress = tqdm(total=sum(map(len, models.values())), desc="Evaluating", unit="run")
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for recipe, of_seeds in models.items():
-        runs = [find(model, dataset) for model in of_seeds]
-        progress.update(len(runs))
-        found[recipe] = {query: np.mean([run[query] for run in runs], axis=0) for query in PROTOCOLS}
-    figures = {}
+    people = np.array(dataset["person_id"][:])
+    runs = [
+        (recipe, results) for recipe in recipes for results in sorted(Path(study, recipe).glob(f"seed-*/{RESULTS}"))
+    ]
+    found: dict[str, list[dict[str, np.ndarray]]] = {recipe: [] for recipe in recipes}
+    for recipe, results in tqdm(runs, desc="Evaluating", unit="run"):
+        found[recipe].append(find(results.with_name("model"), dataset))
+    if unfinished := [recipe for recipe, of_seeds in found.items() if not of_seeds]:
+        raise ValueError(f"{study} has no finished run of {unfinished}: name folders in it, or train them first.")
+    figures, (first, *others) = {}, recipes
     for query, pairs in query_sentences(dataset).items():
-        persons = np.array([people[row] for row, _ in pairs])
-        r1 = {recipe: round(100 * float(np.nanmean(right[query])), 1) for recipe, right in found.items()}
-        first, *others = recipes
-        ahead = {other: str(interval(found[first][query] - found[other][query], persons)) for other in others}
+        persons = people[[row for row, _ in pairs]]
+        right = {recipe: np.mean([run[query] for run in of_seeds], axis=0) for recipe, of_seeds in found.items()}
+        r1 = {recipe: round(100 * float(np.nanmean(of_recipe)), 1) for recipe, of_recipe in right.items()}
+        ahead = {other: str(interval(right[first] - right[other], persons)) for other in others}
         figures[f"{PROTOCOLS[query]}, {query}"] = {"r1": r1, "ahead": ahead}
         print(f"{PROTOCOLS[query]}, {query}: {r1}, {first} is ahead of {ahead}")
-    seeds = {recipe: len(of_seeds) for recipe, of_seeds in models.items()}
+    seeds = {recipe: len(of_seeds) for recipe, of_seeds in found.items()}
     print(json.dumps({"benchmark": "ablations", "seeds": seeds, **figures}))
 
 

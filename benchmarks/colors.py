@@ -36,7 +36,7 @@ class Drawing(NamedTuple):
 
 
 def draw(index: int) -> Drawing | None:
-    """The person of this number; None if the two colors are equal, or the caption does not speak of the shoes."""
+    """Draws the person of this number; None if both colors are equal, or the caption does not mention the shoes."""
     random = Random(f"colors/{index}")
     identity, outfit, view = draw_identity(random), draw_outfit(random), draw_view(random)
     other = replace(outfit, upper_colour=outfit.shoes_colour, shoes_colour=outfit.upper_colour)
@@ -48,18 +48,18 @@ def draw(index: int) -> Drawing | None:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in alphabetical order, without "a" and "an": which of them it is depends on the color."""
+    """The words of a text in alphabetical order, without "a" and "an", which change with the color after them."""
     return sorted(word for word in text.lower().strip(".").split() if word not in ("a", "an"))
 
 
 def leads(embedder: Embedder, drawings: list[Drawing]) -> torch.Tensor:
-    """(N, D); the sum of a row is by how much the image scores higher by the caption than by the other one."""
+    """(N, D); the sum of a row is the score of the caption minus the score of the other one."""
     images, captions, exchanged = zip(*drawings, strict=True)
     return (embedder(text=[*captions]) - embedder(text=[*exchanged])) * embedder(images=[*images])
 
 
 def share(leads: torch.Tensor) -> str:
-    """How many of the captions score higher, in percent, with the interval."""
+    """The percentage of captions that score higher than the other one, with its interval."""
     is_right = (leads.sum(dim=1) > 0).double().numpy()
     return str(interval(is_right, np.arange(len(is_right))))
 

@@ -1,4 +1,4 @@
-"""Processes that tests look at, or kill."""
+"""Helpers for tests that start processes, look at them or kill them."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ TESTS = Path(__file__).parent
 
 
 def environment() -> dict[str, str]:
-    """For a script that tests run: it finds the project and the modules of the tests, and torch takes one thread."""
+    """The environment of a script that tests run: it finds the project and `tests/`, and torch uses one thread."""
     return {**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
 
 
 def still_run(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those of them that do; a zombie, which nobody has waited for, does not."""
+    """The processes that still run. A zombie, which nobody has waited for, does not."""
     found = []
     for process in processes:
         try:
@@ -40,7 +40,7 @@ def heed_signals() -> None:
 
 def call_at_touch(call: Callable[[], object], count: int, folder: str) -> None:
     """
-    Calls when this process, or one that it forks, opens, moves or deletes files of a folder for the `count`-th time.
+    Calls `call` as this process, or one that it forks, opens, moves or deletes files of a folder, the `count`-th time.
 
     The run itself counts, so that it is interrupted as often, and nearly where, however busy the machine is.
     """

@@ -105,7 +105,7 @@ def test_an_encoder_that_cannot_be_outlined_without_weights_draws_nothing():
 
 @pytest.mark.parametrize("taps", [3, 5])
 def test_texts_are_convolved_where_the_package_for_it_cannot(monkeypatch, taps):
-    """With causal_conv1d installed, transformers calls it for tensors of the CPU and for five taps, too."""
+    """If causal_conv1d is installed, transformers calls it on a CPU and for five taps, too, and it fails."""
 
     def refuse(*args, **kwargs):
         raise RuntimeError("causal_conv1d only supports width between 2 and 4, and CUDA")

@@ -25,7 +25,7 @@ DELAYS = (0, 0.02)  # seconds
 
 
 def kill_after(delay: float) -> None:
-    """Kills this process, and those that it started, in `delay` seconds."""
+    """After `delay` seconds, kills this process and those that it started."""
     Timer(delay, os.killpg, (os.getpgrp(), signal.SIGKILL)).start()
 
 
