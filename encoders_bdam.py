@@ -9,11 +9,14 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
+from torch.nn import functional as F
 from transformers import (
     MODEL_FOR_TEXT_ENCODING_MAPPING,
     MODEL_MAPPING,
@@ -22,16 +25,15 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
 
 try:
     from .configuration_bdam import check_image_size
-    from .mamba_bdam import convolve_anywhere
 except ImportError:  # imported as the top-level module `encoders_bdam`, not as Hub remote code
     from configuration_bdam import check_image_size
-    from mamba_bdam import convolve_anywhere
 
 
 if not torch.cuda.is_available():  # transformers advises its kernels for GPUs, on a CPU, too
@@ -357,7 +359,7 @@ def outline_encoder(
         ValueError: if it does not take images of that size, or its tokens are no patches of them.
     """
     config = copy.deepcopy(encoder.config)
-    convolve_anywhere(sys.modules[type(encoder).__module__])
+    _convolve_anywhere(sys.modules[type(encoder).__module__])
     if kind == "vision":
         image_size = image_size or _own_size(encoder)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
@@ -400,6 +402,25 @@ def _outline(
     reached.backward()
     unused = tuple(name for name, parameter in encoder.named_parameters() if parameter.grad is None)
     return EncoderOutline(hidden_size, pooled_size, prefix, tokens.shape[1] - prefix, unused, is_feature_map)
+
+
+def _convolve_anywhere(module: ModuleType) -> None:
+    """
+    Changes a module of transformers, such as that of LFM2, so that its causal convolutions run on any device. It calls
+    the package causal_conv1d, if it is installed, or a kernel of the Hub, with `use_kernels=True`. Both take tensors
+    on a GPU and filters of two to four taps only; torch now computes the others.
+    """
+    fused = getattr(module, "causal_conv1d_fn", None)
+    if fused is not None and not isinstance(fused, partial):
+        vars(module)["causal_conv1d_fn"] = partial(_convolve, fused)
+
+
+def _convolve(fused, hidden_states, weight, bias=None, activation=None, **kwargs):
+    if hidden_states.is_cuda and 2 <= weight.shape[1] <= 4:
+        return fused(hidden_states, weight, bias, activation=activation, **kwargs)
+    convolved = F.conv1d(hidden_states, weight[:, None], bias, padding=weight.shape[1] - 1, groups=len(weight))
+    convolved = convolved[..., : hidden_states.shape[-1]]
+    return convolved if activation is None else ACT2FN[activation](convolved)
 
 
 def _num_prefix_tokens(num_tokens: int, height: int, width: int) -> int:

@@ -1,17 +1,13 @@
 # Copyright 2026 The BDAM authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The Mamba layer in plain PyTorch with its selective scan, and causal convolutions for encoders of transformers."""
+"""The Mamba layer in plain PyTorch, with its selective scan."""
 
 import math
-from functools import partial
-from types import ModuleType
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.activations import ACT2FN
 from transformers.integrations import use_kernel_forward_from_hub, use_kernelized_func
 from transformers.utils import is_kernels_available
 
@@ -180,25 +176,6 @@ def choose_scan(device_type: str) -> tuple[str, str]:
     return ("mamba_ssm", "installed") if mamba_ssm_scan is not None else (PLAIN, str(import_error))
 
 
-def convolve_anywhere(module: ModuleType):
-    """
-    Changes a module of transformers, such as that of LFM2, so that its causal convolutions run on any device. It calls
-    the package causal_conv1d, if it is installed, or a kernel of the Hub, with `use_kernels=True`. Both take tensors
-    on a GPU and filters of two to four taps only; torch now computes the others.
-    """
-    fused = getattr(module, "causal_conv1d_fn", None)
-    if fused is not None and not isinstance(fused, partial):
-        vars(module)["causal_conv1d_fn"] = partial(_convolve, fused)
-
-
-def _convolve(fused, hidden_states, weight, bias=None, activation=None, **kwargs):
-    if hidden_states.is_cuda and 2 <= weight.shape[1] <= 4:
-        return fused(hidden_states, weight, bias, activation=activation, **kwargs)
-    convolved = F.conv1d(hidden_states, weight[:, None], bias, padding=weight.shape[1] - 1, groups=len(weight))
-    convolved = convolved[..., : hidden_states.shape[-1]]
-    return convolved if activation is None else ACT2FN[activation](convolved)
-
-
 def describe_scan() -> str:
     """Which scan [`selective_scan`] runs on this machine, and why."""
     device_type = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
@@ -289,4 +266,4 @@ class BDAMMambaMixer(nn.Module):
         return self.conv1d(hidden_states.transpose(1, 2))[..., :seq_len].transpose(1, 2)
 
 
-__all__ = ["BDAMMambaMixer", "BDAMSelectiveScan", "convolve_anywhere", "selective_scan"]
+__all__ = ["BDAMMambaMixer", "BDAMSelectiveScan", "selective_scan"]
